@@ -1,0 +1,75 @@
+"""VoxelBatch: many events as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lartpc_ray.data.event import Event
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelBatch:
+    """The voxels of several events, one after the other; `event` says whose a voxel is.
+
+    The fields are those of `Event`, as tensors; `events` is how many there are, empty ones
+    included.
+    """
+
+    coords: Int[Tensor, "voxel axis"]
+    energy: Float[Tensor, " voxel"]
+    truth: Float[Tensor, " voxel"]
+    semantic: Int[Tensor, " voxel"]
+    cluster: Int[Tensor, " voxel"]
+    weight: Float[Tensor, " voxel"]
+    event: Int[Tensor, " voxel"]
+    shape: tuple[int, ...]
+    events: int
+
+    @staticmethod
+    def of(events: Sequence[Event]) -> VoxelBatch:
+        """Put events of one image shape together.
+
+        Raises:
+            ValueError: for no event, or images of different shapes.
+        """
+        if not events:
+            raise ValueError("a batch needs at least one event")
+        shape = events[0].shape
+        if any(event.shape != shape for event in events):
+            shapes = sorted({event.shape for event in events})
+            raise ValueError(f"one batch, images of several shapes: {shapes}; crop or pad them")
+
+        def joined(name: str) -> Tensor:
+            rows = np.concatenate([getattr(event, name) for event in events])
+            return torch.from_numpy(rows.astype(np.int64) if rows.dtype.kind == "i" else rows)
+
+        sizes = torch.tensor([len(event) for event in events])
+        return VoxelBatch(
+            **{
+                name: joined(name)
+                for name in ("coords", "energy", "truth", "semantic", "cluster", "weight")
+            },
+            event=torch.repeat_interleave(torch.arange(len(events)), sizes),
+            shape=shape,
+            events=len(events),
+        )
+
+    def to(self, device: torch.device | str) -> VoxelBatch:
+        """The same batch on another device."""
+        moved = {
+            field.name: value.to(device) if isinstance(value, Tensor) else value
+            for field in fields(self)
+            for value in [getattr(self, field.name)]
+        }
+        return VoxelBatch(**moved)
+
+    def split(self, rows: Tensor) -> list[np.ndarray]:
+        """Rows over voxels (voxel, ...) as one numpy array an event."""
+        sizes = torch.bincount(self.event, minlength=self.events).tolist()
+        return [part.numpy(force=True) for part in torch.split(rows, sizes)]

@@ -1,0 +1,27 @@
+"""The particle classes and the tables that merge them."""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class ParticleClass(IntEnum):
+    """The five voxel classes of Koh et al. 2020 (arXiv:2007.03083), in their order."""
+
+    HIP = 0
+    MIP = 1
+    SHOWER = 2
+    DELTA = 3
+    MICHEL = 4
+
+
+NO_CLASS = -1
+"""The class of a voxel whose class is unknown."""
+
+TRACK_SHOWER = np.array([0, 0, 1, 1, 1], dtype=np.int32)
+"""5 -> 2 (SparseSSNet): track = HIP, MIP; shower = shower, delta, Michel."""
+
+POSTER = np.array([1, 1, 0, 3, 2], dtype=np.int32)
+"""5 -> 4 (poster of Koh et al.): 0 shower fragment, 1 track, 2 Michel, 3 delta."""
+
+CLASS_NAMES = tuple(particle.name for particle in ParticleClass)

@@ -1,0 +1,124 @@
+"""Event: the voxels of one image and their truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Integer
+
+from lartpc_ray.data.classes import NO_CLASS, ParticleClass
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One image: sparse voxels with energy and, where known, their truth.
+
+    Every array has one row a voxel. A value that cannot be (NaN, a negative energy, a voxel
+    outside the image or listed twice, an unknown class) is refused when the event is made.
+
+    Attributes:
+        coords: (voxel, axis) int32 voxel indices, 2 or 3 axes.
+        energy: (voxel,) float32, MeV (ADC in 2D planes).
+        truth: (voxel,) float32 true energy; differs from `energy` only in dead regions.
+        semantic: (voxel,) int32 `ParticleClass`, -1 unknown.
+        cluster: (voxel,) int32 particle instance, -1 none. A cluster lives within one class:
+            voxels of two classes with the same number are two clusters.
+        weight: (voxel,) float32 loss weight.
+        shape: number of voxels of the image along each axis.
+    """
+
+    coords: Int32[np.ndarray, "voxel axis"]
+    energy: Float32[np.ndarray, " voxel"]
+    truth: Float32[np.ndarray, " voxel"]
+    semantic: Int32[np.ndarray, " voxel"]
+    cluster: Int32[np.ndarray, " voxel"]
+    weight: Float32[np.ndarray, " voxel"]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_energies()
+        self._check_positions()
+        known = (self.semantic >= NO_CLASS) & (self.semantic < len(ParticleClass))
+        _refuse(~known, self.semantic, "class", "use -1 to 4 (see data/classes.py)")
+
+    @staticmethod
+    def of(
+        coords: Integer[np.ndarray, "voxel axis"],
+        energy: np.ndarray,
+        shape: tuple[int, ...],
+        *,
+        semantic: np.ndarray | None = None,
+        cluster: np.ndarray | None = None,
+    ) -> Event:
+        """Make an event from what is known; the rest takes its neutral value.
+
+        Example:
+            >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
+            >>> len(event), event.cluster.tolist()
+            (1, [-1])
+        """
+        count = len(coords)
+        unknown = np.full(count, NO_CLASS, np.int32)
+        value = np.asarray(energy, np.float32)
+        return Event(
+            coords=np.ascontiguousarray(coords, np.int32),
+            energy=value,
+            truth=value,
+            semantic=unknown if semantic is None else np.asarray(semantic, np.int32),
+            cluster=unknown if cluster is None else np.asarray(cluster, np.int32),
+            weight=np.ones(count, np.float32),
+            shape=tuple(int(side) for side in shape),
+        )
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def keep(self, mask: Bool[np.ndarray, " voxel"]) -> Event:
+        """The event with only the voxels where `mask` is true."""
+        return replace(
+            self,
+            coords=self.coords[mask],
+            energy=self.energy[mask],
+            truth=self.truth[mask],
+            semantic=self.semantic[mask],
+            cluster=self.cluster[mask],
+            weight=self.weight[mask],
+        )
+
+    def _check_sizes(self) -> None:
+        if self.coords.ndim != 2 or self.coords.shape[1] != len(self.shape):
+            raise ValueError(
+                f"coords has shape {self.coords.shape}, but the image {self.shape} needs "
+                f"(voxel, {len(self.shape)})"
+            )
+        for name in ("energy", "truth", "semantic", "cluster", "weight"):
+            if getattr(self, name).shape != (len(self.coords),):
+                size = getattr(self, name).shape
+                raise ValueError(f"{name} has shape {size} for {len(self.coords)} voxels")
+
+    def _check_energies(self) -> None:
+        advice = "energies are finite and not negative"
+        for name in ("energy", "truth"):
+            value = getattr(self, name)
+            _refuse(~(np.isfinite(value) & (value >= 0)), value, name, advice)
+
+    def _check_positions(self) -> None:
+        outside = ((self.coords < 0) | (self.coords >= np.array(self.shape))).any(axis=1)
+        advice = f"outside the image {self.shape}; set the image size with data.side"
+        _refuse(outside, self.coords, "position", advice)
+        if len(self.coords):
+            key = np.ravel_multi_index(tuple(self.coords.T), self.shape)
+            order = np.argsort(key, kind="stable")
+            again = np.zeros(len(key), bool)
+            again[order[1:]] = key[order[1:]] == key[order[:-1]]
+            advice = "this voxel is listed twice; data.duplicates=merge adds such energies"
+            _refuse(again, self.coords, "position", advice)
+
+
+def _refuse(wrong: np.ndarray, values: np.ndarray, name: str, advice: str) -> None:
+    """Raise for the first voxel where `wrong` is true."""
+    if wrong.any():
+        voxel = int(np.argmax(wrong))
+        raise ValueError(f"voxel {voxel}: {name} {values[voxel].tolist()}: {advice}")

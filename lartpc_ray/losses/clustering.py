@@ -1,0 +1,153 @@
+"""The losses of proposal-free clustering (Koh et al. 2020, arXiv:2007.03083, section II)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.losses.mask import MASKS, MaskName
+from lartpc_ray.losses.terms import Loss
+from lartpc_ray.networks.embedding import Embedding
+from lartpc_ray.settings import Settings
+
+CLASSES = len(ParticleClass)
+
+
+class ClusteringLoss(Settings):
+    """Which mask loss, and the weights of the terms."""
+
+    mask: MaskName = Field(default="lovasz_hinge", description="Koh II.5 is the Lovász hinge")
+    gamma_seediness: NonNegativeFloat = Field(default=1.0, description="gamma1 of Koh II.11")
+    gamma_embedding: NonNegativeFloat = Field(default=1.0, description="gamma2 of Koh II.11")
+    smoothing: NonNegativeFloat = Field(default=1.0, description="weight of Koh II.6")
+    inter: NonNegativeFloat = Field(default=1.0, description="weight of Koh II.7")
+    inter_distance: float = Field(default=0.2, gt=0, le=2, description="delta_d of Koh II.7")
+
+
+@dataclass(frozen=True, eq=False)
+class TrueClusters:
+    """The true clusters of a batch, class by class and event by event.
+
+    Attributes:
+        voxel: the voxels that belong to a cluster.
+        own: the cluster of each of those.
+        group: the (event, class) of each cluster; clusters of one group compete.
+        weight: of each cluster in the batch, summing to 1: averages run over the clusters of a
+            class, the classes of an event, and the events.
+    """
+
+    voxel: Int[Tensor, " member"]
+    own: Int[Tensor, " member"]
+    group: Int[Tensor, " cluster"]
+    weight: Float[Tensor, " cluster"]
+
+    @staticmethod
+    def of(
+        event: Int[Tensor, " voxel"],
+        semantic: Int[Tensor, " voxel"],
+        cluster: Int[Tensor, " voxel"],
+    ) -> TrueClusters:
+        """Find them; voxels with no class or no cluster are left out."""
+        voxel = torch.nonzero((semantic >= 0) & (cluster >= 0))[:, 0]
+        groups_of = event[voxel] * CLASSES + semantic[voxel]
+        clusters, own = torch.unique((groups_of << 32) + cluster[voxel], return_inverse=True)
+        groups, group = torch.unique(clusters >> 32, return_inverse=True)
+        events, of_event = torch.unique(groups // CLASSES, return_inverse=True)
+        in_group = torch.bincount(group, minlength=len(groups))[group]
+        in_event = torch.bincount(of_event, minlength=len(events))[of_event][group]
+        return TrueClusters(voxel, own, group, 1 / (len(events) * in_event * in_group).float())
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def pairs(self) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+        """All (member, cluster) with the cluster in the member's group; clusters are sorted."""
+        sizes = torch.bincount(self.group)
+        first = torch.cumsum(sizes, 0) - sizes
+        mine = self.group[self.own]
+        member = torch.repeat_interleave(sizes[mine])
+        start = torch.cumsum(sizes[mine], 0) - sizes[mine]
+        within = torch.arange(len(member), device=member.device) - start[member]
+        return member, first[mine][member] + within
+
+    def mean(self, values: Float[Tensor, "member *rest"]) -> Float[Tensor, "cluster *rest"]:
+        """Mean over the voxels of each cluster."""
+        total = values.new_zeros(len(self), *values.shape[1:]).index_add(0, self.own, values)
+        count = torch.bincount(self.own, minlength=len(self)).to(values)
+        return total / count.view(-1, *[1] * (values.dim() - 1))
+
+
+def clustering_loss(
+    embedding: Embedding, clusters: TrueClusters, settings: ClusteringLoss
+) -> Loss:
+    """L = gamma1 L_seed + gamma2 (L_mask + L_smooth + L_inter) (Koh II.8, II.11).
+
+    A batch with no cluster gives 0, with a gradient of 0.
+    """
+    if not len(clusters):
+        return Loss(sum(part.sum() * 0 for part in vars(embedding).values()), {})  # type: ignore[arg-type]
+    position = embedding.position[clusters.voxel]
+    margin = embedding.margin[clusters.voxel]
+    centre = clusters.mean(position)
+    width = clusters.mean(margin)
+    member, cluster = clusters.pairs()
+    q = exponents(position[member], centre[cluster], width[cluster])
+    inside = clusters.own[member] == cluster
+    mask = MASKS[settings.mask](q, inside, cluster, len(clusters)) @ clusters.weight
+    smooth = smoothing(margin, width, clusters)
+    inter = separation(centre, clusters, settings.inter_distance)
+    own = torch.exp(-q[inside])
+    seed = seediness_loss(embedding.seediness[clusters.voxel], own, clusters)
+    shaped = mask + settings.smoothing * smooth + settings.inter * inter
+    total = settings.gamma_seediness * seed + settings.gamma_embedding * shaped
+    terms = {"mask": mask, "smoothing": smooth, "inter": inter, "seediness": seed}
+    return Loss(total, {name: value.detach() for name, value in terms.items()})
+
+
+def exponents(
+    position: Float[Tensor, "pair axis"],
+    centre: Float[Tensor, "pair axis"],
+    width: Float[Tensor, " pair"],
+) -> Float[Tensor, " pair"]:
+    """q = |f - mu|² / (2 sigma²), so that p = exp(-q) (Koh II.3, II.4)."""
+    return (position - centre).square().sum(1) / (2 * width.square())
+
+
+def smoothing(
+    margin: Float[Tensor, " member"], width: Float[Tensor, " cluster"], clusters: TrueClusters
+) -> Float[Tensor, ""]:
+    """Mean of (sigma_i - sigma~_k)² over each cluster, sigma~ not differentiated (Koh II.6)."""
+    spread = (margin - width.detach()[clusters.own]).square()
+    return clusters.mean(spread) @ clusters.weight
+
+
+def separation(
+    centre: Float[Tensor, "cluster axis"], clusters: TrueClusters, distance: float
+) -> Float[Tensor, ""]:
+    """Mean over pairs of clusters of [2 delta_d - |mu_a - mu_b|]₊² (Koh II.7).
+
+    Within each class of each event; a class with one cluster contributes 0.
+    """
+    sizes = torch.bincount(clusters.group)
+    first = torch.cumsum(sizes, 0) - sizes
+    count = sizes[clusters.group]
+    a = torch.repeat_interleave(count)
+    start = torch.cumsum(count, 0) - count
+    b = first[clusters.group][a] + torch.arange(len(a), device=a.device) - start[a]
+    a, b = a[a != b], b[a != b]
+    gap = (centre[a] - centre[b]).square().sum(1).clamp(min=1e-12).sqrt()
+    short = torch.relu(2 * distance - gap).square()
+    total = short.new_zeros(len(clusters)).index_add(0, a, short)
+    return (total / (count - 1).clamp(min=1)) @ clusters.weight
+
+
+def seediness_loss(
+    seediness: Float[Tensor, " member"], p: Float[Tensor, " member"], clusters: TrueClusters
+) -> Float[Tensor, ""]:
+    """Mean of (s_i - p_i)² over each cluster, p of the voxel's own kernel, detached (Koh II.9)."""
+    return clusters.mean((seediness - p.detach()).square()) @ clusters.weight

@@ -1,0 +1,172 @@
+"""How well predicted clusters are the true ones: ARI, purity, efficiency, SBD.
+
+All come from one table n (true cluster, predicted cluster) of shared voxels. A predicted label
+-1 means that no cluster was found: such voxels are in no predicted cluster (for ARI each counts as
+one of its own, so that finding nothing is never rewarded). Voxels whose true label is -1 are left
+out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+from numba import njit
+
+Labels = Integer[np.ndarray, " voxel"]
+
+SCORES = ("ari", "purity", "efficiency", "sbd", "n_clusters")
+"""The order in which `table_scores` gives them."""
+
+
+def ari(truth: Labels, predicted: Labels) -> float:
+    """Adjusted Rand index (Hubert & Arabie 1985), equal to scikit-learn's.
+
+    1 for the same clusters; about 0 for random ones, and 0 wherever one side is a single cluster
+    and the other is not.
+
+    Example:
+        >>> ari(np.array([0, 0, 1, 1]), np.array([5, 5, 2, 2]))
+        1.0
+    """
+    return scores(truth, predicted)["ari"]
+
+
+def purity(truth: Labels, predicted: Labels) -> float:
+    """Mean over predicted clusters of the largest share that one true cluster has (Koh III.1).
+
+    Raises:
+        ValueError: where there is no predicted or no true cluster.
+
+    Example:
+        >>> purity(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
+        0.8333333333333333
+    """
+    return scores(truth, predicted)["purity"]
+
+
+def efficiency(truth: Labels, predicted: Labels) -> float:
+    """Mean over true clusters of the largest share that one predicted cluster has (Koh III.2).
+
+    Example:
+        >>> efficiency(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
+        0.75
+    """
+    return scores(truth, predicted)["efficiency"]
+
+
+def sbd(truth: Labels, predicted: Labels) -> float:
+    """Symmetric best Dice: the smaller of both mean best Dice scores (Scharr et al. 2016).
+
+    Example:
+        >>> round(sbd(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])), 4)
+        0.7333
+    """
+    return scores(truth, predicted)["sbd"]
+
+
+def scores(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
+    """All metrics at once; `n_clusters` counts the predicted clusters.
+
+    Args:
+        truth: (voxel,) true cluster, -1 none.
+        predicted: (voxel,) predicted cluster, -1 none found.
+        min_voxels: true clusters with fewer voxels are left out.
+
+    Returns:
+        metric to value; NaN where there is nothing to measure (no true cluster is left; purity
+        without a predicted cluster).
+
+    Raises:
+        ValueError: for labels of different sizes.
+    """
+    if truth.shape != predicted.shape or truth.ndim != 1:
+        raise ValueError(f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each")
+    index = true_index(truth, min_voxels)
+    kept = index >= 0
+    found = predicted[kept] >= 0
+    _, columns = np.unique(predicted[kept][found], return_inverse=True)
+    width = int(columns.max()) + 1 if len(columns) else 0
+    table = np.zeros((int(index.max(initial=-1)) + 1, width), np.int64)
+    np.add.at(table, (index[kept][found], columns), 1)
+    sizes = np.bincount(index[kept], minlength=len(table)).astype(np.int64)
+    values = table_scores(table, sizes, int(np.sum(~found)))
+    return dict(zip(SCORES, values.tolist(), strict=True))
+
+
+def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
+    """True clusters counted from 0; -1 for voxels of none or of one with too few voxels."""
+    names, place, sizes = np.unique(truth, return_inverse=True, return_counts=True)
+    good = (names >= 0) & (sizes >= min_voxels)
+    number = np.where(good, np.cumsum(good) - 1, -1)
+    return number[place].astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def table_scores(
+    table: Int[np.ndarray, "true predicted"], sizes: Int[np.ndarray, " true"], missed: int
+) -> Float[np.ndarray, " score"]:
+    """ARI, purity, efficiency, SBD and the number of clusters of one table.
+
+    Args:
+        table: voxels shared by each true and predicted cluster; predicted ones may be empty.
+        sizes: voxels of each true cluster, those in no predicted cluster included.
+        missed: voxels that are in no predicted cluster.
+    """
+    out = np.full(5, np.nan)
+    count = sizes.sum()
+    if count == 0:
+        return out
+    best = np.zeros(len(sizes))
+    dice_true = np.zeros(len(sizes))
+    purities = 0.0
+    dice_predicted = 0.0
+    clusters = 0
+    together = 0
+    squares = missed
+    for j in range(table.shape[1]):
+        size = table[:, j].sum()
+        if size == 0:
+            continue
+        clusters += 1
+        squares += size * size
+        largest = 0
+        dice_j = 0.0
+        for i in range(len(sizes)):
+            shared = table[i, j]
+            if shared == 0:
+                continue
+            together += shared * shared
+            largest = max(largest, shared)
+            best[i] = max(best[i], shared / sizes[i])
+            dice = 2.0 * shared / (sizes[i] + size)
+            dice_j = max(dice_j, dice)
+            dice_true[i] = max(dice_true[i], dice)
+        purities += largest / size
+        dice_predicted += dice_j
+    out[0] = _ari(count, together + missed, (sizes * sizes).sum(), squares)
+    if clusters > 0:
+        out[1] = purities / clusters
+    out[2] = best.mean()
+    out[3] = min(dice_true.mean(), dice_predicted / clusters) if clusters > 0 else 0.0
+    out[4] = clusters
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _ari(count: int, together: int, true_squares: int, predicted_squares: int) -> float:
+    """ARI from sums of squares: of the table, its row sums and its column sums.
+
+    Pairs of voxels are counted both ways round: together in both, in truth only, in the prediction
+    only, in neither (as scikit-learn's pair confusion matrix).
+    """
+    both = float(together - count)
+    truth_only = float(true_squares - together)
+    predicted_only = float(predicted_squares - together)
+    neither = float(count) * count - count - both - truth_only - predicted_only
+    if truth_only == 0 and predicted_only == 0:
+        return 1.0
+    top = 2.0 * (both * neither - truth_only * predicted_only)
+    return top / (
+        (both + truth_only) * (truth_only + neither)
+        + (both + predicted_only) * (predicted_only + neither)
+    )

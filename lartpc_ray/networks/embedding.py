@@ -1,0 +1,65 @@
+"""Embedding: the raw outputs of the two branches as position, margin and seediness."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lartpc_ray.networks.uresnet import UResNet
+
+
+def embedding_branches(axes: int) -> dict[str, int]:
+    """Branch "embedding": an offset an axis and the margin; branch "seediness": one channel."""
+    return {"embedding": axes + 1, "seediness": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Where each voxel points to (Koh et al. 2020, II.1).
+
+    Attributes:
+        position: tanh(offset) + x / (L/2) - 1, so that the image spans -1 to 1.
+        margin: 2 · sigmoid, in (0, 2): the width of the kernel that the voxel would have.
+        seediness: sigmoid, in (0, 1): how good a seed the voxel is.
+    """
+
+    position: Float[Tensor, "voxel axis"]
+    margin: Float[Tensor, " voxel"]
+    seediness: Float[Tensor, " voxel"]
+
+    @staticmethod
+    def of(
+        outputs: dict[str, Tensor], coords: Int[Tensor, "voxel axis"], shape: tuple[int, ...]
+    ) -> Embedding:
+        """Koh II.1, from the raw outputs; without a seediness branch the seediness is 0."""
+        half = torch.tensor(shape, dtype=torch.float32, device=coords.device) / 2
+        raw = outputs["embedding"].float()
+        seediness = raw.new_zeros(len(raw))
+        if "seediness" in outputs:
+            seediness = torch.sigmoid(outputs["seediness"].float()[:, 0])
+        return Embedding(
+            position=torch.tanh(raw[:, :-1]) + coords / half - 1,
+            margin=2 * torch.sigmoid(raw[:, -1]),
+            seediness=seediness,
+        )
+
+
+def start_embedding(network: UResNet, margin: float, offset_scale: float) -> None:
+    """Begin with small offsets and a given margin, so that a voxel starts at its own place.
+
+    Args:
+        network: with the branches of `embedding_branches`.
+        margin: the margin every voxel begins with, in (0, 2).
+        offset_scale: factor on the initial weights of the offsets and the margin.
+    """
+    out = network.decoders["embedding"].out
+    if not isinstance(out, nn.Linear):
+        raise TypeError("the embedding branch does not end in a linear layer")
+    with torch.no_grad():
+        out.weight.mul_(offset_scale)
+        out.bias.zero_()
+        out.bias[-1] = math.log(margin / (2 - margin))

@@ -1,0 +1,205 @@
+"""UResNet: one encoder, a decoder per branch, in any dimension and on any engine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from lartpc_ray.settings import Settings
+from lartpc_ray.sparse import Engine, SparseTensor, engine
+
+LEAK = 0.33
+
+
+class NetworkSettings(Settings):
+    """The architecture; the defaults are those of Koh et al. 2020."""
+
+    engine: Literal["native"] = "native"
+    depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")
+    filters: PositiveInt = Field(default=32, description="at the first level; level l has (l+1)×")
+    blocks: PositiveInt = Field(default=2, description="residual blocks a level")
+
+
+class UResNet(nn.Module):
+    """U-Net of residual blocks (Dominé & Terao 2020; Koh et al. 2020, Fig. 3).
+
+    Every block is pre-activated: BatchNorm, LeakyReLU, convolution. Filters grow linearly with
+    depth.
+
+    Args:
+        settings: depth, filters, blocks and engine.
+        branches: output channels of each branch by name; each branch has its own decoder.
+        axes: 2 or 3.
+        inputs: input features a voxel.
+    """
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        branches: dict[str, int],
+        *,
+        axes: int = 3,
+        inputs: int = 1,
+    ) -> None:
+        super().__init__()
+        self.engine = engine(settings.engine)
+        widths = [settings.filters * (level + 1) for level in range(settings.depth)]
+        self.stem = Submanifold(self.engine, axes, inputs, widths[0])
+        self.encoder = nn.ModuleList(
+            [_blocks(self.engine, axes, width, width, settings.blocks) for width in widths]
+        )
+        self.down = nn.ModuleList(
+            [
+                Activated(Resample(self.engine, "down", axes, fine, coarse), fine)
+                for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+            ]
+        )
+        self.decoders = nn.ModuleDict(
+            {
+                name: Decoder(self.engine, axes, widths, settings.blocks, channels)
+                for name, channels in branches.items()
+            }
+        )
+
+    def forward(
+        self,
+        coords: Int[Tensor, "voxel axis"],
+        features: Float[Tensor, "voxel input"],
+        shape: tuple[int, ...],
+        events: Int[Tensor, " voxel"],
+        without: tuple[str, ...] = (),
+    ) -> dict[str, Float[Tensor, "voxel channel"]]:
+        """The output of each branch but `without`, rows in the order of the voxels given."""
+        x = self.stem(self.engine.sites(coords, features, shape, events))
+        levels = []
+        for level, blocks in enumerate(self.encoder):
+            x = blocks(x)
+            levels.append(x)
+            if level < len(self.down):
+                x = self.down[level](x)
+        return {
+            name: decoder(levels)
+            for name, decoder in self.decoders.items()
+            if name not in without
+        }
+
+
+class Decoder(nn.Module):
+    """From the coarsest level back to the voxels, joining the encoder's features on the way."""
+
+    def __init__(
+        self, engine: Engine, axes: int, widths: list[int], blocks: int, channels: int
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))[::-1]
+        self.up = nn.ModuleList(
+            [Activated(Resample(engine, "up", axes, coarse, fine), coarse) for fine, coarse in pairs]
+        )
+        self.blocks = nn.ModuleList(
+            [_blocks(engine, axes, 2 * fine, fine, blocks) for fine, _ in pairs]
+        )
+        self.last = Activation(widths[0])
+        self.out = nn.Linear(widths[0], channels)
+
+    def forward(self, levels: list[SparseTensor]) -> Float[Tensor, "voxel channel"]:
+        x = levels[-1]
+        for up, blocks, skip in zip(self.up, self.blocks, levels[-2::-1], strict=True):
+            x = up(x)
+            x = blocks(skip.with_features(torch.cat([skip.features, x.features], dim=1)))
+        out: Tensor = self.out(self.engine.rows(self.last(x)))
+        return out
+
+
+class Submanifold(nn.Module):
+    """3^D submanifold convolution."""
+
+    def __init__(self, engine: Engine, axes: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.engine = engine
+        self.kernel = _kernel(3**axes, inputs, outputs)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return self.engine.submanifold(x, self.kernel)
+
+
+class Resample(nn.Module):
+    """2^D convolution of stride 2, or its transpose."""
+
+    def __init__(
+        self, engine: Engine, way: Literal["down", "up"], axes: int, inputs: int, outputs: int
+    ) -> None:
+        super().__init__()
+        self.apply_engine = engine.down if way == "down" else engine.up
+        self.kernel = _kernel(2**axes if way == "down" else 1, inputs, outputs, 2**axes)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return self.apply_engine(x, self.kernel)
+
+
+class Activation(nn.Module):
+    """BatchNorm and LeakyReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        if self.training and len(x.features) > 1:
+            normal = self.norm(x.features)
+        else:  # one row has no spread: the running averages serve, as in evaluation
+            normal = nn.functional.batch_norm(
+                x.features,
+                self.norm.running_mean,
+                self.norm.running_var,
+                self.norm.weight,
+                self.norm.bias,
+                eps=self.norm.eps,
+            )
+        return x.with_features(nn.functional.leaky_relu(normal, LEAK))
+
+
+class Activated(nn.Module):
+    """BatchNorm, LeakyReLU, then a convolution."""
+
+    def __init__(self, convolution: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.activation = Activation(channels)
+        self.convolution = convolution
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        out: SparseTensor = self.convolution(self.activation(x))
+        return out
+
+
+class Residual(nn.Module):
+    """Two activated convolutions beside the identity, or a linear map where widths differ."""
+
+    def __init__(self, engine: Engine, axes: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = Activated(Submanifold(engine, axes, inputs, outputs), inputs)
+        self.second = Activated(Submanifold(engine, axes, outputs, outputs), outputs)
+        self.skip = (
+            nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
+        )
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        out: SparseTensor = self.second(self.first(x))
+        return out.with_features(out.features + self.skip(x.features))
+
+
+def _blocks(engine: Engine, axes: int, inputs: int, outputs: int, count: int) -> nn.Sequential:
+    first = Residual(engine, axes, inputs, outputs)
+    return nn.Sequential(
+        first, *(Residual(engine, axes, outputs, outputs) for _ in range(count - 1))
+    )
+
+
+def _kernel(offsets: int, inputs: int, outputs: int, copies: int | None = None) -> nn.Parameter:
+    """(offset, in, out) weights of variance 2 / (inputs that meet in one output)."""
+    weight = torch.empty(copies or offsets, inputs, outputs)
+    return nn.Parameter(nn.init.normal_(weight, std=(2 / (offsets * inputs)) ** 0.5))

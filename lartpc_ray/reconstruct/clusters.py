@@ -1,0 +1,100 @@
+"""Network outputs -> clusters: the greedy algorithm of Koh et al. 2020, section II.C."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SMALLEST_MARGIN = 1e-100
+"""Below, 1 / sigma² is no number any more."""
+
+
+def cluster(
+    position: Float[np.ndarray, "voxel axis"],
+    margin: Float[np.ndarray, " voxel"],
+    seediness: Float[np.ndarray, " voxel"],
+    s0: float,
+    p0: float,
+) -> Int[np.ndarray, " voxel"]:
+    """Cluster the voxels of one class of one event.
+
+    Seeds are taken by decreasing seediness (ties: the lowest index) among the voxels that no
+    earlier seed reaches with p > p0, until the best left is below s0. A seed i has the kernel
+    p_j = exp(-|f_j - f_i|² / (2 sigma_i²)); every voxel joins the seed of highest p (ties: the
+    earliest). p > p0 is decided as |f_j - f_i|² / (2 sigma_i²) < -log p0, so nothing underflows.
+
+    Args:
+        position: embedding position, image from -1 to 1.
+        margin: kernel width sigma, above 0.
+        seediness: 0 to 1.
+        s0: seediness below which no seed is taken, 0 to 1.
+        p0: probability above which a voxel is no seed any more, 0 to 1.
+
+    Returns:
+        labels (voxel,) counted from 0 in the order of the seeds; -1 everywhere without a seed.
+
+    Raises:
+        ValueError: for NaN, a margin that is not above 0, sizes that differ, thresholds outside
+            [0, 1].
+
+    Example:
+        >>> cluster(np.array([[0.0], [0.1], [5.0]]), np.ones(3), np.array([0.9, 0.5, 0.8]), 0.5, 0.5)
+        array([0, 0, 1])
+    """
+    position, margin, seediness = checked(position, margin, seediness)
+    check_threshold("s0", s0)
+    check_threshold("p0", p0)
+    labels = np.full(len(seediness), -1, np.int64)
+    nearest = np.full(len(seediness), np.inf)
+    free = np.ones(len(seediness), bool)
+    reach = exponent_limit(p0)
+    found = 0
+    for seed in np.argsort(-seediness, kind="stable"):
+        if seediness[seed] < s0:
+            break
+        if not free[seed]:
+            continue
+        q = _exponents(position, position[seed], margin[seed])
+        closer = q < nearest
+        labels[closer] = found
+        nearest[closer] = q[closer]
+        free &= ~(q < reach)
+        free[seed] = False
+        found += 1
+    return labels
+
+
+def exponent_limit(p0: float) -> float:
+    """-log p0: p > p0 exactly where q is below; infinite for p0 = 0."""
+    return float("inf") if p0 == 0 else -float(np.log(p0))
+
+
+def checked(
+    position: np.ndarray, margin: np.ndarray, seediness: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three outputs as float64, or an error that says what is wrong with them."""
+    position = np.asarray(position, np.float64)
+    margin = np.asarray(margin, np.float64)
+    seediness = np.asarray(seediness, np.float64)
+    if position.ndim != 2 or not len(position) == len(margin) == len(seediness):
+        sizes = f"{position.shape}, {margin.shape}, {seediness.shape}"
+        raise ValueError(f"position, margin, seediness have shapes {sizes}: one row a voxel")
+    for name, values in (("position", position), ("margin", margin), ("seediness", seediness)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds NaN or infinity; did the training diverge?")
+    if (margin < SMALLEST_MARGIN).any():
+        raise ValueError(f"margin {margin.min()}: must be above 0 (at least {SMALLEST_MARGIN})")
+    return position, margin, seediness
+
+
+def check_threshold(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} = {value}: must be from 0 to 1")
+
+
+def _exponents(position: np.ndarray, centre: np.ndarray, width: float) -> np.ndarray:
+    """q = |f - mu|² / (2 sigma²), axis after axis: the order in which sweep.py adds, too."""
+    total = np.zeros(len(position))
+    for axis in range(position.shape[1]):
+        total += (position[:, axis] - centre[axis]) ** 2
+    return total * (0.5 / (width * width))

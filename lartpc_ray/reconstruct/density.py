@@ -1,0 +1,26 @@
+"""Clusters by density: the baseline that needs no training."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+from sklearn.cluster import DBSCAN
+
+
+def dbscan(
+    coords: Int[np.ndarray, "voxel axis"], *, eps: float = 2.8, min_points: int = 1
+) -> Int[np.ndarray, " voxel"]:
+    """DBSCAN (Ester et al. 1996) over voxel positions.
+
+    Args:
+        coords: voxel indices.
+        eps: distance in voxels up to which two voxels are neighbours.
+        min_points: neighbours (itself included) that make a voxel a core of a cluster.
+
+    Returns:
+        labels (voxel,), -1 noise.
+    """
+    if not len(coords):
+        return np.empty(0, np.int64)
+    labels = DBSCAN(eps=eps, min_samples=min_points).fit_predict(coords.astype(np.float64))
+    return np.asarray(labels, np.int64)

@@ -1,0 +1,371 @@
+"""Space: one search_spaces/*.yaml, checked against Trial when it is read.
+
+A file names its `task`, what is `fixed`, what is searched (`search`), and its `budgets`; every
+setting is a dotted path into `Trial`:
+
+    task: clustering
+    fixed: {network.blocks: 1}
+    search:
+      network.depth: {int: [4, 6]}
+      optimizer.learning_rate: {log: [1.0e-3, 1.0e-2]}
+    budgets:
+      laptop: {trials: 4, steps: 300}
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
+
+from lartpc_ray.settings import Settings
+from lartpc_ray.trial import Trial
+
+Kind = Literal["choice", "uniform", "log", "int", "grid"]
+BudgetName = Literal["smoke", "laptop", "overnight", "gpu", "cluster"]
+SPACES = Path(__file__).parent / "search_spaces"
+"""Where the wheel carries search_spaces/; a checkout has them beside the package."""
+
+
+class Budget(Settings):
+    """How much a search may cost."""
+
+    about: str = Field(default="", description="what it is for and what it gives, in one line")
+    trials: PositiveInt = Field(description="trials, the first with the default settings")
+    steps: PositiveInt = Field(description="training steps of a trial that is not stopped")
+    first_rung: PositiveInt = Field(description="steps before a trial may be stopped early")
+    reduction: float = Field(default=3.0, gt=1, description="1 of so many trials passes a rung")
+    concurrent: PositiveInt = Field(default=1, description="trials at a time, resources allowing")
+    in_order: bool = Field(
+        default=True,
+        description="sample and compare batch by batch, so that the same seed gives the same study; "
+        "false: whoever comes first, no worker ever waits",
+    )
+    fixed: dict[str, Any] = Field(default={}, description="settings of this budget, by path")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a study varies and what it keeps.
+
+    Attributes:
+        name: of the study.
+        fixed: path to value, for every trial.
+        search: path to the distribution it is drawn from.
+        first: path to value of trial 0, for every searched path.
+        budget: how much the search may cost.
+        text: the file, for the record.
+    """
+
+    name: str
+    fixed: dict[str, Any]
+    search: dict[str, BaseDistribution]
+    first: dict[str, Any]
+    budget: Budget
+    grid: bool = False
+    text: str = field(default="", repr=False)
+
+    def trial(self, sampled: dict[str, Any]) -> Trial:
+        """The trial of one sampled point.
+
+        Raises:
+            ValueError: for a path or a value that Trial does not know.
+        """
+        return _trial({**self.fixed, **sampled})
+
+    def first_trial(self) -> Trial:
+        """Trial 0: the defaults, scaled to the budget."""
+        return self.trial(self.first)
+
+    @property
+    def trials(self) -> int:
+        """How many trials there will be: those of the budget, or all points of a grid."""
+        if not self.grid:
+            return self.budget.trials if self.search else 1
+        count = 1
+        for distribution in self.search.values():
+            assert isinstance(distribution, CategoricalDistribution)
+            count *= len(distribution.choices)
+        return count
+
+
+def find_space(name: str) -> Path:
+    """The file of a study: search_spaces/NAME.yaml, or NAME as a path.
+
+    Raises:
+        ValueError: with the names there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise ValueError(f"{name}: no such search-space file")
+    folder = SPACES if SPACES.is_dir() else Path(__file__).parents[1] / "search_spaces"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        near = _nearest(name, known)
+        raise ValueError(f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path")
+    return path
+
+
+def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None) -> Space:
+    """Read a search space and check every path, type and bound in it.
+
+    Args:
+        path: the YAML file.
+        budget: one of its budgets.
+        overrides: path to value, fixed whatever the file says (`--set`).
+
+    Raises:
+        ValueError: with file, line, key and value of what is wrong, and the nearest known name.
+    """
+    text = path.read_text()
+    content, lines = _load(path, text)
+    known = ("task", "about", "fixed", "search", "first", "budgets")
+    for key in content:
+        if key not in known:
+            raise ValueError(f"{_at(path, lines, key)}: unknown key{_nearest(key, known)}")
+    chosen = _budget(path, lines, content.get("budgets") or {}, budget)
+    fixed: dict[str, Any] = {"task.name": content.get("task", "clustering")}
+    _check(path, lines, "task", fixed, "task.name")
+    sources = (("fixed", content.get("fixed") or {}), (f"budgets.{budget}.fixed", chosen.fixed))
+    for place, values in (*sources, ("--set", overrides or {})):
+        for key in values:
+            _check(path, lines, f"{place}.{key}", values, key)
+        fixed.update(values)
+    fixed["optimizer.steps"] = (overrides or {}).get("optimizer.steps", chosen.steps)
+    search, kinds = {}, set()
+    for key, entry in (content.get("search") or {}).items():
+        place = f"search.{key}"
+        kind, distribution = _distribution(path, lines, place, key, entry)
+        if key not in (content.get("fixed") or {}):
+            if key not in fixed:
+                search[key] = distribution
+                kinds.add(kind)
+        else:
+            raise ValueError(f"{_at(path, lines, place)}: searched and fixed at once; keep one")
+    if "grid" in kinds and len(kinds) > 1:
+        raise ValueError(f"{path}: a grid is searched whole; make all of search grids, or none")
+    first = _first(path, lines, content.get("first") or {}, fixed, search)
+    return Space(path.stem, fixed, search, first, chosen, kinds == {"grid"}, text)
+
+
+def budgets(path: Path) -> dict[str, str]:
+    """The budgets of a search-space file and what each is for."""
+    content, _ = _load(path, path.read_text())
+    return {name: str(entry.get("about", "")) for name, entry in content["budgets"].items()}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`a.b=c` of a command line as path and value, c read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {text}: write it as path=value, as in optimizer.steps=100")
+    return key, yaml.load(value, _Loader)  # noqa: S506 (a safe loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number and a repeated key an error."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _load(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """The content of a file, and the line of each dotted key in it."""
+    try:
+        node = yaml.compose(text, _Loader)
+        lines: dict[str, int] = {}
+        _mark(path, node, "", lines)
+        content = yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must be a mapping with task, search and budgets")
+    return content, lines
+
+
+def _mark(path: Path, node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise ValueError(f"{path}:{line}: {name}: given twice (also line {lines[name]})")
+            lines[name] = line
+            _mark(path, value, f"{name}.", lines)
+
+
+def _at(path: Path, lines: dict[str, int], key: str) -> str:
+    line = lines.get(key)
+    return f"{path}:{line}: {key}" if line else f"{path}: {key}"
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _budget(
+    path: Path, lines: dict[str, int], entries: dict[str, Any], name: str
+) -> Budget:
+    for key in entries:
+        if key not in get_args(BudgetName):
+            near = _nearest(key, get_args(BudgetName))
+            raise ValueError(f"{_at(path, lines, f'budgets.{key}')}: unknown budget{near}")
+    if name not in entries:
+        raise ValueError(f"{path}: no budget {name!r}; there are {', '.join(entries) or 'none'}")
+    try:
+        return Budget.model_validate(entries[name])
+    except ValidationError as error:
+        key, reason = _reason(error, Budget)
+        raise ValueError(f"{_at(path, lines, f'budgets.{name}.{key}')}: {reason}") from None
+
+
+def _distribution(
+    path: Path, lines: dict[str, int], place: str, key: str, entry: Any
+) -> tuple[Kind, BaseDistribution]:
+    at = _at(path, lines, place)
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(f"{at}: write one of {', '.join(get_args(Kind))}, as in {{int: [4, 6]}}")
+    kind, values = next(iter(entry.items()))
+    if kind not in get_args(Kind):
+        raise ValueError(f"{at}: {kind!r} is unknown{_nearest(str(kind), get_args(Kind))}")
+    if not isinstance(values, list) or len(values) < 2:
+        raise ValueError(f"{at}: {values!r}: give at least two values; one stands under fixed")
+    for value in values:
+        _check(path, lines, place, {key: value}, key)
+    if kind in ("choice", "grid"):
+        if len({json.dumps(value) for value in values}) < len(values):
+            raise ValueError(f"{at}: {values}: a value is given twice")
+        return kind, CategoricalDistribution(values)
+    if len(values) != 2 or not all(_is_number(value) for value in values):
+        raise ValueError(f"{at}: {values}: {kind} takes [low, high]")
+    low, high = values
+    if low >= high or (kind == "log" and low <= 0):
+        raise ValueError(f"{at}: {values}: low must be below high{' and above 0' * (kind == 'log')}")
+    if kind == "int":
+        if not (isinstance(low, int) and isinstance(high, int)):
+            raise ValueError(f"{at}: {values}: int takes whole numbers")
+        return kind, IntDistribution(low, high)
+    _check(path, lines, place, {key: (low + high) / 2 + 0.123e-9}, key)
+    return kind, FloatDistribution(low, high, log=kind == "log")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _first(
+    path: Path,
+    lines: dict[str, int],
+    given: dict[str, Any],
+    fixed: dict[str, Any],
+    search: dict[str, BaseDistribution],
+) -> dict[str, Any]:
+    """Trial 0's value of each searched path: `first`, or the default; it must lie in the range."""
+    for key in given:
+        _check(path, lines, f"first.{key}", given, key)
+    trial = json.loads(_trial(fixed).model_dump_json())
+    values = {}
+    for key, distribution in search.items():
+        value = given[key] if key in given else _get(trial, key)
+        if not _contains(distribution, value):
+            where = _at(path, lines, f"first.{key}" if key in given else f"search.{key}")
+            raise ValueError(f"{where}: trial 0 has {value!r}, outside {distribution}; set it in first")
+        values[key] = value
+    return values
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return _is_number(value) and distribution.low <= value <= distribution.high
+
+
+def _get(nested: Any, key: str) -> Any:
+    for part in key.split("."):
+        nested = nested[part]
+    return nested
+
+
+def _check(
+    path: Path, lines: dict[str, int], place: str, values: dict[str, Any], key: str
+) -> None:
+    """Is `key` a setting of Trial, and its value one that it takes?"""
+    at = _at(path, lines, place)
+    model: type[BaseModel] = Trial
+    *parents, leaf = key.split(".")
+    for part in (*parents, leaf):
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise ValueError(f"{at}: {key} is not a group of settings")
+        if part not in model.model_fields:
+            near = difflib.get_close_matches(key, list(_leaves(Trial)), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{at}: unknown setting {part!r}{hint}")
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
+    try:
+        _trial({key: values[key]})
+    except ValueError as error:
+        raise ValueError(f"{at}: {error}") from None
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += _leaves(kind, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def _trial(values: dict[str, Any]) -> Trial:
+    """A trial with these paths set.
+
+    Raises:
+        ValueError: in one line: the path, what is wrong and the value.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        place = nested
+        *parents, leaf = key.split(".")
+        for part in parents:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    try:
+        return Trial.model_validate_json(json.dumps(nested))
+    except ValidationError as error:
+        key, reason = _reason(error, Trial)
+        raise ValueError(f"{key}: {reason}") from None
+
+
+def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The place and the reason of the first thing that is wrong."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return key, f"unknown{_nearest(key, model.model_fields)}"
+    if first["type"] == "missing":
+        return key, "missing"
+    return key, f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

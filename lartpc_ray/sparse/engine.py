@@ -1,0 +1,83 @@
+"""The contract of a sparse-convolution engine, and the door to the engines there are.
+
+Weights have one layout in every engine: (offset, in, out), offsets counted with the first axis
+fastest, so that a checkpoint does not know which engine wrote it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTensor:
+    """Features over fixed sites; what the sites are is the engine's own business."""
+
+    features: Float[Tensor, "site channel"]
+    sites: Any
+
+    def with_features(self, features: Float[Tensor, "site channel"]) -> SparseTensor:
+        """Other features on the same sites."""
+        return replace(self, features=features)
+
+
+class Engine(ABC):
+    """Five operations; all that a sparse network needs."""
+
+    @abstractmethod
+    def sites(
+        self,
+        coords: Int[Tensor, "voxel axis"],
+        features: Float[Tensor, "voxel channel"],
+        shape: tuple[int, ...],
+        events: Int[Tensor, " voxel"],
+    ) -> SparseTensor:
+        """Make the sites of a batch: voxels of an image of `shape`, and whose event each is."""
+
+    @abstractmethod
+    def submanifold(
+        self, x: SparseTensor, weight: Float[Tensor, "offset in out"]
+    ) -> SparseTensor:
+        """3^D convolution whose output has the sites of its input (Graham et al. 2018)."""
+
+    @abstractmethod
+    def down(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+        """2^D convolution of stride 2: a coarse site wherever there is a fine one."""
+
+    @abstractmethod
+    def up(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+        """Transpose of `down`: back to the sites that `down` came from."""
+
+    @abstractmethod
+    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
+        """The features in the order in which the voxels were given to `sites`."""
+
+
+ENGINES = {"native": "NativeEngine"}
+
+
+def available() -> tuple[str, ...]:
+    """The names of the engines that work here."""
+    return tuple(ENGINES)
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        ValueError: for a name that is not known.
+
+    Example:
+        >>> type(engine("native")).__name__
+        'NativeEngine'
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r}: known are {', '.join(ENGINES)}")
+    made: Engine = getattr(importlib.import_module(f"lartpc_ray.sparse.{name}"), ENGINES[name])()
+    return made

@@ -1,0 +1,170 @@
+"""Particle clustering by embedding and seediness (Koh et al. 2020, arXiv:2007.03083)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.steps import above
+from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
+from lartpc_ray.losses.terms import Loss
+from lartpc_ray.metrics.clustering import scores
+from lartpc_ray.metrics.table import Metrics, Row
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, start_embedding
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.tasks.task import Outputs, Task, Thresholds
+
+SEVERAL = "ari_several"
+"""ARI of the events with more than one true and more than one predicted cluster."""
+UNTUNED = {"s0": 0.0, "p0": 0.5}
+
+
+class ClusteringTask(Task):
+    """Group the voxels of each class into particles."""
+
+    name: Literal["clustering"] = "clustering"
+    loss: ClusteringLoss = ClusteringLoss()
+    start_margin: float = Field(default=1.0, gt=0, lt=2, description="margin before training")
+    start_scale: float = Field(default=1.0, gt=0, description="factor on the offsets' weights")
+    seediness_from: int = Field(
+        default=0, ge=0, description="first step at which the seediness branch learns (phase two)"
+    )
+    coordinates: bool = Field(default=False, description="the network sees each voxel's position")
+    min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
+    min_voxels: int = Field(
+        default=10, ge=0, description="true clusters with fewer voxels are not scored"
+    )
+    grid_points: int = Field(default=21, ge=2, le=1001, description="points of s0 and of p0")
+    metric: Literal["ari", "purity", "efficiency", "sbd"] = "ari"
+
+    def branches(self, axes: int) -> dict[str, int]:
+        return embedding_branches(axes)
+
+    def inputs(self, axes: int) -> int:
+        return 1 + axes if self.coordinates else 1
+
+    def start(self, network: UResNet) -> None:
+        start_embedding(network, self.start_margin, self.start_scale)
+
+    def frozen(self, step: int) -> tuple[str, ...]:
+        """Phase one trains the embedding with the seediness decoder frozen (Koh III.A)."""
+        return ("seediness",) if step < self.seediness_from else ()
+
+    def prepare(self, event: Event) -> Event:
+        return above(event, self.min_energy)
+
+    def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
+        """log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
+
+        With `coordinates` also the position in the image, -1 to 1 an axis (CoordConv).
+        """
+        energy = torch.log1p(batch.energy)[:, None]
+        if not self.coordinates:
+            return energy
+        half = torch.tensor(batch.shape, device=energy.device) / 2
+        return torch.cat([energy, batch.coords / half - 1], dim=1)
+
+    def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
+        embedding = Embedding.of(outputs, batch.coords, batch.shape)
+        clusters = TrueClusters.of(batch.event, batch.semantic, batch.cluster)
+        settings = self.loss
+        if self.frozen(step):
+            settings = settings.model_copy(update={"gamma_seediness": 0.0})
+        return clustering_loss(embedding, clusters, settings)
+
+    def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
+        return dict(vars(Embedding.of(outputs, batch.coords, batch.shape)))
+
+    def axes(self) -> dict[str, np.ndarray]:
+        """The points of the grid: 0 to 1 for both thresholds."""
+        points = np.linspace(0, 1, self.grid_points)
+        return {"s0": points, "p0": points}
+
+    def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
+        axes = self.axes()
+        return {
+            name: sweep(
+                outputs["position"][mask],
+                outputs["margin"][mask],
+                outputs["seediness"][mask],
+                event.cluster[mask],
+                axes["s0"],
+                axes["p0"],
+                min_voxels=self.min_voxels,
+            )[self.metric]
+            for name, mask in self._classes(event)
+        }
+
+    def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
+        sums: dict[str, np.ndarray] = {}
+        events: dict[str, int] = {}
+        for event in scores:
+            for name, value in event.items():
+                sums[name] = sums.get(name, 0) + np.nan_to_num(value)
+                events[name] = events.get(name, 0) + 1
+        means = {name: sums[name] / events[name] for name in CLASS_NAMES if name in sums}
+        return ThresholdGrid(self.axes(), means, events)
+
+    def goal(self, grid: ThresholdGrid) -> float:
+        """Mean over the classes of the score at the class's own best thresholds."""
+        if not grid.scores:
+            raise ValueError("no event of the split has a cluster to score; give more events")
+        return float(np.mean([grid.best_score(name) for name in grid.scores]))
+
+    def thresholds(self, grid: ThresholdGrid | None) -> Thresholds:
+        if grid is None:
+            return {name: dict(UNTUNED) for name in CLASS_NAMES}
+        return {name: grid.best(name) for name in grid.scores}
+
+    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+        rows: list[Row] = []
+        for name, mask in self._classes(event):
+            if name in at:
+                found = cluster(
+                    outputs["position"][mask],
+                    outputs["margin"][mask],
+                    outputs["seediness"][mask],
+                    **at[name],
+                )
+                rows += self._rows(number, name, event.cluster[mask], found)
+        return Metrics(rows)
+
+    def baseline(self, number: int, event: Event) -> Metrics:
+        """DBSCAN (eps 2.8 voxels, one point) within each class."""
+        rows: list[Row] = []
+        for name, mask in self._classes(event):
+            rows += self._rows(number, name, event.cluster[mask], dbscan(event.coords[mask]))
+        return Metrics(rows)
+
+    def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
+        values = scores(truth, found, min_voxels=self.min_voxels)
+        names, sizes = np.unique(truth[truth >= 0], return_counts=True)
+        several = int((sizes >= self.min_voxels).sum()) > 1 and values["n_clusters"] > 1
+        if several:
+            values[SEVERAL] = values["ari"]
+        measured = {metric: value for metric, value in values.items() if not np.isnan(value)}
+        return [Row(number, name, metric, value) for metric, value in measured.items()]
+
+    def _classes(self, event: Event) -> Iterator[tuple[str, np.ndarray]]:
+        """The classes of an event that have a cluster to score, and where their voxels are."""
+        for particle in ParticleClass:
+            mask = event.semantic == particle
+            clusters = event.cluster[mask]
+            sizes = np.bincount(clusters[clusters >= 0])
+            if len(sizes) and sizes.max() >= max(1, self.min_voxels):
+                yield particle.name, mask
+
+
