@@ -1,0 +1,1 @@
+"""Ray-distributed hyperparameter and threshold optimizer for liquid-argon TPC images."""

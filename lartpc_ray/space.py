@@ -65,7 +65,9 @@ class Space:
         fixed: path to value, for every trial.
         search: path to the distribution it is drawn from.
         first: path to value of trial 0, for every searched path.
-        budget: how much the search may cost.
+        budget, budget_name: how much the search may cost.
+        overrides: what the command line fixed.
+        grid: every point is tried, in order.
         text: the file, for the record.
     """
 
@@ -74,6 +76,8 @@ class Space:
     search: dict[str, BaseDistribution]
     first: dict[str, Any]
     budget: Budget
+    budget_name: str
+    overrides: dict[str, Any]
     grid: bool = False
     text: str = field(default="", repr=False)
 
@@ -83,7 +87,7 @@ class Space:
         Raises:
             ValueError: for a path or a value that Trial does not know.
         """
-        return _trial({**self.fixed, **sampled})
+        return make_trial({**self.fixed, **sampled})
 
     def first_trial(self) -> Trial:
         """Trial 0: the defaults, scaled to the budget."""
@@ -159,7 +163,17 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
     if "grid" in kinds and len(kinds) > 1:
         raise ValueError(f"{path}: a grid is searched whole; make all of search grids, or none")
     first = _first(path, lines, content.get("first") or {}, fixed, search)
-    return Space(path.stem, fixed, search, first, chosen, kinds == {"grid"}, text)
+    return Space(
+        path.stem,
+        fixed,
+        search,
+        first,
+        chosen,
+        budget,
+        overrides or {},
+        kinds == {"grid"},
+        text,
+    )
 
 
 def budgets(path: Path) -> dict[str, str]:
@@ -282,7 +296,7 @@ def _first(
     """Trial 0's value of each searched path: `first`, or the default; it must lie in the range."""
     for key in given:
         _check(path, lines, f"first.{key}", given, key)
-    trial = json.loads(_trial(fixed).model_dump_json())
+    trial = json.loads(make_trial(fixed).model_dump_json())
     values = {}
     for key, distribution in search.items():
         value = given[key] if key in given else _get(trial, key)
@@ -324,7 +338,7 @@ def _check(
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
     try:
-        _trial({key: values[key]})
+        make_trial({key: values[key]})
     except ValueError as error:
         raise ValueError(f"{at}: {error}") from None
 
@@ -340,7 +354,7 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def _trial(values: dict[str, Any]) -> Trial:
+def make_trial(values: dict[str, Any]) -> Trial:
     """A trial with these paths set.
 
     Raises:

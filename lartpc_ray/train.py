@@ -7,15 +7,17 @@ worker, Ray Train for several, a list in a test.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import ray
@@ -26,15 +28,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
+from lartpc_ray.command import Parser, say
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import Split
 from lartpc_ray.data.loader import batches
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.grid import ThresholdGrid
-from lartpc_ray.tasks import AnyTask
-from lartpc_ray.trial import OptimizerSettings, Trial
+from lartpc_ray.report import flat, judge, keep, table, validate, where
+from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.trial import Trial
 
 Report = Callable[[dict[str, float], Path | None], None]
 """Takes the numbers of a validation, and the folder of the checkpoint on rank 0."""
@@ -99,16 +104,6 @@ def learn(
         sums, since, began = {}, step, time.monotonic()
 
 
-def validate(
-    network: UResNet, task: AnyTask, events: Sequence[Event], device: str = "cpu"
-) -> ThresholdGrid:
-    """The task's goal over its threshold grid, on events that the network has not seen."""
-    return task.grid(
-        task.score(event, outputs)
-        for event, outputs in predict(network, task, events, device=device)
-    )
-
-
 def _seed(trial: Trial) -> None:
     random.seed(trial.seed)
     np.random.seed(trial.seed)
@@ -151,3 +146,184 @@ def _step(
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     return numbers
+
+
+def _validated(
+    network: UResNet, trial: Trial, events: Sequence[Event], rank: Rank
+) -> dict[str, float]:
+    """The goal and each class's best score and thresholds, on rank 0; nothing elsewhere."""
+    if rank.index:
+        return {}
+    grid = validate(network, trial.task, events, rank.device)
+    numbers = {"goal": trial.task.goal(grid)}
+    for name in grid.scores:
+        numbers[f"{name}/{trial.task.metric}"] = grid.best_score(name)
+        for axis, value in grid.best(name).items():
+            numbers[f"{name}/{axis}"] = value
+    return numbers
+
+
+def _send(report: Report, numbers: dict[str, float], state: Checkpoint, rank: Rank) -> None:
+    if rank.index:
+        report(numbers, None)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints.save(Path(folder), state)
+        report(numbers, Path(folder))
+
+
+def trainer(trial: Trial, storage: Path, name: str, callbacks: list[Any]) -> TorchTrainer:
+    """The trial as a Ray Train job of `resources.workers` processes (gloo on CPU, nccl on GPU).
+
+    Args:
+        trial: what to train.
+        storage: folder, shared by all nodes, for checkpoints.
+        name: of the job; a job of the same name and storage goes on where it was.
+        callbacks: of Ray Train.
+    """
+    resources = trial.resources
+    use_gpu = resources.gpus > 0
+    worker = {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if use_gpu else {})
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"trial": trial.model_dump_json()},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=worker
+        ),
+        run_config=ray_train.RunConfig(
+            name=name,
+            storage_path=str(storage),
+            callbacks=callbacks,
+            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray_train.FailureConfig(max_failures=3),
+        ),
+    )
+
+
+def _worker(config: dict[str, str]) -> None:
+    """What each worker of a Ray Train job runs."""
+    context = ray_train.get_context()
+    rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
+
+    def report(numbers: dict[str, float], folder: Path | None) -> None:
+        kept = ray_train.Checkpoint.from_directory(str(folder)) if folder else None
+        ray_train.report(numbers, checkpoint=kept)
+
+    trial = Trial.model_validate_json(config["trial"])
+    last = ray_train.get_checkpoint()
+    with last.as_directory() if last else nullcontext() as folder:
+        learn(trial, report, rank=rank, resume=Path(folder) if folder else None)
+
+
+class Lines(ray_train.UserCallback):
+    """One line on stderr for each report of a job."""
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        say(line(metrics[0]))
+
+
+def line(numbers: dict[str, float]) -> str:
+    """One report in one line."""
+    return f"step {numbers['step']:>6.0f}   loss {numbers['loss']:.4f}   goal {numbers['goal']:.4f}"
+
+
+def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one here, on loopback and quiet.
+
+    Args:
+        cpus: cores of a local one; all by default.
+        dashboard: needed wherever Tune stops trials of several workers, for it frees what they
+            held; costs about a second.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    where: dict[str, Any] = {"address": "auto"}
+    if not os.environ.get("RAY_ADDRESS"):
+        where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def arguments(name: str, about: str, example: str) -> Parser:
+    """The arguments that choose a study: shared by train and tune."""
+    parser = Parser(name, about, example)
+    parser.add_argument("study", metavar="NAME", help="search_spaces/NAME.yaml, or a path to one")
+    parser.add_argument("--budget", choices=get_args(BudgetName), help="default: gpu or laptop")
+    parser.add_argument("--data", help="folder with train, tune, test .h5 files, or one .h5 file")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="fix a setting")
+    parser.add_argument("--workers", type=int, help="data-parallel workers a trial")
+    parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
+    return parser
+
+
+def chosen_space(options: argparse.Namespace) -> Space:
+    """The space that the arguments choose; says which budget it took where none was named."""
+    budget = options.budget
+    if budget is None:
+        budget = "gpu" if torch.cuda.is_available() else "laptop"
+        known = budgets(find_space(options.study))
+        budget = budget if budget in known else next(iter(known))
+        say(f"budget: {budget} ({known[budget]}); --budget chooses another")
+    overrides = dict(parse_setting(text) for text in options.set)
+    named = {
+        "data.splits.path": options.data and str(Path(options.data).resolve()),
+        "resources.workers": options.workers,
+        "seed": options.seed,
+        "data.seed": options.seed,
+    }
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    return read_space(find_space(options.study), budget, overrides)
+
+
+def read_splits(trial: Trial) -> None:
+    """Open every split and read its first event, before any worker starts.
+
+    Raises:
+        ValueError: naming the file, the event and what is wrong.
+    """
+    for split in get_args(Split):
+        trial.task.prepare(trial.data.splits.events(split)[0])
+
+
+def main(options: argparse.Namespace) -> int:
+    space = chosen_space(options)
+    trial = space.first_trial()
+    read_splits(trial)
+    if options.dry_run:
+        print(trial.model_dump_json(indent=2))
+        return 0
+    say(f"training {space.name}: {trial.optimizer.steps} steps, {trial.resources.workers} workers")
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
+    try:
+        name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        result = trainer(trial, options.runs.resolve(), name, [Lines()]).fit()
+    finally:
+        ray.shutdown()
+    if result.checkpoint is None:
+        raise RuntimeError(f"{name}: the training ended without a checkpoint")
+    with result.checkpoint.as_directory() as folder:
+        state = checkpoints.load(Path(folder))
+        tracking = Tracking(options.runs, space.name, options.tracking_uri)
+        run = tracking.start(name, {"study": name, "trial": "0"})
+        tracking.parameters(run, flat(trial))
+        for numbers in state.history:
+            tracking.numbers(run, numbers, int(numbers["step"]))
+        verdict = judge(state)
+        keep(tracking, run, state, Path(folder), verdict)
+        tracking.end(run)
+    print(table(verdict))
+    print(where(tracking, options.runs, run))
+    return 0
+
+
+PARSER = arguments("train", "Train one network: trial 0 of a study.", "clustering --workers 2")
+
+if __name__ == "__main__":
+    sys.exit(command.run(PARSER, main))

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from lartpc_ray.networks.uresnet import UResNet
 
 
+NARROWEST = 1e-6
+"""Least value of the margin's sigmoid: float32 reaches 0, where a kernel has no width."""
+
+
 def embedding_branches(axes: int) -> dict[str, int]:
     """Branch "embedding": an offset an axis and the margin; branch "seediness": one channel."""
     return {"embedding": axes + 1, "seediness": 1}
@@ -23,7 +27,7 @@ class Embedding:
 
     Attributes:
         position: tanh(offset) + x / (L/2) - 1, so that the image spans -1 to 1.
-        margin: 2 · sigmoid, in (0, 2): the width of the kernel that the voxel would have.
+        margin: 2 · sigmoid, in (0, 2), never below 2e-6: the width of the kernel that the voxel would have.
         seediness: sigmoid, in (0, 1): how good a seed the voxel is.
     """
 
@@ -43,7 +47,7 @@ class Embedding:
             seediness = torch.sigmoid(outputs["seediness"].float()[:, 0])
         return Embedding(
             position=torch.tanh(raw[:, :-1]) + coords / half - 1,
-            margin=2 * torch.sigmoid(raw[:, -1]),
+            margin=2 * torch.sigmoid(raw[:, -1]).clamp(min=NARROWEST),
             seediness=seediness,
         )
 

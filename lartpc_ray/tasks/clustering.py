@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,13 @@ class ClusteringTask(Task):
     min_voxels: int = Field(
         default=10, ge=0, description="true clusters with fewer voxels are not scored"
     )
-    grid_points: int = Field(default=21, ge=2, le=1001, description="points of s0 and of p0")
+    grid_points: int = Field(
+        default=21, ge=2, le=1001, description="points of s0 and of p0, evenly from 0 to 1"
+    )
+    low_p0: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(1e-6, 1e-4, 1e-3, 1e-2),
+        description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
+    )
     metric: Literal["ari", "purity", "efficiency", "sbd"] = "ari"
 
     def branches(self, axes: int) -> dict[str, int]:
@@ -89,9 +95,9 @@ class ClusteringTask(Task):
         return dict(vars(Embedding.of(outputs, batch.coords, batch.shape)))
 
     def axes(self) -> dict[str, np.ndarray]:
-        """The points of the grid: 0 to 1 for both thresholds."""
+        """The points of the grid: 0 to 1 for both thresholds, p0 finer near 0."""
         points = np.linspace(0, 1, self.grid_points)
-        return {"s0": points, "p0": points}
+        return {"s0": points, "p0": np.union1d(points, self.low_p0)}
 
     def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
         axes = self.axes()

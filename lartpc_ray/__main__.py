@@ -1,0 +1,23 @@
+"""`python -m lartpc_ray`: the commands there are."""
+
+import sys
+
+COMMANDS = {
+    "tune": "search a study's space; the main job",
+    "train": "train one network, data-parallel",
+    "report": "print the table of a run again",
+    "data": "look into event files",
+}
+
+
+def main() -> int:
+    """Print the commands."""
+    print("lartpc_ray: find the best sparse network and thresholds for LArTPC images\n")
+    for name, about in COMMANDS.items():
+        print(f"  python -m lartpc_ray.{name:<8} {about}")
+    print("\neach has --help with an example; start with: python -m lartpc_ray.tune clustering")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What all commands share: errors in one line, exit status 0, 1 or 2, results apart from progress."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command, with an example in its help."""
+
+    def __init__(self, name: str, about: str, example: str) -> None:
+        super().__init__(
+            prog=f"python -m lartpc_ray.{name}",
+            description=about,
+            epilog=f"example: python -m lartpc_ray.{name} {example}",
+            allow_abbrev=False,
+        )
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+
+def run(
+    parser: Parser, main: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
+) -> int:
+    """Run a command; what the user can mend is one line on stderr.
+
+    Returns:
+        0 done, 1 it could not be done, 2 the arguments or the settings are wrong.
+    """
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return main(arguments)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        return _failed(parser, arguments, error, 2)
+    except (RuntimeError, OSError, FloatingPointError) as error:
+        return _failed(parser, arguments, error, 1)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 1
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _failed(
+    parser: Parser, arguments: argparse.Namespace, error: Exception, status: int
+) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    say(f"{parser.prog}: {' '.join(str(reason).split())}")
+    return status

@@ -1,0 +1,219 @@
+"""The verdict on a trained network: every class on the test split, beside what it must beat.
+
+`python -m lartpc_ray.report --run ID` prints it again for a run that is in MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lartpc_ray import command
+from lartpc_ray.checkpoint import Checkpoint
+from lartpc_ray.command import Parser, say
+from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.table import Metrics
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict import predict
+from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.tasks import AnyTask
+from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.trial import Trial
+
+Means = dict[str, dict[str, float]]
+TUNED = "this network, tuned thresholds"
+UNTUNED = "this network, (s0, p0) = (0, 0.5)"
+UNTRAINED = "untrained network, tuned thresholds"
+DBSCAN = "DBSCAN (eps 2.8, min 1)"
+PUBLISHED = "Koh et al. 2020, Table III *"
+KOH_ARI = {"HIP": 0.974, "MIP": 0.961, "SHOWER": 0.841, "DELTA": 0.975, "MICHEL": 0.957}
+TITLES = {
+    "ari": "ARI, all events",
+    "ari_several": "ARI, more than one cluster on both sides",
+    "purity": "purity",
+    "efficiency": "efficiency",
+    "sbd": "SBD",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the test split says of a network.
+
+    Attributes:
+        thresholds: tuned on the tune split, class by class.
+        tuned: the tune split's score of each class at those.
+        means: method to class to metric to mean over the test events.
+        events: test events, and those of the tune split.
+    """
+
+    thresholds: Thresholds
+    tuned: dict[str, float]
+    means: dict[str, Means]
+    events: dict[str, int]
+
+    def json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def judge(state: Checkpoint) -> Verdict:
+    """Tune the thresholds on the tune split, then measure everything once on the test split."""
+    task, splits = state.trial.task, state.trial.data.splits
+    tune_events, test_events = splits.events("tune"), splits.events("test")
+    network, untrained = state.restored(), state.trial.make_network()
+    grid = validate(network, task, tune_events)
+    thresholds = task.thresholds(grid)
+    chance = task.thresholds(validate(untrained, task, tune_events))
+    say(f"measuring {len(test_events)} test events")
+    means = {
+        TUNED: measure(network, task, test_events, thresholds).means(),
+        UNTUNED: measure(network, task, test_events, task.thresholds(None)).means(),
+        UNTRAINED: measure(untrained, task, test_events, chance).means(),
+        DBSCAN: baseline(task, test_events).means(),
+    }
+    scores = {name: grid.best_score(name) for name in grid.scores}
+    sizes = {"tune": len(tune_events), "test": len(test_events)}
+    return Verdict(thresholds, scores, means, sizes)
+
+
+def validate(
+    network: UResNet, task: AnyTask, events: Sequence[Event], device: str = "cpu"
+) -> ThresholdGrid:
+    """The task's goal over its threshold grid, on events that the network has not seen."""
+    return task.grid(
+        task.score(event, outputs)
+        for event, outputs in predict(network, task, events, device=device)
+    )
+
+
+def measure(
+    network: UResNet, task: AnyTask, events: Sequence[Event], at: Thresholds
+) -> Metrics:
+    """All metrics of a network on events, at given thresholds."""
+    rows = [
+        row
+        for number, (event, outputs) in enumerate(predict(network, task, events))
+        for row in task.evaluate(number, event, outputs, at).rows
+    ]
+    return Metrics(rows)
+
+
+def baseline(task: AnyTask, events: Sequence[Event]) -> Metrics:
+    """The same metrics of the method that needs no training."""
+    rows = [
+        row
+        for number, event in enumerate(events)
+        for row in task.baseline(number, task.prepare(event)).rows
+    ]
+    return Metrics(rows)
+
+
+def mean_of_classes(means: Means, metric: str) -> float | None:
+    """Mean of a metric over the classes that have it."""
+    values = [metrics[metric] for metrics in means.values() if metric in metrics]
+    return sum(values) / len(values) if values else None
+
+
+def table(verdict: Verdict) -> str:
+    """The verdict as text."""
+    classes = list(KOH_ARI)
+    lines = [_line(f"test split, {verdict.events['test']} events", [*classes, "mean"])]
+    published: Means = {name: {"ari": value} for name, value in KOH_ARI.items()}
+    for metric, title in TITLES.items():
+        lines += ["", title]
+        for method, means in {**verdict.means, PUBLISHED: published}.items():
+            if mean_of_classes(means, metric) is None:
+                continue
+            row = [means.get(name, {}).get(metric) for name in classes]
+            lines.append(_line(f"  {method}", _numbers([*row, mean_of_classes(means, metric)])))
+    lines += ["", f"thresholds, tuned on {verdict.events['tune']} other events"]
+    for axis in ("s0", "p0"):
+        row = [verdict.thresholds.get(name, {}).get(axis) for name in classes]
+        lines.append(_line(f"  {axis}", _numbers(row)))
+    lines += ["", "* published on another data set (2019 PILArNet, 3 mm smearing): not comparable",
+              "  number by number. '-': nothing to measure (no such cluster, or not published here)."]
+    return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    return ["-" if value is None else f"{value:.3f}" for value in values]
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return f"{label:<42}" + "".join(f"{cell:>9}" for cell in cells)
+
+
+def flat(trial: Trial) -> dict[str, Any]:
+    """Every setting of a trial by its dotted path."""
+
+    def walk(value: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        found: dict[str, Any] = {}
+        for key, inner in value.items():
+            found |= walk(inner, f"{prefix}.{key}" if prefix else key)
+        return found
+
+    return walk(json.loads(trial.model_dump_json()), "")
+
+
+def keep(
+    tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict: Verdict
+) -> None:
+    """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
+    tracking.text(run, state.trial.model_dump_json(indent=1), "trial.json")
+    tracking.file(run, folder / "checkpoint.pt")
+    tracking.text(run, verdict.json(), "verdict.json")
+    tracking.text(run, table(verdict), "table.txt")
+    numbers = {
+        f"test/{name}/{metric}": value
+        for name, metrics in verdict.means[TUNED].items()
+        for metric, value in metrics.items()
+    }
+    for name, axes in verdict.thresholds.items():
+        numbers |= {f"thresholds/{name}/{axis}": value for axis, value in axes.items()}
+    mean = mean_of_classes(verdict.means[TUNED], state.trial.task.metric)
+    if mean is not None:
+        numbers[f"test/mean/{state.trial.task.metric}"] = mean
+    tracking.numbers(run, numbers, state.step)
+
+
+def where(tracking: Tracking, runs: Path, run: str) -> str:
+    """How to look at the result."""
+    store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
+    show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
+    if not store:
+        return f"\nin MLflow at {tracking.uri}, run {run}\nagain:    {show}"
+    return (
+        f"\nin the browser:  mlflow ui {store} --host 127.0.0.1\n"
+        f"                 http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/{run}\n"
+        f"this table:      {show}"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    tracking = Tracking(options.runs, None, options.tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        content = json.loads(tracking.fetch(options.run, "verdict.json", Path(folder)).read_text())
+    print(json.dumps(content, indent=1) if options.json else table(Verdict(**content)))
+    return 0
+
+
+def arguments() -> Parser:
+    parser = Parser("report", "Print the table of a trained network again.", "--run 0123abcd")
+    parser.add_argument("--run", required=True, help="id of an MLflow run")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(arguments(), main))

@@ -1,0 +1,103 @@
+"""Every run in MLflow: a search run, and nested in it a run for each trial.
+
+Only the driver writes. A trial's run is found again by its tag, so that a resumed search goes on
+in the same runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+LONGEST = 500
+"""Characters of a parameter's value: what the compare view can show."""
+
+
+class Tracking:
+    """The runs of one study.
+
+    Args:
+        folder: where `mlflow.db` and the artefacts are kept, unless a store is given.
+        experiment: the study's name; None to read only.
+        uri: an MLflow tracking URI; the local SQLite file by default.
+    """
+
+    def __init__(self, folder: Path, experiment: str | None, uri: str | None = None) -> None:
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        folder = folder.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        self._client = MlflowClient(tracking_uri=self.uri)
+        self.experiment = self._find_experiment(experiment, folder) if experiment else ""
+
+    def _find_experiment(self, name: str, folder: Path) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
+        return str(self._client.create_experiment(name, artifact_location=local))
+
+    def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """The run with these tags: the one there is, or a new one.
+
+        Returns:
+            the id of the run.
+        """
+        tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = self._client.search_runs([self.experiment], wanted, max_results=1)
+        if found:
+            run = str(found[0].info.run_id)
+            self._client.update_run(run, status="RUNNING")
+            return run
+        created = self._client.create_run(self.experiment, tags=tags, run_name=name)
+        return str(created.info.run_id)
+
+    def parameters(self, run: str, values: Mapping[str, Any]) -> None:
+        """Log parameters; those already there are left alone."""
+        there = self._client.get_run(run).data.params
+        new = [
+            Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in there
+        ]
+        self._client.log_batch(run, params=new)
+
+    def numbers(self, run: str, values: Mapping[str, float], step: int) -> None:
+        """Log numbers at a training step."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._client.log_batch(run, metrics=metrics)
+
+    def tags(self, run: str, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+
+    def text(self, run: str, text: str, name: str) -> None:
+        """Keep a text as an artefact."""
+        self._client.log_text(run, text, name)
+
+    def file(self, run: str, path: Path, folder: str | None = None) -> None:
+        """Keep a file as an artefact."""
+        self._client.log_artifact(run, str(path), folder)
+
+    def fetch(self, run: str, name: str, folder: Path) -> Path:
+        """A run's artefact as a local file.
+
+        Raises:
+            ValueError: where there is no such run or artefact.
+        """
+        try:
+            return Path(self._client.download_artifacts(run, name, str(folder)))
+        except (MlflowException, OSError):
+            raise ValueError(f"run {run}: no {name} in {self.uri}") from None
+
+    def end(self, run: str, status: str = "FINISHED") -> None:
+        """Close a run: FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(run, status)

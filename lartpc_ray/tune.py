@@ -1,0 +1,424 @@
+"""`python -m lartpc_ray.tune`: search a space with Ray Tune and Optuna; every run in MLflow.
+
+A trial's goal is what its network can reach: the mean over the classes of the score at the class's
+own best thresholds, on the tune split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from optuna.samplers import BaseSampler, GridSampler, TPESampler
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import command
+from lartpc_ray.command import say
+from lartpc_ray.report import flat, judge, keep, table, where
+from lartpc_ray.space import Space, make_trial, read_space
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.train import arguments, chosen_space, learn, read_splits, start_ray, trainer
+
+PLAN = "plan.json"
+"""What a study needs to be resumed, in its folder."""
+
+
+class Halving(FIFOScheduler):
+    """Asynchronous successive halving on training steps (Li et al. 2020, ASHA).
+
+    At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its goal is among the
+    best 1/r of those that reached the rung. With `batch` given, a trial is compared only with trials
+    of earlier batches, all of which are done: who of a batch is faster then changes nothing, and the
+    same seed gives the same study.
+
+    Args:
+        first: steps of the first rung.
+        reduction: r.
+        batch: trials sampled together; None compares with whoever came first (plain ASHA).
+    """
+
+    def __init__(self, first: int, reduction: float, batch: int | None) -> None:
+        super().__init__()
+        self._first = first
+        self._reduction = reduction
+        self._batch = batch
+        self._number: dict[str, int] = {}
+        self._rungs: dict[int, dict[int, float]] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._number[trial.trial_id] = len(self._number)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = self._number[trial.trial_id]
+        return str(self.decide(number, int(result["step"]), float(result["goal"])))
+
+    def decide(self, number: int, step: int, goal: float) -> str:
+        """CONTINUE or STOP for trial `number`, whose goal after `step` steps is `goal`."""
+        rung = self._first
+        passed = None
+        while rung <= step:
+            passed = rung
+            rung = int(rung * self._reduction)
+        if passed is None:
+            return str(TrialScheduler.CONTINUE)
+        recorded = self._rungs.setdefault(passed, {})
+        if number in recorded:
+            return str(TrialScheduler.CONTINUE)
+        rivals = [value for other, value in recorded.items() if self._before(other, number)]
+        recorded[number] = goal
+        better = sum(value > goal for value in rivals)
+        stays = not rivals or better < (len(rivals) + 1) / self._reduction
+        return str(TrialScheduler.CONTINUE if stays else TrialScheduler.STOP)
+
+    def _before(self, other: int, number: int) -> bool:
+        return self._batch is None or other // self._batch < number // self._batch
+
+
+class Progress(tune.Callback):
+    """Each trial's run in MLflow, and a table of the trials on the screen.
+
+    Args:
+        space: what is searched.
+        tracking: where the runs are.
+        parent: the search run.
+        study: its name; with the trial's number it names the trial's run.
+    """
+
+    def __init__(self, space: Space, tracking: Tracking, parent: str, study: str) -> None:
+        self._space = space
+        self._tracking = tracking
+        self._parent = parent
+        self._study = study
+        self._runs: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._rows: dict[int, dict[str, Any]] = {}
+        console = Console(stderr=True)
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        if self._live:
+            self._live.start()
+
+    def run(self, trial_id: str) -> str:
+        """The MLflow run of a trial."""
+        return self._runs[trial_id]
+
+    def number(self, trial_id: str) -> int:
+        """Which trial it is, counted from 0."""
+        return self._numbers[trial_id]
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._numbers = {other.trial_id: place for place, other in enumerate(trials)}
+        number = self._numbers[trial.trial_id]
+        tags = {"study": self._study, "trial": str(number)}
+        run = self._tracking.start(f"trial {number}", tags, self._parent)
+        self._tracking.parameters(run, flat(self._space.trial(trial.config)))
+        self._runs[trial.trial_id] = run
+        self._rows.setdefault(number, {"searched": trial.config})
+        self._show(number, "running")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        number = self._numbers[trial.trial_id]
+        step = int(result["step"])
+        kept = {
+            key: float(value)
+            for key, value in result.items()
+            if key in LOGGED or "/" in key and isinstance(value, int | float)
+        }
+        self._tracking.numbers(self._runs[trial.trial_id], kept, step)
+        self._rows[number] |= {"step": step, "goal": result["goal"], "loss": result["loss"]}
+        self._show(number, "running")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trial, "FINISHED", "done")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._tracking.tags(self._runs[trial.trial_id], {"error": reason(trial.error_file)})
+        self._end(trial, "FAILED", "failed")
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _end(self, trial: Any, status: str, word: str) -> None:
+        self._tracking.end(self._runs[trial.trial_id], status)
+        number = self._numbers[trial.trial_id]
+        steps = self._space.trial(trial.config).optimizer.steps
+        early = status == "FINISHED" and self._rows[number].get("step", 0) < steps
+        self._show(number, "stopped early" if early else word)
+
+    def _show(self, number: int, status: str) -> None:
+        row = self._rows[number]
+        row["status"] = status
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+        else:
+            say(f"trial {number}  {_cell(row.get('step'))} steps  "
+                f"goal {_cell(row.get('goal'))}  {status}")
+
+    def _table(self) -> Table:
+        shown = Table(title=f"{self._study}: best first", title_justify="left")
+        for title in ("trial", "status", "step", "loss", "goal", *self._space.search):
+            shown.add_column(title.rsplit(".", 1)[-1])
+        for number, row in sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1)):
+            cells = [row["status"], row.get("step"), row.get("loss"), row.get("goal")]
+            searched = [row["searched"].get(key) for key in self._space.search]
+            shown.add_row(str(number), *[_cell(value) for value in (*cells, *searched)])
+        return shown
+
+
+LOGGED = ("loss", "mask", "smoothing", "inter", "seediness", "goal", "seconds_a_step")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def reason(error_file: str | None) -> str:
+    """The last line of a trial's error."""
+    if not error_file or not Path(error_file).is_file():
+        return "unknown"
+    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "unknown"
+
+
+def run_trial(config: dict[str, Any], plan: dict[str, str]) -> None:
+    """What Tune runs for each trial: the loop itself for one worker, a Ray Train job for several."""
+    trial = make_trial({**json.loads(plan["fixed"]), **config})
+    if trial.resources.workers > 1:
+        name = f"train-{tune.get_context().get_trial_id()}"
+        trainer(trial, Path(plan["folder"]), name, [TuneReportCallback()]).fit()
+        return
+
+    def report(numbers: dict[str, float], folder: Path | None) -> None:
+        kept = tune.Checkpoint.from_directory(str(folder)) if folder else None
+        tune.report(numbers, checkpoint=kept)
+
+    last = tune.get_checkpoint()
+    with last.as_directory() if last else nullcontext() as folder:
+        learn(trial, report, resume=Path(folder) if folder else None)
+
+
+class Study:
+    """A search in its folder: started, interrupted, resumed, finished.
+
+    Args:
+        folder: of the study; its name is the study's.
+        space: what is searched.
+        tracking: where the runs are kept.
+    """
+
+    def __init__(self, folder: Path, space: Space, tracking: Tracking) -> None:
+        self.folder = folder
+        self.space = space
+        self.tracking = tracking
+
+    @staticmethod
+    def create(runs: Path, space: Space, uri: str | None) -> Study:
+        """A new study in a folder of its own."""
+        folder = runs.resolve() / f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder.mkdir(parents=True)
+        (folder / f"{space.name}.yaml").write_text(space.text)
+        plan = {"space": space.name, "budget": space.budget_name, "overrides": space.overrides}
+        (folder / PLAN).write_text(json.dumps(plan | {"uri": uri}))
+        return Study(folder, space, Tracking(runs, space.name, uri))
+
+    @staticmethod
+    def reopen(folder: Path) -> Study:
+        """The study of a folder, as it was planned.
+
+        Raises:
+            ValueError: where there is no study.
+        """
+        folder = folder.resolve()
+        if not (folder / PLAN).is_file():
+            raise ValueError(f"{folder}: no study to resume here (no {PLAN})")
+        plan = json.loads((folder / PLAN).read_text())
+        path = folder / f"{plan['space']}.yaml"
+        space = read_space(path, plan["budget"], plan["overrides"])
+        return Study(folder, space, Tracking(folder.parent, space.name, plan["uri"]))
+
+    def search(self, *, resume: bool) -> tuple[tune.ResultGrid, Progress]:
+        """Run what is left of the search."""
+        name = self.folder.name
+        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        if not resume:
+            self.tracking.text(parent, self.space.text, f"{self.space.name}.yaml")
+            seed = self.space.first_trial().seed
+            plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": seed}
+            self.tracking.parameters(parent, plan)
+        progress = Progress(self.space, self.tracking, parent, name)
+        results = self._tuner(progress, resume).fit()
+        return results, progress
+
+    def _tuner(self, progress: Progress, resume: bool) -> tune.Tuner:
+        path = self.folder / "ray"
+        plan = {"fixed": json.dumps(self.space.fixed), "folder": str(self.folder)}
+        trainable = tune.with_resources(
+            tune.with_parameters(run_trial, plan=plan), self._resources()
+        )
+        if resume and tune.Tuner.can_restore(str(path)):
+            tuner = tune.Tuner.restore(
+                str(path), trainable, resume_unfinished=True, restart_errored=True
+            )
+            tuner._local_tuner._run_config.callbacks = [progress]
+            return tuner
+        budget = self.space.budget
+        concurrent = self.concurrent()
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric="goal",
+                mode="max",
+                num_samples=self.space.trials,
+                search_alg=ConcurrencyLimiter(
+                    self._searcher(), max_concurrent=concurrent, batch=budget.in_order
+                ),
+                scheduler=Halving(
+                    budget.first_rung, budget.reduction, concurrent if budget.in_order else None
+                ),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(self.folder),
+                callbacks=[progress],
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+
+    def concurrent(self) -> int:
+        """Trials at a time: what the budget wants and the machine holds."""
+        needs = self.space.first_trial().resources
+        cluster = ray.cluster_resources()
+        fits = int(cluster.get("CPU", 1) // (needs.workers * needs.cpus))
+        if needs.gpus:
+            fits = min(fits, int(cluster.get("GPU", 0) // (needs.workers * needs.gpus)))
+        if fits < 1:
+            wants = f"{needs.workers * needs.cpus} cores, {needs.workers * needs.gpus:g} GPUs"
+            raise ValueError(f"a trial needs {wants}, but the cluster has {cluster}")
+        return min(fits, self.space.budget.concurrent)
+
+    def _resources(self) -> dict[str, float]:
+        """Of the Tune function: the trial's own, or almost none where its workers take them."""
+        needs = self.space.first_trial().resources
+        if needs.workers > 1:
+            return {"CPU": 0, "node:__internal_head__": 0.001}
+        return {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
+
+    def _searcher(self) -> OptunaSearch:
+        seed = self.space.first_trial().seed
+        sampler: BaseSampler
+        if self.space.grid:
+            choices = {key: list(value.choices) for key, value in self.space.search.items()}  # type: ignore[attr-defined]
+            sampler = GridSampler(choices, seed=seed)
+        else:
+            sampler = TPESampler(seed=seed)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return OptunaSearch(
+            self.space.search,
+            metric="goal",
+            mode="max",
+            points_to_evaluate=None if self.space.grid else [self.space.first],
+            sampler=sampler,
+            study_name=self.folder.name,
+        )
+
+
+def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Path) -> str:
+    """Judge the best trial on the test split and keep it; the text to print."""
+    good = [result for result in results if not result.error and "goal" in (result.metrics or {})]
+    if not good:
+        raise RuntimeError(
+            f"all {len(results)} trials failed; the first: {str(results[0].error).splitlines()[-1]}"
+        )
+    best = max(good, key=lambda result: float(result.metrics["goal"]))
+    trial_id = best.metrics["trial_id"]
+    saved = best.checkpoint or tune.Checkpoint(best.metrics["checkpoint_path"])
+    run = progress.run(trial_id)
+    with saved.as_directory() as folder:
+        state = checkpoints.load(Path(folder))
+        verdict = judge(state)
+        keep(study.tracking, run, state, Path(folder), verdict)
+    study.tracking.tags(run, {"best": "true"})
+    parent = study.tracking.start(study.folder.name, {"study": study.folder.name, "kind": "search"})
+    numbers = {"goal": float(best.metrics["goal"]), "trials": float(len(results))}
+    study.tracking.numbers(parent, numbers, 0)
+    study.tracking.text(parent, table(verdict), "table.txt")
+    study.tracking.end(parent)
+    number = progress.number(trial_id)
+    steps = f"{state.step} steps, goal {best.metrics['goal']:.4f} on the tune split"
+    head = f"best of {len(results)} trials: trial {number}, {steps}\n"
+    for key in study.space.search:
+        head += f"  {key} = {_cell(best.config[key])}\n"
+    return f"{head}\n{table(verdict)}\n{where(study.tracking, runs, run)}"
+
+
+def main(options: argparse.Namespace) -> int:
+    if options.resume:
+        study = Study.reopen(options.resume if options.resume.exists() else options.runs / options.resume)
+        space = study.space
+    else:
+        space = chosen_space(options)
+    trial = space.first_trial()
+    read_splits(trial)
+    if options.dry_run:
+        print(f"{space.trials} trials of at most {space.budget.steps} steps; trial 0:")
+        print(trial.model_dump_json(indent=2))
+        for key, distribution in space.search.items():
+            print(f"{key}: {distribution}")
+        return 0
+    if not options.resume:
+        study = Study.create(options.runs, space, options.tracking_uri)
+    say(f"study {study.folder.name}: {space.trials} trials of at most {space.budget.steps} steps")
+    start_ray(dashboard=trial.resources.workers > 1)
+    began = time.monotonic()
+    try:
+        results, progress = study.search(resume=bool(options.resume))
+    finally:
+        ray.shutdown()
+    again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
+    if unfinished(results, space.trials):
+        say(f"interrupted; nothing is lost. Go on with:\n  {again}")
+        return 1
+    say(f"searched for {time.monotonic() - began:.0f} s")
+    print(finish(study, results, progress, options.runs))
+    return 0
+
+
+def unfinished(results: tune.ResultGrid, trials: int) -> bool:
+    """Was the search stopped before all its trials were done?"""
+    states = [trial.status for trial in results._experiment_analysis.trials]
+    return len(states) < trials or any(state not in ("TERMINATED", "ERROR") for state in states)
+
+
+def parser() -> Any:
+    """The arguments of the command."""
+    made = arguments("tune", "Search a study's space.", "clustering --budget laptop")
+    made.add_argument("--resume", type=Path, metavar="RUN", help="folder of a study to go on with")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(parser(), main))

@@ -1,0 +1,39 @@
+"""Shapes in signatures are checked in the test run only."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from jaxtyping import install_import_hook
+
+PURE = ("data", "networks", "losses", "sparse")  # numba and the refusal tests do without
+install_import_hook([f"lartpc_ray.{room}" for room in PURE], "beartype.beartype")
+
+import numpy as np
+import pytest
+import torch
+
+from lartpc_ray.data.event import Event
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def make_event(rng: np.random.Generator, voxels: int = 60, side: int = 16) -> Event:
+    """Random voxels with classes and clusters."""
+    flat = rng.choice(side**3, voxels, replace=False)
+    coords = np.stack(np.unravel_index(flat, (side,) * 3), axis=1)
+    return Event.of(
+        coords,
+        rng.random(voxels),
+        (side,) * 3,
+        semantic=rng.integers(-1, 5, voxels),
+        cluster=rng.integers(0, 3, voxels),
+    )

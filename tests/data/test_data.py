@@ -1,0 +1,266 @@
+import lzma
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_event
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import (
+    ClassMap,
+    EventFile,
+    Layout,
+    Splits,
+    read_events,
+    sample,
+    write_events,
+)
+from lartpc_ray.data.loader import DataSettings, batches
+from lartpc_ray.data.steps import above, augment, crop
+
+SMALL = Layout(side=16)
+
+
+def write_raw(path: Path, points: list, clusters: list, extra: int | None = None) -> Path:
+    """A file with these rows, as another program would write it."""
+    with h5py.File(path, "w") as file:
+        for name, rows, kind in (("point", points, np.float32), ("cluster", clusters, np.int64)):
+            file.create_dataset(name, (len(rows),), dtype=h5py.vlen_dtype(kind))
+            for place, row in enumerate(rows):
+                file[name][place] = np.asarray(row, kind).ravel()
+        if extra:
+            kind = h5py.vlen_dtype(np.float32)
+            file.create_dataset("cluster_extra", (len(clusters),), dtype=kind)
+            for place, row in enumerate(clusters):
+                file["cluster_extra"][place] = np.zeros(len(row) * extra, np.float32)
+    return path
+
+
+def point(x: float, y: float, z: float, energy: float = 1.0) -> list[float]:
+    return [x, y, z, energy, energy, 0, 0, 0]
+
+
+TWO = [point(1, 2, 3, 0.5), point(1, 2, 4, 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "extra", "version"), [(5, None, "v1"), (6, 5, "v2"), (6, 6, "v3"), (6, None, "v2")]
+)
+def test_the_layouts_are_told_apart_and_read(
+    tmp_path: Path, columns: int, extra: int | None, version: str
+) -> None:
+    rows = [[1, 0, 7, 0, 1, 4], [1, 1, 9, 0, 3, 1]]
+    rows = [row[:columns] for row in rows]
+    path = write_raw(tmp_path / "a.h5", [TWO], [rows], extra)
+    with EventFile(path, SMALL) as events:
+        assert events.version == version
+        event = events[0]
+    hip = ParticleClass.HIP if columns == 6 else ParticleClass.MIP
+    assert event.semantic.tolist() == [hip, ParticleClass.DELTA]
+    assert event.cluster.tolist() == [7, 9]
+    assert event.energy.tolist() == [0.5, 0.25]
+    assert event.coords.tolist() == [[1, 2, 3], [1, 2, 4]]
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_a_round_trip_is_exact(tmp_path: Path, rng: np.random.Generator, version: str) -> None:
+    events = [make_event(rng), make_event(rng, 1), make_event(rng, 0)]
+    events = [
+        replace(event, cluster=np.where(event.semantic < 0, -1, event.cluster).astype(np.int32))
+        for event in events
+    ]
+    layout = Layout(side=16, classes=ClassMap(low_energy="unlabelled"))
+    path = tmp_path / "a.h5"
+    assert write_events(path, events, version=version) == 3
+    with EventFile(path, layout) as found:
+        assert found.version == version
+    for mine, theirs in zip(events, read_events(path, layout=layout), strict=True):
+        a, b = (
+            np.lexsort(event.coords.T) for event in (mine, theirs)
+        )
+        for name in ("coords", "energy", "semantic", "cluster"):
+            np.testing.assert_array_equal(getattr(mine, name)[a], getattr(theirs, name)[b])
+
+
+def test_indices_choose_and_order(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "a.h5"
+    write_events(path, (make_event(rng, count) for count in (3, 4, 5)))
+    layout = Layout(side=16, classes=ClassMap(low_energy="unlabelled"))
+    sizes = [len(event) for event in read_events(path, indices=[2, 0], layout=layout)]
+    assert sizes == [5, 3]
+    with pytest.raises(IndexError, match=r"a\.h5: event 7 of 3"):
+        list(read_events(path, indices=[7], layout=layout))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
+    def broken():
+        yield make_event(rng)
+        raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError):
+        write_events(tmp_path / "a.h5", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_low_energy_deposits_are_dropped_or_kept(tmp_path: Path) -> None:
+    rows = [[1, -1, -1, -1, 4, -1], [1, 1, 9, 0, 0, 1]]
+    path = write_raw(tmp_path / "a.h5", [TWO], [rows], 6)
+
+    def read(meaning: str) -> Event:
+        layout = Layout(side=16, classes=ClassMap.model_validate({"low_energy": meaning}))
+        return next(iter(read_events(path, layout=layout)))
+
+    assert read("drop").coords.tolist() == [[1, 2, 4]]
+    assert read("SHOWER").semantic.tolist() == [ParticleClass.SHOWER] * 2
+    assert read("SHOWER").cluster.tolist() == [-1, 9]
+    assert read("unlabelled").semantic.tolist() == [-1, ParticleClass.SHOWER]
+
+
+ONE = [[2, 0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("points", "clusters", "message"),
+    [
+        ([TWO[0], point(1, 1, 1, np.nan)], ONE, "voxel 1: energy nan: energies are finite"),
+        ([TWO[0], point(1, 1, 1, -0.5)], ONE, "voxel 1: energy -0.5: energies are finite"),
+        ([TWO[0], point(1, 1, 16)], ONE, r"voxel 1: position \[1, 1, 16\]: outside the image"),
+        ([TWO[0], point(-1, 1, 1)], ONE, r"voxel 1: position \[-1, 1, 1\]: outside the image"),
+        ([TWO[0], point(1, 1, 1.5)], ONE, "voxel 1: position .*whole numbers"),
+        ([TWO[0], TWO[0]], ONE, "voxel 1: position .*listed twice"),
+        (TWO, [[3, 0, 0, 0, 0, 1]], "the clusters hold 3 voxels, the image 2"),
+        (TWO, [[2, 0, 0, 0, 8, 1]], "semantic code 8"),
+    ],
+)
+def test_what_cannot_be_names_file_event_and_value(
+    tmp_path: Path, points: list, clusters: list, message: str
+) -> None:
+    path = write_raw(tmp_path / "bad.h5", [TWO, points], [ONE, clusters], 6)
+    with pytest.raises(ValueError, match=rf"bad\.h5: event 1: {message}") as caught:
+        list(read_events(path, layout=SMALL))
+    assert "\n" not in str(caught.value)
+
+
+def test_duplicates_can_be_merged(tmp_path: Path) -> None:
+    points = [point(1, 1, 1, 0.25), point(1, 1, 1, 0.5)]
+    rows = [[1, 0, 3, 0, 0, 1], [1, 1, 4, 0, 1, 2]]
+    path = write_raw(tmp_path / "a.h5", [points], [rows], 6)
+    event = next(iter(read_events(path, layout=Layout(side=16, duplicates="merge"))))
+    assert event.energy.tolist() == [0.75]
+    assert event.cluster.tolist() == [4]
+    assert event.semantic.tolist() == [ParticleClass.MIP]
+
+
+def test_missing_and_truncated_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.h5: no such file"):
+        EventFile(tmp_path / "none.h5")
+    packed = sample("tune").read_bytes()
+    plain = lzma.decompress(packed)
+    for name, content in {"a.h5.xz": packed, "b.h5": plain, "c.h5": b"no hdf5"}.items():
+        path = tmp_path / name
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match=rf"{name}: not a readable HDF5 file, or cut short"):
+            EventFile(path)
+
+
+def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["voxels"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"a\.h5: no dataset 'point' \(found: voxels\)"):
+        EventFile(path)
+    with h5py.File(path, "w") as file:
+        file["point"] = np.zeros((3, 8))
+        file["cluster"] = np.zeros((3, 6))
+    with pytest.raises(ValueError, match="not one variable-length row an event"):
+        EventFile(path)
+
+
+def test_the_sample_has_its_events() -> None:
+    for split, count in (("train", 150), ("tune", 40), ("test", 60)):
+        assert len(Splits().events(split)) == count
+
+
+def test_a_folder_and_a_single_file_give_three_splits(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    layout = Layout(side=16)
+    one = tmp_path / "all.h5"
+    write_events(one, (make_event(rng, 5) for _ in range(20)))
+    splits = Splits(path=str(one), layout=layout)
+    parts = [splits.events(name) for name in ("train", "tune", "test")]
+    assert [len(part) for part in parts] == [14, 2, 4]
+    used = np.concatenate([part._indices for part in parts])
+    assert sorted(used.tolist()) == list(range(20))
+    with pytest.raises(ValueError, match=r"no train\.h5 or train\.h5\.xz"):
+        Splits(path=str(tmp_path)).events("train")
+    write_events(tmp_path / "train.h5", [])
+    with pytest.raises(ValueError, match="no event in the train split"):
+        Splits(path=str(tmp_path)).events("train")
+
+
+def test_events_refuse_rows_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="class 9"):
+        Event.of(np.zeros((1, 3), int), np.ones(1), (4, 4, 4), semantic=np.array([9]))
+
+
+def test_augmentation_keeps_distances_and_the_image(rng: np.random.Generator) -> None:
+    event = make_event(rng)
+    seen = set()
+    for seed in range(400):
+        turned = augment(event, np.random.default_rng(seed))
+        distance = np.linalg.norm(np.diff(turned.coords, axis=0), axis=1)
+        np.testing.assert_allclose(distance, np.linalg.norm(np.diff(event.coords, axis=0), axis=1))
+        seen.add(turned.coords.tobytes())
+    assert len(seen) == 48
+
+
+def test_threshold_and_crop(rng: np.random.Generator) -> None:
+    event = make_event(rng)
+    assert (above(event, 0.5).energy > 0.5).all()
+    assert 0 < len(above(event, 0.5)) < len(event)
+    boxed = crop(event, 8, rng)
+    assert 0 < len(boxed) < len(event)
+    assert (np.ptp(boxed.coords, axis=0) < 8).all()
+    assert boxed.shape == event.shape
+
+
+def stream(events: list[Event], steps: int, **more: int) -> list[VoxelBatch]:
+    settings = DataSettings(batch_events=4, seed=3)
+    source = batches(events, settings, lambda event: event, **more)
+    return [next(source) for _ in range(steps)]
+
+
+def test_batches_repeat_resume_and_share(rng: np.random.Generator) -> None:
+    events = [make_event(rng, 10 + count) for count in range(7)]
+    first, again = stream(events, 5), stream(events, 5)
+    resumed = stream(events, 2, start=3)
+    for a, b in zip(first, again, strict=True):
+        assert a.coords.equal(b.coords)
+    assert first[3].coords.equal(resumed[0].coords)
+    left, right = stream(events, 1, rank=0, ranks=2)[0], stream(events, 1, rank=1, ranks=2)[0]
+    assert len(left.energy) + len(right.energy) == len(first[0].energy)
+    in_one_epoch = sum(len(batch.energy) for batch in stream(events, 7)) / 4
+    assert in_one_epoch == sum(len(event) for event in events)
+
+
+def test_a_batch_fits_its_budget_of_voxels(rng: np.random.Generator) -> None:
+    events = [make_event(rng, 50) for _ in range(4)]
+    settings = DataSettings(batch_events=4, batch_voxels=120)
+    batch = next(batches(events, settings, lambda event: event))
+    assert len(batch.energy) == 100
+    with pytest.raises(ValueError, match="for 5 workers: at least one each"):
+        next(batches(events, settings, lambda event: event, ranks=5))
+
+
+def test_a_batch_splits_into_its_events(rng: np.random.Generator) -> None:
+    events = [make_event(rng, 5), make_event(rng, 0), make_event(rng, 3)]
+    batch = VoxelBatch.of(events)
+    assert [len(part) for part in batch.split(batch.energy)] == [5, 0, 3]
+    np.testing.assert_array_equal(batch.split(batch.coords)[2], events[2].coords)
+    with pytest.raises(ValueError, match="several shapes"):
+        VoxelBatch.of([events[0], make_event(rng, 5, side=8)])

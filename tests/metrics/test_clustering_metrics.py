@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
+
+from lartpc_ray.metrics.clustering import ari, efficiency, purity, sbd, scores
+from lartpc_ray.metrics.table import Metrics, Row
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1])
+FOUND = np.array([0, 0, 0, 1, 1, 2])
+
+
+def test_by_hand() -> None:
+    # shared voxels: true 0: 3 in a, 1 in b; true 1: 1 in b, 1 in c
+    assert purity(TRUTH, FOUND) == pytest.approx((3 / 3 + 1 / 2 + 1 / 1) / 3)
+    assert efficiency(TRUTH, FOUND) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    best_true = (2 * 3 / 7 + max(2 * 1 / 4, 2 * 1 / 3)) / 2
+    best_found = (2 * 3 / 7 + 2 * 1 / 4 + 2 * 1 / 3) / 3
+    assert sbd(TRUTH, FOUND) == pytest.approx(min(best_true, best_found))
+    # pairs together in both 3; in truth 7; in the prediction 4; of 15
+    assert ari(TRUTH, FOUND) == pytest.approx((3 - 28 / 15) / (5.5 - 28 / 15))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(
+    st.lists(st.integers(0, 4), min_size=n, max_size=n),
+    st.lists(st.integers(0, 4), min_size=n, max_size=n),
+)))
+def test_ari_equals_scikit_learn(labels: tuple[list[int], list[int]]) -> None:
+    truth, found = map(np.array, labels)
+    assert ari(truth, found) == pytest.approx(adjusted_rand_score(truth, found), abs=1e-12)
+
+
+def test_finding_nothing_is_never_rewarded() -> None:
+    one = np.zeros(20, int)
+    nothing = scores(one, np.full(20, -1))
+    assert nothing["ari"] == 0
+    assert nothing["sbd"] == 0
+    assert nothing["efficiency"] == 0
+    assert nothing["n_clusters"] == 0
+    assert np.isnan(nothing["purity"])
+
+
+def test_small_true_clusters_are_cut() -> None:
+    truth = np.array([0] * 10 + [1] * 9)
+    found = np.array([0] * 10 + [1] * 9)
+    assert scores(truth, found, min_voxels=10)["n_clusters"] == 1
+    assert np.isnan(scores(truth, found, min_voxels=11)["ari"])
+
+
+def test_unlabelled_voxels_are_left_out() -> None:
+    assert ari(np.array([0, 0, 1, 1, -1]), np.array([0, 0, 1, 1, 0])) == 1
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(ValueError, match="one label each"):
+        ari(np.zeros(3, int), np.zeros(4, int))
+
+
+def test_a_table_means_over_what_was_measured() -> None:
+    table = Metrics([Row(0, "MIP", "ari", 0.2), Row(3, "MIP", "ari", 0.6), Row(0, "HIP", "sbd", 1)])
+    assert table.mean("MIP", "ari") == pytest.approx(0.4)
+    assert table.mean("HIP", "ari") is None
+    assert table.means() == {"MIP": {"ari": pytest.approx(0.4)}, "HIP": {"sbd": 1}}
+    with pytest.raises(ValueError, match="event 7: HIP ari is nan"):
+        Metrics([Row(7, "HIP", "ari", float("nan"))])

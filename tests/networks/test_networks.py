@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, start_embedding
+from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
+
+SMALL = NetworkSettings(depth=3, filters=4, blocks=1)
+
+
+def test_embedding_is_equation_ii_1() -> None:
+    outputs = {
+        "embedding": torch.tensor([[0.5, 0.0, -1.0, 2.0]]),
+        "seediness": torch.tensor([[-1.0]]),
+    }
+    found = Embedding.of(outputs, torch.tensor([[0, 256, 384]]), (512, 512, 512))
+    wanted = [math.tanh(0.5) - 1, 0.0, math.tanh(-1.0) + 0.5]
+    assert found.position[0].tolist() == pytest.approx(wanted)
+    assert found.margin.item() == pytest.approx(2 / (1 + math.exp(-2)))
+    assert found.seediness.item() == pytest.approx(1 / (1 + math.exp(1)))
+
+
+def test_a_margin_never_becomes_zero() -> None:
+    outputs = {"embedding": torch.tensor([[0.0, 0.0, 0.0, -1e4]])}
+    found = Embedding.of(outputs, torch.zeros(1, 3, dtype=torch.int64), (8, 8, 8))
+    assert found.margin.item() == pytest.approx(2e-6)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_every_branch_answers_for_every_voxel(axes: int) -> None:
+    network = UResNet(SMALL, embedding_branches(axes), axes=axes)
+    coords = torch.unique(torch.randint(0, 16, (50, axes)), dim=0)
+    out = network(coords, torch.rand(len(coords), 1), (16,) * axes, torch.zeros(len(coords)).long())
+    assert out["embedding"].shape == (len(coords), axes + 1)
+    assert out["seediness"].shape == (len(coords), 1)
+    only = network(
+        coords, torch.rand(len(coords), 1), (16,) * axes, torch.zeros(len(coords)).long(),
+        ("seediness",),
+    )
+    assert set(only) == {"embedding"}
+
+
+def test_one_voxel_trains() -> None:
+    network = UResNet(SMALL, embedding_branches(3))
+    one = torch.zeros(1, 3, dtype=torch.int64)
+    out = network(one, torch.ones(1, 1), (8, 8, 8), one[:, 0])
+    out["embedding"].sum().backward()
+    assert torch.isfinite(out["embedding"]).all()
+
+
+def test_filters_grow_linearly_and_blocks_count() -> None:
+    network = UResNet(SMALL, embedding_branches(3))
+    widths = [stage[0].second.convolution.kernel.shape for stage in network.encoder]
+    assert widths == [(27, 4, 4), (27, 8, 8), (27, 12, 12)]
+    assert set(network.decoders) == {"embedding", "seediness"}
+
+
+def test_the_start_sets_the_margin() -> None:
+    network = UResNet(SMALL, embedding_branches(3))
+    start_embedding(network, 0.1, 1e-6)
+    coords = torch.tensor([[1, 2, 3], [3, 2, 1]])
+    out = network.eval()(coords, torch.ones(2, 1), (8, 8, 8), torch.zeros(2).long())
+    found = Embedding.of(out, coords, (8, 8, 8))
+    assert found.margin.tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
+    assert found.position[0].tolist() == pytest.approx([-0.75, -0.5, -0.25], abs=1e-4)

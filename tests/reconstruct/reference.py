@@ -1,0 +1,36 @@
+"""The algorithm of Koh et al. 2020, II.C, as the paper tells it: slow and plain.
+
+Probabilities are compared by their logarithm, for exp underflows where the design does not.
+"""
+
+import numpy as np
+
+
+def plain_cluster(
+    position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s0: float, p0: float
+) -> np.ndarray:
+    count = len(seediness)
+    chosen: list[int] = []
+    reached = [False] * count
+    log_p0 = np.log(p0) if p0 else -np.inf
+    rows: list[np.ndarray] = []
+    while True:
+        left = [i for i in range(count) if not reached[i] and seediness[i] >= s0]
+        if not left:
+            break
+        seed = max(left, key=lambda i: (seediness[i], -i))
+        scale = 0.5 / (margin[seed] * margin[seed])
+        difference = position - position[seed]
+        squared = np.zeros(count)
+        for axis in range(position.shape[1]):
+            squared = squared + difference[:, axis] * difference[:, axis]
+        row = -(squared * scale)
+        rows.append(row)
+        chosen.append(seed)
+        for i in range(count):
+            if row[i] > log_p0:
+                reached[i] = True
+        reached[seed] = True
+    if not rows:
+        return np.full(count, -1)
+    return np.argmax(np.stack(rows), axis=0)

@@ -1,0 +1,118 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import plain_cluster
+
+from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.reconstruct.sweep import sweep
+
+GRID = np.linspace(0, 1, 5)
+
+
+def outputs(seed: int, count: int, ties: bool) -> tuple[np.ndarray, ...]:
+    """Clouds around a few centres; with `ties`, equal points and equal seediness abound."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(-1, 3, count)
+    position = rng.normal(size=(4, 3))[truth] + 0.3 * rng.normal(size=(count, 3))
+    margin = np.exp(rng.normal(size=count) * rng.choice([0.1, 3.0]))
+    seediness = rng.random(count)
+    if ties:
+        position, seediness = np.round(position), np.round(seediness, 1)
+    return position, margin, seediness, truth
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 10**6), st.integers(1, 25), st.booleans())
+def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
+    seed: int, count: int, ties: bool
+) -> None:
+    position, margin, seediness, truth = outputs(seed, count, ties)
+    found = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    for row, s0 in enumerate(GRID):
+        for column, p0 in enumerate(GRID):
+            labels = cluster(position, margin, seediness, s0, p0)
+            wanted = plain_cluster(position, margin, seediness, s0, p0)
+            np.testing.assert_array_equal(labels, wanted)
+            values = scores(truth, labels, min_voxels=2)
+            for name in SCORES:
+                np.testing.assert_allclose(
+                    found[name][row, column], values[name], atol=1e-12, err_msg=name
+                )
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=1000)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.booleans())
+def test_labels_equal_the_reference_in_a_thousand_events(seed: int, count: int, ties: bool) -> None:
+    position, margin, seediness, _ = outputs(seed, count, ties)
+    for s0 in GRID:
+        for p0 in GRID:
+            np.testing.assert_array_equal(
+                cluster(position, margin, seediness, s0, p0),
+                plain_cluster(position, margin, seediness, s0, p0),
+            )
+
+
+def test_by_hand() -> None:
+    position = np.array([[0.0], [1.0], [1.5], [9.0]])
+    margin = np.ones(4)
+    seediness = np.array([0.9, 0.3, 0.8, 0.7])
+    # seed 0 reaches exp(-1/2) = 0.61 of 1, exp(-1.125) = 0.32 of 2; at p0 = 0.5 seed 2 follows
+    assert cluster(position, margin, seediness, 0.5, 0.5).tolist() == [0, 1, 1, 2]
+    assert cluster(position, margin, seediness, 0.5, 0.3).tolist() == [0, 0, 0, 1]
+    assert cluster(position, margin, seediness, 0.75, 0.5).tolist() == [0, 1, 1, 1]
+    assert cluster(position, margin, seediness, 0.95, 0.5).tolist() == [-1] * 4
+    assert cluster(position, margin, seediness, 0.0, 0.0).tolist() == [0] * 4
+    assert cluster(position, margin, seediness, 0.0, 1.0).tolist() == [0, 3, 1, 2]
+
+
+def test_no_voxel() -> None:
+    empty = np.empty((0, 3))
+    assert cluster(empty, np.empty(0), np.empty(0), 0.5, 0.5).tolist() == []
+    grid = sweep(empty, np.empty(0), np.empty(0), np.empty(0, int), GRID, GRID)
+    assert np.isnan(grid["ari"]).all()
+    assert dbscan(np.empty((0, 3), np.int32)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"position": np.array([[np.nan]])}, "position holds NaN"),
+        ({"margin": np.array([0.0])}, "margin 0.0: must be above 0"),
+        ({"seediness": np.array([0.5, 0.5])}, "one row a voxel"),
+        ({"s0": 1.5}, r"s0 = 1.5: must be from 0 to 1"),
+        ({"p0": -0.1}, r"p0 = -0.1: must be from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(change: dict, message: str) -> None:
+    good = {"position": np.zeros((1, 1)), "margin": np.ones(1), "seediness": np.ones(1)}
+    with pytest.raises(ValueError, match=message):
+        cluster(**{**good, "s0": 0.5, "p0": 0.5, **change})
+
+
+def test_thresholds_must_ascend() -> None:
+    one = np.ones(1)
+    with pytest.raises(ValueError, match="s0 .*ascending"):
+        sweep(np.zeros((1, 1)), one, one, np.zeros(1, int), np.array([0.5, 0.5]), GRID)
+
+
+def test_dbscan_joins_what_touches() -> None:
+    coords = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 5]], np.int32)
+    assert dbscan(coords).tolist() == [0, 0, 1]
+
+
+def test_the_best_point_is_the_middle_of_equal_ones() -> None:
+    score = np.zeros((5, 5))
+    score[1:4, 1:4] = 0.7
+    grid = ThresholdGrid({"s0": GRID, "p0": GRID}, {"MIP": score}, {"MIP": 3})
+    assert grid.best("MIP") == {"s0": 0.5, "p0": 0.5}
+    assert grid.best_score("MIP") == 0.7

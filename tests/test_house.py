@@ -1,0 +1,88 @@
+"""Who may import whom: the floors of the house, and the one owner of each library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[1] / "lartpc_ray"
+FLOORS = {
+    1: ["settings", "command", "sparse"],
+    2: ["data"],
+    3: ["networks", "metrics"],
+    4: ["losses", "reconstruct"],
+    5: ["tasks"],
+    6: ["trial", "predict"],
+    7: ["space", "checkpoint", "tracking"],
+    8: ["report", "train"],
+    9: ["tune"],
+    10: ["__main__", "__init__"],
+}
+OWNERS = {
+    "ray": ["train.py", "tune.py"],
+    "mlflow": ["tracking.py"],
+    "optuna": ["space.py", "tune.py"],
+    "h5py": ["data/files.py"],
+    "numba": ["metrics/clustering.py", "reconstruct/sweep.py"],
+    "sklearn": ["reconstruct/density.py"],
+    "yaml": ["space.py"],
+    "rich": ["tune.py"],
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += names if node.module == "lartpc_ray" else [str(node.module)]
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_file_imports_only_from_its_floor_or_below(path: Path) -> None:
+    for name in imports(path):
+        if name.startswith("lartpc_ray."):
+            other = name.split(".")[1]
+            assert FLOOR[other] <= FLOOR[room(path)], f"{room(path)} imports {other}"
+            same_floor = FLOOR[other] == FLOOR[room(path)] and other != room(path)
+            assert not same_floor or FLOOR[other] in (6, 7, 8), f"{room(path)} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_library_is_imported_only_by_its_owners(path: Path) -> None:
+    for name in imports(path):
+        owners = OWNERS.get(name.split(".")[0])
+        assert owners is None or str(path.relative_to(HOUSE)) in owners, f"{path}: {name}"
+
+
+def test_declared_dependencies_are_exactly_what_is_imported() -> None:
+    import sys
+    import tomllib
+
+    project = tomllib.loads((HOUSE.parent / "pyproject.toml").read_text())["project"]
+    declared = {
+        item.split("[")[0].split(">")[0].replace("scikit-learn", "sklearn").replace("pyyaml", "yaml")
+        for item in project["dependencies"]
+    }
+    used = {name.split(".")[0] for path in FILES for name in imports(path)}
+    assert declared == used - set(sys.stdlib_module_names) - {"lartpc_ray"}
+
+
+def test_no_file_is_long_and_no_function_either() -> None:
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") <= 450, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno <= 70, f"{path}: {node.name}"
