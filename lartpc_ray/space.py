@@ -179,7 +179,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
 def budgets(path: Path) -> dict[str, str]:
     """The budgets of a search-space file and what each is for."""
     content, _ = _load(path, path.read_text())
-    return {name: str(entry.get("about", "")) for name, entry in content["budgets"].items()}
+    return {name: str(entry.get("about", "")) for name, entry in (content.get("budgets") or {}).items()}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -376,7 +376,8 @@ def make_trial(values: dict[str, Any]) -> Trial:
 
 def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The place and the reason of the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return key, f"unknown{_nearest(key, model.model_fields)}"
