@@ -1,4 +1,4 @@
-"""What all commands share: errors in one line, exit status 0, 1 or 2, results apart from progress."""
+"""What all commands share: one-line errors, exit status 0, 1 or 2, progress on stderr."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _failed(
-    parser: Parser, arguments: argparse.Namespace, error: Exception, status: int
-) -> int:
+def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:
     if arguments.debug:
         traceback.print_exc()
     reason = error.args[0] if isinstance(error, KeyError) and error.args else error

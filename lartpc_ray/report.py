@@ -93,9 +93,7 @@ def validate(
     )
 
 
-def measure(
-    network: UResNet, task: AnyTask, events: Sequence[Event], at: Thresholds
-) -> Metrics:
+def measure(network: UResNet, task: AnyTask, events: Sequence[Event], at: Thresholds) -> Metrics:
     """All metrics of a network on events, at given thresholds."""
     rows = [
         row
@@ -137,8 +135,11 @@ def table(verdict: Verdict) -> str:
     for axis in ("s0", "p0"):
         row = [verdict.thresholds.get(name, {}).get(axis) for name in classes]
         lines.append(_line(f"  {axis}", _numbers(row)))
-    lines += ["", "* published on another data set (2019 PILArNet, 3 mm smearing): not comparable",
-              "  number by number. '-': nothing to measure (no such cluster, or not published here)."]
+    lines += [
+        "",
+        "* published on another data set (2019 PILArNet, 3 mm smearing): not comparable",
+        "  number by number. '-': nothing to measure (no such cluster, or not published here).",
+    ]
     return "\n".join(lines)
 
 
@@ -164,9 +165,7 @@ def flat(trial: Trial) -> dict[str, Any]:
     return walk(json.loads(trial.model_dump_json()), "")
 
 
-def keep(
-    tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict: Verdict
-) -> None:
+def keep(tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict: Verdict) -> None:
     """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
     tracking.text(run, state.trial.model_dump_json(indent=1), "trial.json")
     tracking.file(run, folder / "checkpoint.pt")
@@ -206,14 +205,15 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def arguments() -> Parser:
-    parser = Parser("report", "Print the table of a trained network again.", "--run 0123abcd")
-    parser.add_argument("--run", required=True, help="id of an MLflow run")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
-    parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    return parser
+def parser() -> Parser:
+    """The arguments of the command."""
+    made = Parser("report", "Print the table of a trained network again.", "--run 0123abcd")
+    made.add_argument("--run", required=True, help="id of an MLflow run")
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    made.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    return made
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(arguments(), main))
+    sys.exit(command.run(parser(), main))

@@ -50,7 +50,7 @@ class Budget(Settings):
     concurrent: PositiveInt = Field(default=1, description="trials at a time, resources allowing")
     in_order: bool = Field(
         default=True,
-        description="sample and compare batch by batch, so that the same seed gives the same study; "
+        description="sample and compare batch by batch: the same seed gives the same study; "
         "false: whoever comes first, no worker ever waits",
     )
     fixed: dict[str, Any] = Field(default={}, description="settings of this budget, by path")
@@ -120,7 +120,9 @@ def find_space(name: str) -> Path:
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         near = _nearest(name, known)
-        raise ValueError(f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path")
+        raise ValueError(
+            f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path"
+        )
     return path
 
 
@@ -179,7 +181,9 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
 def budgets(path: Path) -> dict[str, str]:
     """The budgets of a search-space file and what each is for."""
     content, _ = _load(path, path.read_text())
-    return {name: str(entry.get("about", "")) for name, entry in (content.get("budgets") or {}).items()}
+    return {
+        name: str(entry.get("about", "")) for name, entry in (content.get("budgets") or {}).items()
+    }
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -236,9 +240,7 @@ def _nearest(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _budget(
-    path: Path, lines: dict[str, int], entries: dict[str, Any], name: str
-) -> Budget:
+def _budget(path: Path, lines: dict[str, int], entries: dict[str, Any], name: str) -> Budget:
     for key in entries:
         if key not in get_args(BudgetName):
             near = _nearest(key, get_args(BudgetName))
@@ -273,7 +275,9 @@ def _distribution(
         raise ValueError(f"{at}: {values}: {kind} takes [low, high]")
     low, high = values
     if low >= high or (kind == "log" and low <= 0):
-        raise ValueError(f"{at}: {values}: low must be below high{' and above 0' * (kind == 'log')}")
+        raise ValueError(
+            f"{at}: {values}: low must be below high{' and above 0' * (kind == 'log')}"
+        )
     if kind == "int":
         if not (isinstance(low, int) and isinstance(high, int)):
             raise ValueError(f"{at}: {values}: int takes whole numbers")
@@ -302,7 +306,9 @@ def _first(
         value = given[key] if key in given else _get(trial, key)
         if not _contains(distribution, value):
             where = _at(path, lines, f"first.{key}" if key in given else f"search.{key}")
-            raise ValueError(f"{where}: trial 0 has {value!r}, outside {distribution}; set it in first")
+            raise ValueError(
+                f"{where}: trial 0 has {value!r}, outside {distribution}; set it in first"
+            )
         values[key] = value
     return values
 
@@ -320,9 +326,7 @@ def _get(nested: Any, key: str) -> Any:
     return nested
 
 
-def _check(
-    path: Path, lines: dict[str, int], place: str, values: dict[str, Any], key: str
-) -> None:
+def _check(path: Path, lines: dict[str, int], place: str, values: dict[str, Any], key: str) -> None:
     """Is `key` a setting of Trial, and its value one that it takes?"""
     at = _at(path, lines, place)
     model: type[BaseModel] = Trial

@@ -97,9 +97,7 @@ def learn(
         means |= {"step": step, "seconds_a_step": (time.monotonic() - began) / (step - since)}
         means |= _validated(network, trial, tune_events, rank)
         history.append(means)
-        state = Checkpoint(
-            trial, step, network.state_dict(), optimizer.state_dict(), history
-        )
+        state = Checkpoint(trial, step, network.state_dict(), optimizer.state_dict(), history)
         _send(report, means, state, rank)
         sums, since, began = {}, step, time.monotonic()
 
@@ -141,7 +139,7 @@ def _step(
             f"({settings.learning_rate}) or set optimizer.clip"
         )
     optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()
+    loss.total.backward()  # type: ignore[no-untyped-call]
     if settings.clip:
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
@@ -248,7 +246,7 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
 
 
-def arguments(name: str, about: str, example: str) -> Parser:
+def study_parser(name: str, about: str, example: str) -> Parser:
     """The arguments that choose a study: shared by train and tune."""
     parser = Parser(name, about, example)
     parser.add_argument("study", metavar="NAME", help="search_spaces/NAME.yaml, or a path to one")
@@ -323,7 +321,10 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-PARSER = arguments("train", "Train one network: trial 0 of a study.", "clustering --workers 2")
+def parser() -> Parser:
+    """The arguments of the command."""
+    return study_parser("train", "Train one network: trial 0 of a study.", "clustering --workers 2")
+
 
 if __name__ == "__main__":
-    sys.exit(command.run(PARSER, main))
+    sys.exit(command.run(parser(), main))

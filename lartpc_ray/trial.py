@@ -30,7 +30,9 @@ class OptimizerSettings(Settings):
         if self.schedule == "constant":
             return rise
         done = min(1.0, step / self.steps)
-        return rise * float(0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * done, dtype=torch.float64)))
+        return rise * float(
+            0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * done, dtype=torch.float64))
+        )
 
 
 class Resources(Settings):

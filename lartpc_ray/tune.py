@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from rich.table import Table
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
-from lartpc_ray.command import say
-from lartpc_ray.report import flat, judge, keep, table, where
+from lartpc_ray.command import Parser, say
+from lartpc_ray.report import Verdict, flat, judge, keep, table, where
 from lartpc_ray.space import Space, make_trial, read_space
 from lartpc_ray.tracking import Tracking
-from lartpc_ray.train import arguments, chosen_space, learn, read_splits, start_ray, trainer
+from lartpc_ray.train import chosen_space, learn, read_splits, start_ray, study_parser, trainer
 
 PLAN = "plan.json"
 """What a study needs to be resumed, in its folder."""
@@ -42,9 +42,9 @@ class Halving(FIFOScheduler):
     """Asynchronous successive halving on training steps (Li et al. 2020, ASHA).
 
     At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its goal is among the
-    best 1/r of those that reached the rung. With `batch` given, a trial is compared only with trials
-    of earlier batches, all of which are done: who of a batch is faster then changes nothing, and the
-    same seed gives the same study.
+    best 1/r of those that reached the rung. With `batch` given, a trial is compared only with
+    trials of earlier batches, all of which are done: who of a batch is faster then changes nothing,
+    and the same seed gives the same study.
 
     Args:
         first: steps of the first rung.
@@ -53,7 +53,7 @@ class Halving(FIFOScheduler):
     """
 
     def __init__(self, first: int, reduction: float, batch: int | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._first = first
         self._reduction = reduction
         self._batch = batch
@@ -140,7 +140,7 @@ class Progress(tune.Callback):
         kept = {
             key: float(value)
             for key, value in result.items()
-            if key in LOGGED or "/" in key and isinstance(value, int | float)
+            if key in LOGGED or ("/" in key and isinstance(value, int | float))
         }
         self._tracking.numbers(self._runs[trial.trial_id], kept, step)
         self._rows[number] |= {"step": step, "goal": result["goal"], "loss": result["loss"]}
@@ -170,8 +170,10 @@ class Progress(tune.Callback):
         if self._live:
             self._live.update(self._table(), refresh=True)
         else:
-            say(f"trial {number}  {_cell(row.get('step'))} steps  "
-                f"goal {_cell(row.get('goal'))}  {status}")
+            say(
+                f"trial {number}  {_cell(row.get('step'))} steps  "
+                f"goal {_cell(row.get('goal'))}  {status}"
+            )
 
     def _table(self) -> Table:
         shown = Table(title=f"{self._study}: best first", title_justify="left")
@@ -202,11 +204,12 @@ def reason(error_file: str | None) -> str:
 
 
 def run_trial(config: dict[str, Any], plan: dict[str, str]) -> None:
-    """What Tune runs for each trial: the loop itself for one worker, a Ray Train job for several."""
+    """What Tune runs for a trial: the loop itself for one worker, a Ray Train job for several."""
     trial = make_trial({**json.loads(plan["fixed"]), **config})
     if trial.resources.workers > 1:
         name = f"train-{tune.get_context().get_trial_id()}"
-        trainer(trial, Path(plan["folder"]), name, [TuneReportCallback()]).fit()
+        callback = TuneReportCallback()  # type: ignore[no-untyped-call]
+        trainer(trial, Path(plan["folder"]), name, [callback]).fit()
         return
 
     def report(numbers: dict[str, float], folder: Path | None) -> None:
@@ -267,8 +270,17 @@ class Study:
             plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": seed}
             self.tracking.parameters(parent, plan)
         progress = Progress(self.space, self.tracking, parent, name)
-        results = self._tuner(progress, resume).fit()
+        with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
+            results = self._tuner(progress, resume).fit()
         return results, progress
+
+    def close(self, verdict: Verdict, numbers: dict[str, float]) -> None:
+        """End the search run with the table of its best trial."""
+        name = self.folder.name
+        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        self.tracking.numbers(parent, numbers, 0)
+        self.tracking.text(parent, table(verdict), "table.txt")
+        self.tracking.end(parent)
 
     def _tuner(self, progress: Progress, resume: bool) -> tune.Tuner:
         path = self.folder / "ray"
@@ -280,6 +292,7 @@ class Study:
             tuner = tune.Tuner.restore(
                 str(path), trainable, resume_unfinished=True, restart_errored=True
             )
+            assert tuner._local_tuner is not None
             tuner._local_tuner._run_config.callbacks = [progress]
             return tuner
         budget = self.space.budget
@@ -311,7 +324,7 @@ class Study:
     def concurrent(self) -> int:
         """Trials at a time: what the budget wants and the machine holds."""
         needs = self.space.first_trial().resources
-        cluster = ray.cluster_resources()
+        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
         fits = int(cluster.get("CPU", 1) // (needs.workers * needs.cpus))
         if needs.gpus:
             fits = min(fits, int(cluster.get("GPU", 0) // (needs.workers * needs.gpus)))
@@ -348,36 +361,37 @@ class Study:
 
 def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Path) -> str:
     """Judge the best trial on the test split and keep it; the text to print."""
-    good = [result for result in results if not result.error and "goal" in (result.metrics or {})]
+    ended = [results[place] for place in range(len(results))]
+    good = [
+        (result, result.metrics)
+        for result in ended
+        if not result.error and result.metrics and "goal" in result.metrics
+    ]
     if not good:
-        raise RuntimeError(
-            f"all {len(results)} trials failed; the first: {str(results[0].error).splitlines()[-1]}"
-        )
-    best = max(good, key=lambda result: float(result.metrics["goal"]))
-    trial_id = best.metrics["trial_id"]
-    saved = best.checkpoint or tune.Checkpoint(best.metrics["checkpoint_path"])
-    run = progress.run(trial_id)
+        first = str(ended[0].error).strip().splitlines()
+        raise RuntimeError(f"all {len(ended)} trials failed; the first: {first[-1]}")
+    best, metrics = max(good, key=lambda pair: float(pair[1]["goal"]))
+    saved = best.checkpoint or tune.Checkpoint(metrics["checkpoint_path"])
+    run = progress.run(metrics["trial_id"])
     with saved.as_directory() as folder:
         state = checkpoints.load(Path(folder))
         verdict = judge(state)
         keep(study.tracking, run, state, Path(folder), verdict)
     study.tracking.tags(run, {"best": "true"})
-    parent = study.tracking.start(study.folder.name, {"study": study.folder.name, "kind": "search"})
-    numbers = {"goal": float(best.metrics["goal"]), "trials": float(len(results))}
-    study.tracking.numbers(parent, numbers, 0)
-    study.tracking.text(parent, table(verdict), "table.txt")
-    study.tracking.end(parent)
-    number = progress.number(trial_id)
-    steps = f"{state.step} steps, goal {best.metrics['goal']:.4f} on the tune split"
-    head = f"best of {len(results)} trials: trial {number}, {steps}\n"
-    for key in study.space.search:
-        head += f"  {key} = {_cell(best.config[key])}\n"
-    return f"{head}\n{table(verdict)}\n{where(study.tracking, runs, run)}"
+    study.close(verdict, {"goal": float(metrics["goal"]), "trials": float(len(ended))})
+    number = progress.number(metrics["trial_id"])
+    steps = f"{state.step} steps, goal {metrics['goal']:.4f} on the tune split"
+    chosen = flat(state.trial)
+    head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
+    head += [f"  {key} = {_cell(chosen[key])}" for key in study.space.search]
+    return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])
 
 
 def main(options: argparse.Namespace) -> int:
     if options.resume:
-        study = Study.reopen(options.resume if options.resume.exists() else options.runs / options.resume)
+        study = Study.reopen(
+            options.resume if options.resume.exists() else options.runs / options.resume
+        )
         space = study.space
     else:
         space = chosen_space(options)
@@ -413,9 +427,9 @@ def unfinished(results: tune.ResultGrid, trials: int) -> bool:
     return len(states) < trials or any(state not in ("TERMINATED", "ERROR") for state in states)
 
 
-def parser() -> Any:
+def parser() -> Parser:
     """The arguments of the command."""
-    made = arguments("tune", "Search a study's space.", "clustering --budget laptop")
+    made = study_parser("tune", "Search a study's space.", "clustering --budget laptop")
     made.add_argument("--resume", type=Path, metavar="RUN", help="folder of a study to go on with")
     return made
 

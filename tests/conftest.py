@@ -12,11 +12,11 @@ from jaxtyping import install_import_hook
 PURE = ("data", "networks", "losses", "sparse")  # numba and the refusal tests do without
 install_import_hook([f"lartpc_ray.{room}" for room in PURE], "beartype.beartype")
 
-import numpy as np
-import pytest
-import torch
+import numpy as np  # noqa: E402 (the hook comes before what it checks)
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -71,7 +71,10 @@ def test_declared_dependencies_are_exactly_what_is_imported() -> None:
 
     project = tomllib.loads((HOUSE.parent / "pyproject.toml").read_text())["project"]
     declared = {
-        item.split("[")[0].split(">")[0].replace("scikit-learn", "sklearn").replace("pyyaml", "yaml")
+        item.split("[")[0]
+        .split(">")[0]
+        .replace("scikit-learn", "sklearn")
+        .replace("pyyaml", "yaml")
         for item in project["dependencies"]
     }
     used = {name.split(".")[0] for path in FILES for name in imports(path)}

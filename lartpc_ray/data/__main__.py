@@ -23,7 +23,9 @@ def inspect(path: Path, layout: Layout) -> dict[str, Any]:
         ValueError: naming file, event and value of the first thing that is wrong.
     """
     voxels, energies = [], []
-    classes = {particle.name: {"voxels": 0, "clusters": 0, "events": 0} for particle in ParticleClass}
+    classes = {
+        particle.name: {"voxels": 0, "clusters": 0, "events": 0} for particle in ParticleClass
+    }
     unlabelled = 0
     low, high = np.full(3, np.iinfo(np.int32).max), np.full(3, -1)
     with EventFile(path, layout) as events:
@@ -63,7 +65,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['file']}: {found['layout']}",
         f"{found['events']} events ({found['empty_events']} empty), {found['voxels']} voxels, "
-        f"median {found['median_voxels']:.0f} voxels and {found['median_energy_mev']:.0f} MeV an event",
+        f"median {found['median_voxels']:.0f} voxels, {found['median_energy_mev']:.0f} MeV each",
         f"positions {found['lowest']} to {found['highest']} in an image of {found['side']}³",
         "",
         f"{'class':<10}{'voxels':>10}{'clusters':>10}{'events':>10}",
@@ -89,18 +91,19 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def arguments() -> Parser:
-    parser = Parser("data", "Look into files of events.", "inspect events.h5 --side 768")
-    parser.add_argument("what", choices=["inspect"], help="inspect: print what is in a file")
-    parser.add_argument("file", help="a PILArNet-M file, or sample/train, sample/tune, sample/test")
-    parser.add_argument("--side", type=int, default=512, help="voxels along each axis of the image")
-    parser.add_argument("--duplicates", choices=["error", "merge"], default="error")
-    parser.add_argument(
+def parser() -> Parser:
+    """The arguments of the command."""
+    made = Parser("data", "Look into files of events.", "inspect events.h5 --side 768")
+    made.add_argument("what", choices=["inspect"], help="inspect: print what is in a file")
+    made.add_argument("file", help="a PILArNet-M file, or sample/train, sample/tune, sample/test")
+    made.add_argument("--side", type=int, default=512, help="voxels along each axis of the image")
+    made.add_argument("--duplicates", choices=["error", "merge"], default="error")
+    made.add_argument(
         "--low-energy", choices=["drop", "SHOWER", "unlabelled"], default="drop", help="LED voxels"
     )
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    return parser
+    made.add_argument("--json", action="store_true", help="print as JSON")
+    return made
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(arguments(), main))
+    sys.exit(command.run(parser(), main))

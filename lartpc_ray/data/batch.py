@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -63,11 +63,11 @@ class VoxelBatch:
     def to(self, device: torch.device | str) -> VoxelBatch:
         """The same batch on another device."""
         moved = {
-            field.name: value.to(device) if isinstance(value, Tensor) else value
+            field.name: getattr(self, field.name).to(device)
             for field in fields(self)
-            for value in [getattr(self, field.name)]
+            if field.name not in ("shape", "events")
         }
-        return VoxelBatch(**moved)
+        return replace(self, **moved)
 
     def split(self, rows: Tensor) -> list[np.ndarray]:
         """Rows over voxels (voxel, ...) as one numpy array an event."""

@@ -107,7 +107,7 @@ class Event:
     def _check_positions(self) -> None:
         outside = ((self.coords < 0) | (self.coords >= np.array(self.shape))).any(axis=1)
         advice = f"outside the image {self.shape}; set the image size with data.side"
-        _refuse(outside, self.coords, "position", advice)
+        _refuse(np.asarray(outside), self.coords, "position", advice)
         if len(self.coords):
             key = np.ravel_multi_index(tuple(self.coords.T), self.shape)
             order = np.argsort(key, kind="stable")

@@ -67,7 +67,7 @@ class Layout(Settings):
     classes: ClassMap = ClassMap()
     duplicates: Literal["error", "merge"] = Field(
         default="error",
-        description="merge: energies of a voxel listed twice are added, the larger one's truth kept",
+        description="merge: energies of a voxel listed twice are added, the larger's truth kept",
     )
 
 
@@ -129,7 +129,9 @@ class EventFile(Sequence[Event]):
         if cluster.shape[1] > 5:
             code[(code == 1) & (cluster[:, 5] >= PROTON)] = 5
         names = self.layout.classes.table()
-        meaning = [ParticleClass[name] if name in ParticleClass.__members__ else NO_CLASS for name in names]
+        meaning = [
+            ParticleClass[name] if name in ParticleClass.__members__ else NO_CLASS for name in names
+        ]
         semantic = np.array(meaning, np.int32)[code]
         kept = np.array([name != "drop" for name in names])[code]
         return semantic, np.where(semantic < 0, -1, cluster[:, 2]).astype(np.int32), kept

@@ -15,7 +15,7 @@ def above(event: Event, threshold: float) -> Event:
 
 
 def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
-    """The voxels in a box of `side` voxels an axis around a random voxel; the image keeps its size."""
+    """The voxels in a box of this side around a random voxel; the image keeps its size."""
     if not len(event) or side >= max(event.shape):
         return event
     centre = event.coords[rng.integers(len(event))]

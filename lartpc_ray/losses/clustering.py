@@ -75,22 +75,20 @@ class TrueClusters:
         within = torch.arange(len(member), device=member.device) - start[member]
         return member, first[mine][member] + within
 
-    def mean(self, values: Float[Tensor, "member *rest"]) -> Float[Tensor, "cluster *rest"]:
+    def mean(self, values: Float[Tensor, member * rest]) -> Float[Tensor, cluster * rest]:
         """Mean over the voxels of each cluster."""
         total = values.new_zeros(len(self), *values.shape[1:]).index_add(0, self.own, values)
         count = torch.bincount(self.own, minlength=len(self)).to(values)
         return total / count.view(-1, *[1] * (values.dim() - 1))
 
 
-def clustering_loss(
-    embedding: Embedding, clusters: TrueClusters, settings: ClusteringLoss
-) -> Loss:
+def clustering_loss(embedding: Embedding, clusters: TrueClusters, settings: ClusteringLoss) -> Loss:
     """L = gamma1 L_seed + gamma2 (L_mask + L_smooth + L_inter) (Koh II.8, II.11).
 
     A batch with no cluster gives 0, with a gradient of 0.
     """
     if not len(clusters):
-        return Loss(sum(part.sum() * 0 for part in vars(embedding).values()), {})  # type: ignore[arg-type]
+        return Loss(sum(part.sum() * 0 for part in vars(embedding).values()), {})
     position = embedding.position[clusters.voxel]
     margin = embedding.margin[clusters.voxel]
     centre = clusters.mean(position)

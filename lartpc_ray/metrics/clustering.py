@@ -80,7 +80,9 @@ def scores(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str
         ValueError: for labels of different sizes.
     """
     if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each")
+        raise ValueError(
+            f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
+        )
     index = true_index(truth, min_voxels)
     kept = index >= 0
     found = predicted[kept] >= 0

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lartpc_ray.networks.uresnet import UResNet
 
-
 NARROWEST = 1e-6
 """Least value of the margin's sigmoid: float32 reaches 0, where a kernel has no width."""
 
@@ -27,7 +26,7 @@ class Embedding:
 
     Attributes:
         position: tanh(offset) + x / (L/2) - 1, so that the image spans -1 to 1.
-        margin: 2 · sigmoid, in (0, 2), never below 2e-6: the width of the kernel that the voxel would have.
+        margin: 2 · sigmoid, in (0, 2), never below 2e-6: the width of the voxel's kernel.
         seediness: sigmoid, in (0, 1): how good a seed the voxel is.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -55,7 +56,7 @@ class UResNet(nn.Module):
         self.down = nn.ModuleList(
             [
                 Activated(Resample(self.engine, "down", axes, fine, coarse), fine)
-                for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+                for fine, coarse in pairwise(widths)
             ]
         )
         self.decoders = nn.ModuleDict(
@@ -82,9 +83,7 @@ class UResNet(nn.Module):
             if level < len(self.down):
                 x = self.down[level](x)
         return {
-            name: decoder(levels)
-            for name, decoder in self.decoders.items()
-            if name not in without
+            name: decoder(levels) for name, decoder in self.decoders.items() if name not in without
         }
 
 
@@ -96,9 +95,12 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.engine = engine
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))[::-1]
+        pairs = list(pairwise(widths))[::-1]
         self.up = nn.ModuleList(
-            [Activated(Resample(engine, "up", axes, coarse, fine), coarse) for fine, coarse in pairs]
+            [
+                Activated(Resample(engine, "up", axes, coarse, fine), coarse)
+                for fine, coarse in pairs
+            ]
         )
         self.blocks = nn.ModuleList(
             [_blocks(engine, axes, 2 * fine, fine, blocks) for fine, _ in pairs]
@@ -183,9 +185,7 @@ class Residual(nn.Module):
         super().__init__()
         self.first = Activated(Submanifold(engine, axes, inputs, outputs), inputs)
         self.second = Activated(Submanifold(engine, axes, outputs, outputs), outputs)
-        self.skip = (
-            nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
-        )
+        self.skip = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         out: SparseTensor = self.second(self.first(x))

@@ -38,7 +38,8 @@ def cluster(
             [0, 1].
 
     Example:
-        >>> cluster(np.array([[0.0], [0.1], [5.0]]), np.ones(3), np.array([0.9, 0.5, 0.8]), 0.5, 0.5)
+        >>> position = np.array([[0.0], [0.1], [5.0]])
+        >>> cluster(position, np.ones(3), np.array([0.9, 0.5, 0.8]), 0.5, 0.5)
         array([0, 0, 1])
     """
     position, margin, seediness = checked(position, margin, seediness)

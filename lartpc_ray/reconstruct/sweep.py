@@ -7,8 +7,6 @@ is updated as voxels move, and read whenever the next seed falls below the next 
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from jaxtyping import Float, Integer
 from numba import njit
@@ -71,7 +69,7 @@ def _ascending(name: str, values: np.ndarray) -> np.ndarray:
         check_threshold(name, float(value))
     if not len(values) or (np.diff(values) <= 0).any():
         raise ValueError(f"{name} {values.tolist()}: give ascending values from 0 to 1")
-    return cast(np.ndarray, values)
+    return values
 
 
 @njit(cache=True, nogil=True)

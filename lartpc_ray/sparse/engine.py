@@ -41,17 +41,15 @@ class Engine(ABC):
         """Make the sites of a batch: voxels of an image of `shape`, and whose event each is."""
 
     @abstractmethod
-    def submanifold(
-        self, x: SparseTensor, weight: Float[Tensor, "offset in out"]
-    ) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         """3^D convolution whose output has the sites of its input (Graham et al. 2018)."""
 
     @abstractmethod
-    def down(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         """2^D convolution of stride 2: a coarse site wherever there is a fine one."""
 
     @abstractmethod
-    def up(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         """Transpose of `down`: back to the sites that `down` came from."""
 
     @abstractmethod

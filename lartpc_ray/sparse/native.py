@@ -23,7 +23,6 @@ from torch import Tensor
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 
 
-
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """All neighbours (target, source) within 3^D voxels, sorted by offset.
@@ -113,12 +112,10 @@ class NativeEngine(Engine):
         level = Level(coords[order], events[order], shape, order=order)
         return SparseTensor(features[order], level)
 
-    def submanifold(
-        self, x: SparseTensor, weight: Float[Tensor, "offset in out"]
-    ) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         return x.with_features(_Submanifold.apply(x.features, weight, x.sites.pairs))  # type: ignore[no-untyped-call]
 
-    def down(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
@@ -126,7 +123,7 @@ class NativeEngine(Engine):
         features = wide.view(-1, offsets * inputs) @ weight.reshape(offsets * inputs, outputs)
         return SparseTensor(features, level)
 
-    def up(self, x: SparseTensor, weight: Float[Tensor, "offset in out"]) -> SparseTensor:
+    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         if x.sites.finer is None:
             raise ValueError("up: these sites did not come from down")
         _, slot = x.sites.finer.coarse

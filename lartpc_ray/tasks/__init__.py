@@ -4,3 +4,5 @@ from lartpc_ray.tasks.clustering import ClusteringTask
 
 AnyTask = ClusteringTask
 """The closed union of the tasks there are."""
+
+__all__ = ["AnyTask", "ClusteringTask"]

@@ -157,7 +157,7 @@ class ClusteringTask(Task):
 
     def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
         values = scores(truth, found, min_voxels=self.min_voxels)
-        names, sizes = np.unique(truth[truth >= 0], return_counts=True)
+        _, sizes = np.unique(truth[truth >= 0], return_counts=True)
         several = int((sizes >= self.min_voxels).sum()) > 1 and values["n_clusters"] > 1
         if several:
             values[SEVERAL] = values["ari"]
@@ -172,5 +172,3 @@ class ClusteringTask(Task):
             sizes = np.bincount(clusters[clusters >= 0])
             if len(sizes) and sizes.max() >= max(1, self.min_voxels):
                 yield particle.name, mask
-
-

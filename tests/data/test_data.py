@@ -79,9 +79,7 @@ def test_a_round_trip_is_exact(tmp_path: Path, rng: np.random.Generator, version
     with EventFile(path, layout) as found:
         assert found.version == version
     for mine, theirs in zip(events, read_events(path, layout=layout), strict=True):
-        a, b = (
-            np.lexsort(event.coords.T) for event in (mine, theirs)
-        )
+        a, b = (np.lexsort(event.coords.T) for event in (mine, theirs))
         for name in ("coords", "energy", "semantic", "cluster"):
             np.testing.assert_array_equal(getattr(mine, name)[a], getattr(theirs, name)[b])
 

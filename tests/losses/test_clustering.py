@@ -64,7 +64,11 @@ def test_seediness_ii_9() -> None:
 
 def test_total_ii_8_ii_11() -> None:
     settings = ClusteringLoss(
-        mask="bce", gamma_seediness=2.0, gamma_embedding=3.0, smoothing=0.5, inter=0.25,
+        mask="bce",
+        gamma_seediness=2.0,
+        gamma_embedding=3.0,
+        smoothing=0.5,
+        inter=0.25,
         inter_distance=0.3,
     )
     loss = clustering_loss(Embedding(POSITION, MARGIN, SEEDINESS), clusters(), settings)
@@ -93,7 +97,13 @@ def test_pairs_join_all_of_a_group_and_nothing_else() -> None:
     found = TrueClusters.of(event, torch.zeros(4).long(), cluster)
     member, other = found.pairs()
     assert sorted(zip(member.tolist(), other.tolist(), strict=True)) == [
-        (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 2),
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (2, 1),
+        (3, 2),
     ]
 
 

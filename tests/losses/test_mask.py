@@ -1,4 +1,4 @@
-"""One hand-computed value for each mask loss: two voxels inside (p = 0.8, 0.5), one outside (0.4)."""
+"""A hand-computed value for each mask loss: two voxels inside (p = 0.8, 0.5), one out (0.4)."""
 
 import math
 
@@ -75,5 +75,7 @@ def test_lovasz_equals_a_plain_loop() -> None:
         jaccard = 1 - (inside.sum() - taken_in) / (inside.sum() + taken_out)
         total += max(error[place], 0) * (jaccard - before)
         before = jaccard
-    found = lovasz_hinge(-torch.log(torch.tensor(p)), torch.tensor(inside), torch.zeros(40).long(), 1)
+    found = lovasz_hinge(
+        -torch.log(torch.tensor(p)), torch.tensor(inside), torch.zeros(40).long(), 1
+    )
     assert found.item() == pytest.approx(total)

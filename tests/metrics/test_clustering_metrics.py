@@ -23,10 +23,14 @@ def test_by_hand() -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.integers(1, 40).flatmap(lambda n: st.tuples(
-    st.lists(st.integers(0, 4), min_size=n, max_size=n),
-    st.lists(st.integers(0, 4), min_size=n, max_size=n),
-)))
+@given(
+    st.integers(1, 40).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.integers(0, 4), min_size=n, max_size=n),
+            st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        )
+    )
+)
 def test_ari_equals_scikit_learn(labels: tuple[list[int], list[int]]) -> None:
     truth, found = map(np.array, labels)
     assert ari(truth, found) == pytest.approx(adjusted_rand_score(truth, found), abs=1e-12)

@@ -35,7 +35,10 @@ def test_every_branch_answers_for_every_voxel(axes: int) -> None:
     assert out["embedding"].shape == (len(coords), axes + 1)
     assert out["seediness"].shape == (len(coords), 1)
     only = network(
-        coords, torch.rand(len(coords), 1), (16,) * axes, torch.zeros(len(coords)).long(),
+        coords,
+        torch.rand(len(coords), 1),
+        (16,) * axes,
+        torch.zeros(len(coords)).long(),
         ("seediness",),
     )
     assert set(only) == {"embedding"}

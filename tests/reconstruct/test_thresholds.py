@@ -101,7 +101,7 @@ def test_what_cannot_be_is_refused(change: dict, message: str) -> None:
 
 def test_thresholds_must_ascend() -> None:
     one = np.ones(1)
-    with pytest.raises(ValueError, match="s0 .*ascending"):
+    with pytest.raises(ValueError, match=r"s0 .*ascending"):
         sweep(np.zeros((1, 1)), one, one, np.zeros(1, int), np.array([0.5, 0.5]), GRID)
 
 

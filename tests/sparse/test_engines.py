@@ -78,7 +78,9 @@ def test_no_voxel_and_one_voxel(name: str, count: int) -> None:
     coords = torch.zeros(count, 3, dtype=torch.int64)
     x = torch.ones(count, 1)
     weight = torch.arange(27.0).reshape(27, 1, 1)
-    y = it.submanifold(it.sites(coords, x, (4, 4, 4), torch.zeros(count, dtype=torch.int64)), weight)
+    y = it.submanifold(
+        it.sites(coords, x, (4, 4, 4), torch.zeros(count, dtype=torch.int64)), weight
+    )
     assert it.rows(y).flatten().tolist() == [13.0] * count
     up = it.up(it.down(y, torch.ones(8, 1, 1)), torch.ones(8, 1, 1))
     assert len(it.rows(up)) == count

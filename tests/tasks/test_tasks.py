@@ -14,7 +14,10 @@ from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.trial import Trial
 
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}
-TASKS = [ClusteringTask(min_voxels=1, grid_points=3), ClusteringTask(coordinates=True, min_voxels=1)]
+TASKS = [
+    ClusteringTask(min_voxels=1, grid_points=3),
+    ClusteringTask(coordinates=True, min_voxels=1),
+]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -32,7 +35,9 @@ def test_from_events_to_metrics(task: ClusteringTask, rng: np.random.Generator) 
     grid = task.grid(task.score(event, outputs) for event, outputs in pairs)
     at = task.thresholds(grid)
     rows = [
-        row for number, (event, out) in enumerate(pairs) for row in task.evaluate(number, event, out, at).rows
+        row
+        for number, (event, out) in enumerate(pairs)
+        for row in task.evaluate(number, event, out, at).rows
     ]
     for name in grid.scores:
         mean = np.mean([row.value for row in rows if row.name == name and row.metric == "ari"])

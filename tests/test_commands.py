@@ -1,0 +1,84 @@
+"""Every command: help with an example, one-line errors, exit status."""
+
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lartpc_ray import report, train, tune
+from lartpc_ray.command import run as run_command
+from lartpc_ray.data import __main__ as data
+from lartpc_ray.data.files import sample
+
+COMMANDS = {"tune": tune, "train": train, "report": report, "data": data}
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """A command in a process of its own, as a user runs it."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["tune", "train", "report", "data"])
+def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run_command(COMMANDS[name].parser(), COMMANDS[name].main, ["--help"])
+    assert status == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"example: python -m lartpc_ray.{name} " in out
+
+
+def test_the_package_lists_its_commands() -> None:
+    status, out, _ = run("lartpc_ray")
+    assert status == 0
+    assert "python -m lartpc_ray.tune" in out
+
+
+def truncated(folder: Path) -> str:
+    path = folder / "short.h5"
+    path.write_bytes(lzma.decompress(sample("tune").read_bytes())[:5000])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lartpc_ray.tune", "clusterin"], "did you mean 'clustering'"),
+        (["lartpc_ray.tune", "smoke", "--data", "none.h5"], "none.h5: no such file"),
+        (["lartpc_ray.tune", "smoke", "--data", "SHORT"], "short.h5: not a readable HDF5 file"),
+        (["lartpc_ray.tune", "smoke", "--set", "network.dpth=3"], "did you mean 'network.depth'"),
+        (["lartpc_ray.tune", "smoke", "--set", "network.depth=99"], "network.depth: 99: input"),
+        (["lartpc_ray.tune", "smoke", "--set", "network.depth=deep"], "'deep': input should be"),
+        (["lartpc_ray.tune", "smoke", "--resume", "nowhere"], "no study to resume here"),
+        (["lartpc_ray.train", "smoke", "--set", "optimizer.steps"], "write it as path=value"),
+        (["lartpc_ray.report", "--run", "none", "--runs", "TMP"], "run none: no verdict.json"),
+        (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"SHORT": truncated(tmp_path), "TMP": str(tmp_path)}
+    module = COMMANDS[arguments[0].split(".")[1]]
+    given = [places.get(argument, argument) for argument in arguments[1:]]
+    status = run_command(module.parser(), module.main, given)
+    out, err = capsys.readouterr()
+    assert status == 2, err
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert message in last
+    assert last.startswith(f"python -m {arguments[0]}: ")
+    assert "Traceback" not in err
+
+
+def test_inspect_counts() -> None:
+    status, out, _ = run("lartpc_ray.data", "inspect", "sample/tune", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["layout"] == "PILArNet-M v3"
+    assert found["events"] == 40
+    assert found["voxels"] == sum(one["voxels"] for one in found["classes"].values())
