@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "reconstruct")]
-from reference import plain_cluster
-
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.sweep import sweep
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
+from reference import plain_cluster  # noqa: E402 (the tests' own)
 
 
 def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -63,7 +63,9 @@ def main() -> None:
     size = f"{options.voxels} voxels, {options.clusters} clusters, {options.points}² points"
     print(f"{size}, one core, medians of {options.repeats}; all ARI equal to 1e-12")
     for name, times in (("sweep", fast), ("cluster() a point", vectorised), ("plain", plain)):
-        print(f"  {name:<20}{statistics.median(times):>10.4f} s{statistics.median(times) / best:>9.0f}×")
+        print(
+            f"  {name:<20}{statistics.median(times):>10.4f} s{statistics.median(times) / best:>9.0f}×"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
@@ -22,6 +24,7 @@ from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.space import shipped
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking import Tracking
@@ -32,15 +35,6 @@ TUNED = "this network, tuned thresholds"
 UNTUNED = "this network, (s0, p0) = (0, 0.5)"
 UNTRAINED = "untrained network, tuned thresholds"
 DBSCAN = "DBSCAN (eps 2.8, min 1)"
-PUBLISHED = "Koh et al. 2020, Table III *"
-KOH_ARI = {"HIP": 0.974, "MIP": 0.961, "SHOWER": 0.841, "DELTA": 0.975, "MICHEL": 0.957}
-TITLES = {
-    "ari": "ARI, all events",
-    "ari_several": "ARI, more than one cluster on both sides",
-    "purity": "purity",
-    "efficiency": "efficiency",
-    "sbd": "SBD",
-}
 
 
 @dataclass(frozen=True)
@@ -48,12 +42,14 @@ class Verdict:
     """What the test split says of a network.
 
     Attributes:
+        task: name of the task.
         thresholds: tuned on the tune split, class by class.
         tuned: the tune split's score of each class at those.
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
     """
 
+    task: str
     thresholds: Thresholds
     tuned: dict[str, float]
     means: dict[str, Means]
@@ -80,7 +76,7 @@ def judge(state: Checkpoint) -> Verdict:
     }
     scores = {name: grid.best_score(name) for name in grid.scores}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
-    return Verdict(thresholds, scores, means, sizes)
+    return Verdict(task.name, thresholds, scores, means, sizes)
 
 
 def validate(
@@ -119,28 +115,40 @@ def mean_of_classes(means: Means, metric: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def layout(task: str) -> dict[str, Any]:
+    """What the table of a task shows: dashboards/TASK.yaml, with the published rows."""
+    path = shipped("dashboards") / f"{task}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
 def table(verdict: Verdict) -> str:
     """The verdict as text."""
-    classes = list(KOH_ARI)
+    shown = layout(verdict.task)
+    classes = shown["classes"]
+    methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
     lines = [_line(f"test split, {verdict.events['test']} events", [*classes, "mean"])]
-    published: Means = {name: {"ari": value} for name, value in KOH_ARI.items()}
-    for metric, title in TITLES.items():
+    for metric, title in shown["metrics"].items():
         lines += ["", title]
-        for method, means in {**verdict.means, PUBLISHED: published}.items():
-            if mean_of_classes(means, metric) is None:
-                continue
+        for method, means in methods.items():
+            mean = mean_of_classes(means, metric)
             row = [means.get(name, {}).get(metric) for name in classes]
-            lines.append(_line(f"  {method}", _numbers([*row, mean_of_classes(means, metric)])))
+            if mean is not None:
+                lines.append(_line(f"  {method}", _numbers([*row, mean])))
     lines += ["", f"thresholds, tuned on {verdict.events['tune']} other events"]
-    for axis in ("s0", "p0"):
+    for axis in sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True):
         row = [verdict.thresholds.get(name, {}).get(axis) for name in classes]
-        lines.append(_line(f"  {axis}", _numbers(row)))
+        lines.append(_line(f"  {axis}", [_threshold(value) for value in row]))
     lines += [
         "",
-        "* published on another data set (2019 PILArNet, 3 mm smearing): not comparable",
-        "  number by number. '-': nothing to measure (no such cluster, or not published here).",
+        shown["note"],
+        "'-': nothing to measure (no such cluster here, or not published).",
     ]
     return "\n".join(lines)
+
+
+def _threshold(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _numbers(values: Sequence[float | None]) -> list[str]:

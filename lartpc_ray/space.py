@@ -35,8 +35,6 @@ from lartpc_ray.trial import Trial
 
 Kind = Literal["choice", "uniform", "log", "int", "grid"]
 BudgetName = Literal["smoke", "laptop", "overnight", "gpu", "cluster"]
-SPACES = Path(__file__).parent / "search_spaces"
-"""Where the wheel carries search_spaces/; a checkout has them beside the package."""
 
 
 class Budget(Settings):
@@ -105,6 +103,12 @@ class Space:
         return count
 
 
+def shipped(name: str) -> Path:
+    """search_spaces/ or dashboards/: inside an installed package, beside a checkout's."""
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else Path(__file__).parents[1] / name
+
+
 def find_space(name: str) -> Path:
     """The file of a study: search_spaces/NAME.yaml, or NAME as a path.
 
@@ -115,7 +119,7 @@ def find_space(name: str) -> Path:
         if Path(name).is_file():
             return Path(name)
         raise ValueError(f"{name}: no such search-space file")
-    folder = SPACES if SPACES.is_dir() else Path(__file__).parents[1] / "search_spaces"
+    folder = shipped("search_spaces")
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))

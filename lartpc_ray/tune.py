@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from contextlib import nullcontext, redirect_stdout
@@ -271,6 +272,9 @@ class Study:
             self.tracking.parameters(parent, plan)
         progress = Progress(self.space, self.tracking, parent, name)
         with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
+            for logger in ("ray", "ray.tune", "ray.train"):
+                logging.getLogger(logger).handlers = [logging.StreamHandler(log)]
+                logging.getLogger(logger).propagate = False
             results = self._tuner(progress, resume).fit()
         return results, progress
 

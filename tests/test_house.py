@@ -25,7 +25,7 @@ OWNERS = {
     "h5py": ["data/files.py"],
     "numba": ["metrics/clustering.py", "reconstruct/sweep.py"],
     "sklearn": ["reconstruct/density.py"],
-    "yaml": ["space.py"],
+    "yaml": ["report.py", "space.py"],
     "rich": ["tune.py"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -26,7 +26,7 @@ class Embedding:
 
     Attributes:
         position: tanh(offset) + x / (L/2) - 1, so that the image spans -1 to 1.
-        margin: 2 · sigmoid, in (0, 2), never below 2e-6: the width of the voxel's kernel.
+        margin: 2 · sigmoid, never below 2e-6: the width of the voxel's kernel.
         seediness: sigmoid, in (0, 1): how good a seed the voxel is.
     """
 
@@ -36,9 +36,15 @@ class Embedding:
 
     @staticmethod
     def of(
-        outputs: dict[str, Tensor], coords: Int[Tensor, "voxel axis"], shape: tuple[int, ...]
+        outputs: dict[str, Tensor],
+        coords: Int[Tensor, "voxel axis"],
+        shape: tuple[int, ...],
+        widest: float = 2.0,
     ) -> Embedding:
-        """Koh II.1, from the raw outputs; without a seediness branch the seediness is 0."""
+        """Koh II.1, from the raw outputs; without a seediness branch the seediness is 0.
+
+        `widest` is the factor of the margin's sigmoid, 2 in the paper.
+        """
         half = torch.tensor(shape, dtype=torch.float32, device=coords.device) / 2
         raw = outputs["embedding"].float()
         seediness = raw.new_zeros(len(raw))
@@ -46,17 +52,19 @@ class Embedding:
             seediness = torch.sigmoid(outputs["seediness"].float()[:, 0])
         return Embedding(
             position=torch.tanh(raw[:, :-1]) + coords / half - 1,
-            margin=2 * torch.sigmoid(raw[:, -1]).clamp(min=NARROWEST),
+            margin=widest * torch.sigmoid(raw[:, -1]).clamp(min=NARROWEST),
             seediness=seediness,
         )
 
 
-def start_embedding(network: UResNet, margin: float, offset_scale: float) -> None:
+def start_embedding(
+    network: UResNet, margin: float, offset_scale: float, widest: float = 2.0
+) -> None:
     """Begin with small offsets and a given margin, so that a voxel starts at its own place.
 
     Args:
         network: with the branches of `embedding_branches`.
-        margin: the margin every voxel begins with, in (0, 2).
+        margin: the margin every voxel begins with, below `widest`.
         offset_scale: factor on the initial weights of the offsets and the margin.
     """
     out = network.decoders["embedding"].out
@@ -65,4 +73,4 @@ def start_embedding(network: UResNet, margin: float, offset_scale: float) -> Non
     with torch.no_grad():
         out.weight.mul_(offset_scale)
         out.bias.zero_()
-        out.bias[-1] = math.log(margin / (2 - margin))
+        out.bias[-1] = math.log(margin / (widest - margin))

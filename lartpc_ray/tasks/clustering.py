@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -38,6 +38,9 @@ class ClusteringTask(Task):
     name: Literal["clustering"] = "clustering"
     loss: ClusteringLoss = ClusteringLoss()
     start_margin: float = Field(default=1.0, gt=0, lt=2, description="margin before training")
+    widest_margin: float = Field(
+        default=2.0, gt=0, le=2, description="factor of the margin's sigmoid; Koh II.1 has 2"
+    )
     start_scale: float = Field(default=1.0, gt=0, description="factor on the offsets' weights")
     seediness_from: int = Field(
         default=0, ge=0, description="first step at which the seediness branch learns (phase two)"
@@ -56,6 +59,12 @@ class ClusteringTask(Task):
     )
     metric: Literal["ari", "purity", "efficiency", "sbd"] = "ari"
 
+    @model_validator(mode="after")
+    def _start_below_widest(self) -> ClusteringTask:
+        if self.start_margin >= self.widest_margin:
+            raise ValueError(f"start_margin: must be below widest_margin {self.widest_margin}")
+        return self
+
     def branches(self, axes: int) -> dict[str, int]:
         return embedding_branches(axes)
 
@@ -63,7 +72,7 @@ class ClusteringTask(Task):
         return 1 + axes if self.coordinates else 1
 
     def start(self, network: UResNet) -> None:
-        start_embedding(network, self.start_margin, self.start_scale)
+        start_embedding(network, self.start_margin, self.start_scale, self.widest_margin)
 
     def frozen(self, step: int) -> tuple[str, ...]:
         """Phase one trains the embedding with the seediness decoder frozen (Koh III.A)."""
@@ -84,7 +93,7 @@ class ClusteringTask(Task):
         return torch.cat([energy, batch.coords / half - 1], dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
-        embedding = Embedding.of(outputs, batch.coords, batch.shape)
+        embedding = Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
         clusters = TrueClusters.of(batch.event, batch.semantic, batch.cluster)
         settings = self.loss
         if self.frozen(step):
@@ -92,7 +101,7 @@ class ClusteringTask(Task):
         return clustering_loss(embedding, clusters, settings)
 
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
-        return dict(vars(Embedding.of(outputs, batch.coords, batch.shape)))
+        return dict(vars(Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)))
 
     def axes(self) -> dict[str, np.ndarray]:
         """The points of the grid: 0 to 1 for both thresholds, p0 finer near 0."""
