@@ -60,7 +60,7 @@ def test_what_the_command_line_fixes_is_not_searched(write) -> None:
         (
             "network.blocks",
             "network.block",
-            r"mine.yaml:3: fixed.network.block: 'block'; did you mean 'network.blocks'",
+            r"mine.yaml:3: fixed.network.block: .*did you mean 'network.blocks'",
         ),
         (
             "network.depth: {int",

@@ -51,11 +51,17 @@ class TrueClusters:
         event: Int[Tensor, " voxel"],
         semantic: Int[Tensor, " voxel"],
         cluster: Int[Tensor, " voxel"],
+        min_voxels: int = 1,
     ) -> TrueClusters:
-        """Find them; voxels with no class or no cluster are left out."""
+        """Find them; voxels with no class or no cluster, or of too small a one, are left out."""
         voxel = torch.nonzero((semantic >= 0) & (cluster >= 0))[:, 0]
         groups_of = event[voxel] * CLASSES + semantic[voxel]
-        clusters, own = torch.unique((groups_of << 32) + cluster[voxel], return_inverse=True)
+        key = (groups_of << 32) + cluster[voxel]
+        clusters, own, sizes = torch.unique(key, return_inverse=True, return_counts=True)
+        if min_voxels > 1:
+            large = (sizes >= min_voxels)[own]
+            voxel = voxel[large]
+            clusters, own = torch.unique(key[large], return_inverse=True)
         groups, group = torch.unique(clusters >> 32, return_inverse=True)
         events, of_event = torch.unique(groups // CLASSES, return_inverse=True)
         in_group = torch.bincount(group, minlength=len(groups))[group]

@@ -46,6 +46,9 @@ class ClusteringTask(Task):
         default=0, ge=0, description="first step at which the seediness branch learns (phase two)"
     )
     coordinates: bool = Field(default=False, description="the network sees each voxel's position")
+    learn_min_voxels: int = Field(
+        default=1, ge=1, description="true clusters with fewer voxels are not learnt from"
+    )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
     min_voxels: int = Field(
         default=10, ge=0, description="true clusters with fewer voxels are not scored"
@@ -94,7 +97,9 @@ class ClusteringTask(Task):
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
         embedding = Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
-        clusters = TrueClusters.of(batch.event, batch.semantic, batch.cluster)
+        clusters = TrueClusters.of(
+            batch.event, batch.semantic, batch.cluster, self.learn_min_voxels
+        )
         settings = self.loss
         if self.frozen(step):
             settings = settings.model_copy(update={"gamma_seediness": 0.0})

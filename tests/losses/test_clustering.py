@@ -114,6 +114,14 @@ def test_voxels_without_class_or_cluster_are_left_out() -> None:
     assert found.voxel.tolist() == [2]
 
 
+def test_small_clusters_can_be_left_out() -> None:
+    cluster = torch.tensor([3, 8, 3, 3])
+    found = TrueClusters.of(torch.zeros(4).long(), torch.zeros(4).long(), cluster, min_voxels=2)
+    assert found.voxel.tolist() == [0, 2, 3]
+    assert found.own.tolist() == [0, 0, 0]
+    assert found.weight.tolist() == [1.0]
+
+
 def test_a_batch_without_clusters_gives_zero_with_a_gradient() -> None:
     position = POSITION.clone().requires_grad_()
     none = TrueClusters.of(*torch.full((3, 3), -1).unbind())
