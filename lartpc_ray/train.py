@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -95,6 +96,8 @@ def learn(
             continue
         means = {name: value / (step - since) for name, value in sums.items()}
         means |= {"step": step, "seconds_a_step": (time.monotonic() - began) / (step - since)}
+        if not rank.index:
+            _settle(network, trial, events, step, rank.device)
         means |= _validated(network, trial, tune_events, rank)
         history.append(means)
         state = Checkpoint(trial, step, network.state_dict(), optimizer.state_dict(), history)
@@ -144,6 +147,28 @@ def _step(
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     return numbers
+
+
+@torch.no_grad()
+def _settle(
+    network: UResNet, trial: Trial, events: Sequence[Event], step: int, device: str
+) -> None:
+    """Take BatchNorm's averages over the next batches, all with the weights as they are now.
+
+    The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training
+    does not use them.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    count = trial.optimizer.settle_batches
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms if count else []:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for batch in islice(batches(events, trial.data, trial.task.prepare, start=step), count):
+        moved = batch.to(device)
+        network(moved.coords, trial.task.features(moved), moved.shape, moved.event)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _validated(

@@ -22,6 +22,11 @@ class OptimizerSettings(Settings):
     warmup: NonNegativeInt = Field(default=0, description="steps of linear rise")
     schedule: Literal["constant", "cosine"] = "constant"
     clip: NonNegativeFloat = Field(default=0.0, description="largest gradient norm; 0: no limit")
+    settle_batches: NonNegativeInt = Field(
+        default=30,
+        description="training batches over which BatchNorm's averages are taken anew before a "
+        "validation; 0 keeps the running ones",
+    )
     evaluate_every: PositiveInt = Field(default=1000, description="steps between validations")
 
     def factor(self, step: int) -> float:

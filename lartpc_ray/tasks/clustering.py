@@ -46,6 +46,7 @@ class ClusteringTask(Task):
         default=0, ge=0, description="first step at which the seediness branch learns (phase two)"
     )
     coordinates: bool = Field(default=False, description="the network sees each voxel's position")
+    classes: bool = Field(default=False, description="the network sees each voxel's class")
     learn_min_voxels: int = Field(
         default=1, ge=1, description="true clusters with fewer voxels are not learnt from"
     )
@@ -72,7 +73,7 @@ class ClusteringTask(Task):
         return embedding_branches(axes)
 
     def inputs(self, axes: int) -> int:
-        return 1 + axes if self.coordinates else 1
+        return 1 + axes * self.coordinates + len(ParticleClass) * self.classes
 
     def start(self, network: UResNet) -> None:
         start_embedding(network, self.start_margin, self.start_scale, self.widest_margin)
@@ -87,13 +88,18 @@ class ClusteringTask(Task):
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
         """log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
 
-        With `coordinates` also the position in the image, -1 to 1 an axis (CoordConv).
+        With `coordinates` also the position in the image, -1 to 1 an axis (CoordConv). With
+        `classes` also the voxel's class, one channel each: what masks the classes afterwards may
+        as well tell the network which voxels will compete.
         """
-        energy = torch.log1p(batch.energy)[:, None]
-        if not self.coordinates:
-            return energy
-        half = torch.tensor(batch.shape, device=energy.device) / 2
-        return torch.cat([energy, batch.coords / half - 1], dim=1)
+        parts = [torch.log1p(batch.energy)[:, None]]
+        if self.coordinates:
+            half = torch.tensor(batch.shape, device=batch.coords.device) / 2
+            parts.append(batch.coords / half - 1)
+        if self.classes:
+            each = torch.arange(len(ParticleClass), device=batch.semantic.device)
+            parts.append((batch.semantic[:, None] == each).float())
+        return torch.cat(parts, dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
         embedding = Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
