@@ -214,12 +214,13 @@ def trainer(trial: Trial, storage: Path, name: str, callbacks: list[Any]) -> Tor
         scaling_config=ray_train.ScalingConfig(
             num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=worker
         ),
-        run_config=ray_train.RunConfig(
+        run_config=ray_train.RunConfig(  # type: ignore[call-arg]
             name=name,
             storage_path=str(storage),
             callbacks=callbacks,
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
             failure_config=ray_train.FailureConfig(max_failures=3),
+            logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
     )
 
@@ -253,13 +254,14 @@ def line(numbers: dict[str, float]) -> str:
     return f"step {numbers['step']:>6.0f}   loss {numbers['loss']:.4f}   goal {numbers['goal']:.4f}"
 
 
-def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
+def start_ray(cpus: int | None = None, *, dashboard: bool, show: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS, or start one here, on loopback and quiet.
 
     Args:
         cpus: cores of a local one; all by default.
         dashboard: needed wherever Tune stops trials of several workers, for it frees what they
             held; costs about a second.
+        show: what workers print appears here too.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -268,7 +270,7 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(**where, log_to_driver=show, logging_level=logging.ERROR)
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
@@ -323,7 +325,7 @@ def main(options: argparse.Namespace) -> int:
         print(trial.model_dump_json(indent=2))
         return 0
     say(f"training {space.name}: {trial.optimizer.steps} steps, {trial.resources.workers} workers")
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False, show=True)
     try:
         name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         result = trainer(trial, options.runs.resolve(), name, [Lines()]).fit()

@@ -23,14 +23,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
 from lartpc_ray.report import Verdict, flat, judge, keep, table, where
+from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space, make_trial, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import chosen_space, learn, read_splits, start_ray, study_parser, trainer
@@ -107,13 +105,10 @@ class Progress(tune.Callback):
         self._study = study
         self._runs: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
-        self._rows: dict[int, dict[str, Any]] = {}
-        console = Console(stderr=True)
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._screen = Trials(study, list(space.search))
 
     def setup(self, *_: Any, **__: Any) -> None:
-        if self._live:
-            self._live.start()
+        self._screen.start()
 
     def run(self, trial_id: str) -> str:
         """The MLflow run of a trial."""
@@ -130,8 +125,7 @@ class Progress(tune.Callback):
         run = self._tracking.start(f"trial {number}", tags, self._parent)
         self._tracking.parameters(run, flat(self._space.trial(trial.config)))
         self._runs[trial.trial_id] = run
-        self._rows.setdefault(number, {"searched": trial.config})
-        self._show(number, "running")
+        self._screen.show(number, "running", settings=trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -144,8 +138,7 @@ class Progress(tune.Callback):
             if key in LOGGED or ("/" in key and isinstance(value, int | float))
         }
         self._tracking.numbers(self._runs[trial.trial_id], kept, step)
-        self._rows[number] |= {"step": step, "goal": result["goal"], "loss": result["loss"]}
-        self._show(number, "running")
+        self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._end(trial, "FINISHED", "done")
@@ -155,45 +148,17 @@ class Progress(tune.Callback):
         self._end(trial, "FAILED", "failed")
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        if self._live:
-            self._live.stop()
+        self._screen.stop()
 
     def _end(self, trial: Any, status: str, word: str) -> None:
         self._tracking.end(self._runs[trial.trial_id], status)
         number = self._numbers[trial.trial_id]
         steps = self._space.trial(trial.config).optimizer.steps
-        early = status == "FINISHED" and self._rows[number].get("step", 0) < steps
-        self._show(number, "stopped early" if early else word)
-
-    def _show(self, number: int, status: str) -> None:
-        row = self._rows[number]
-        row["status"] = status
-        if self._live:
-            self._live.update(self._table(), refresh=True)
-        else:
-            say(
-                f"trial {number}  {_cell(row.get('step'))} steps  "
-                f"goal {_cell(row.get('goal'))}  {status}"
-            )
-
-    def _table(self) -> Table:
-        shown = Table(title=f"{self._study}: best first", title_justify="left")
-        for title in ("trial", "status", "step", "loss", "goal", *self._space.search):
-            shown.add_column(title.rsplit(".", 1)[-1])
-        for number, row in sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1)):
-            cells = [row["status"], row.get("step"), row.get("loss"), row.get("goal")]
-            searched = [row["searched"].get(key) for key in self._space.search]
-            shown.add_row(str(number), *[_cell(value) for value in (*cells, *searched)])
-        return shown
+        early = status == "FINISHED" and self._screen.step(number) < steps
+        self._screen.show(number, "stopped early" if early else word)
 
 
 LOGGED = ("loss", "mask", "smoothing", "inter", "seediness", "goal", "seconds_a_step")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def reason(error_file: str | None) -> str:
@@ -387,7 +352,7 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     steps = f"{state.step} steps, goal {metrics['goal']:.4f} on the tune split"
     chosen = flat(state.trial)
     head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
-    head += [f"  {key} = {_cell(chosen[key])}" for key in study.space.search]
+    head += [f"  {key} = {cell(chosen[key])}" for key in study.space.search]
     return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])
 
 

@@ -13,7 +13,7 @@ FLOORS = {
     4: ["losses", "reconstruct"],
     5: ["tasks"],
     6: ["trial", "predict"],
-    7: ["space", "checkpoint", "tracking"],
+    7: ["space", "checkpoint", "tracking", "screen"],
     8: ["report", "train"],
     9: ["tune"],
     10: ["__main__", "__init__"],
@@ -26,7 +26,7 @@ OWNERS = {
     "numba": ["metrics/clustering.py", "reconstruct/sweep.py"],
     "sklearn": ["reconstruct/density.py"],
     "yaml": ["report.py", "space.py"],
-    "rich": ["tune.py"],
+    "rich": ["screen.py"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 FILES = sorted(HOUSE.rglob("*.py"))

@@ -1,0 +1,69 @@
+"""The trials on the screen: a live table on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from lartpc_ray.command import say
+
+
+class Trials:
+    """The trials of a study, best first.
+
+    Args:
+        title: of the table.
+        searched: dotted paths of the settings to show.
+    """
+
+    def __init__(self, title: str, searched: Sequence[str]) -> None:
+        self._title = title
+        self._searched = searched
+        self._rows: dict[int, dict[str, Any]] = {}
+        console = Console(stderr=True)
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def start(self) -> None:
+        """Begin to draw."""
+        if self._live:
+            self._live.start()
+
+    def stop(self) -> None:
+        """Leave the last table on the screen."""
+        if self._live:
+            self._live.stop()
+
+    def step(self, number: int) -> int:
+        """The last step that a trial reported."""
+        return int(self._rows.get(number, {}).get("step", 0))
+
+    def show(self, number: int, status: str, **changes: Any) -> None:
+        """Show a trial's status, and what changed: `step`, `loss`, `goal` or its settings."""
+        row = self._rows.setdefault(number, {})
+        row |= {"status": status, **changes}
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+        else:
+            step, goal = cell(row.get("step")), cell(row.get("goal"))
+            say(f"trial {number}  {step} steps  goal {goal}  {status}")
+
+    def _table(self) -> Table:
+        shown = Table(title=f"{self._title}: best first", title_justify="left")
+        for title in ("trial", "status", "step", "loss", "goal", *self._searched):
+            shown.add_column(title.rsplit(".", 1)[-1])
+        for number, row in sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1)):
+            cells = [row["status"], row.get("step"), row.get("loss"), row.get("goal")]
+            settings = [row.get("settings", {}).get(key) for key in self._searched]
+            shown.add_row(str(number), *[cell(value) for value in (*cells, *settings)])
+        return shown
+
+
+def cell(value: Any) -> str:
+    """A value as a short text; '-' for none."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
