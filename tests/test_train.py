@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import write_events
+from lartpc_ray.report import judge, table
 from lartpc_ray.space import make_trial
 from lartpc_ray.train import learn, start_ray, trainer
 from lartpc_ray.trial import OptimizerSettings, Trial
@@ -110,3 +115,32 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
         state = checkpoints.load(Path(folder))
     assert state.step == 4
     assert state.history[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=0.3)
+
+
+def test_empty_events_and_single_voxels_train(tmp_path: Path) -> None:
+    line = np.array([[0, 0, step] for step in range(12)])
+    semantic, cluster = np.full(12, ParticleClass.MIP), np.zeros(12, int)
+
+    def event(voxels: int) -> Event:
+        part = slice(voxels)
+        return Event.of(
+            line[part],
+            np.ones(voxels),
+            (16, 16, 16),
+            semantic=semantic[part],
+            cluster=cluster[part],
+        )
+
+    for split in ("train", "tune", "test"):
+        write_events(tmp_path / f"{split}.h5", [event(0), event(0), event(1), event(12)])
+    trial = make_trial(
+        {**TINY, "data.splits.path": str(tmp_path), "data.splits.layout.side": 16, "data.seed": 1}
+    )
+    reports = run(trial, tmp_path / "a")
+    assert all(np.isfinite(numbers["loss"]) for numbers in reports)
+    assert reports[-1]["MIP/ari"] <= 1
+    verdict = judge(checkpoints.load(tmp_path / "a" / "4"))
+    assert list(verdict.thresholds) == ["MIP"]
+    text = table(verdict)
+    assert "nan" not in text
+    assert "-" in text
