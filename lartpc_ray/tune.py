@@ -20,6 +20,7 @@ import ray
 from optuna.samplers import BaseSampler, GridSampler, TPESampler
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
@@ -96,6 +97,9 @@ class Progress(tune.Callback):
         tracking: where the runs are.
         parent: the search run.
         study: its name; with the trial's number it names the trial's run.
+
+    Attributes:
+        running: the trials that were started and did not end.
     """
 
     def __init__(self, space: Space, tracking: Tracking, parent: str, study: str) -> None:
@@ -104,38 +108,34 @@ class Progress(tune.Callback):
         self._parent = parent
         self._study = study
         self._runs: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
+        self.running: set[int] = set()
         self._screen = Trials(study, list(space.search))
 
     def setup(self, *_: Any, **__: Any) -> None:
         self._screen.start()
 
-    def run(self, trial_id: str) -> str:
-        """The MLflow run of a trial."""
-        return self._runs[trial_id]
-
-    def number(self, trial_id: str) -> int:
-        """Which trial it is, counted from 0."""
-        return self._numbers[trial_id]
+    def run(self, number: int) -> str:
+        """The MLflow run of a trial, counted from 0; of an earlier part of the search, too."""
+        tags = {"study": self._study, "trial": str(number)}
+        return self._tracking.start(f"trial {number}", tags, self._parent)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._numbers = {other.trial_id: place for place, other in enumerate(trials)}
-        number = self._numbers[trial.trial_id]
-        tags = {"study": self._study, "trial": str(number)}
-        run = self._tracking.start(f"trial {number}", tags, self._parent)
+        number = trial_number(trial.experiment_tag)
+        run = self.run(number)
         self._tracking.parameters(run, flat(self._space.trial(trial.config)))
         self._runs[trial.trial_id] = run
+        self.running.add(number)
         self._screen.show(number, "running", settings=trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        number = self._numbers[trial.trial_id]
+        number = trial_number(trial.experiment_tag)
         step = int(result["step"])
         kept = {
             key: float(value)
             for key, value in result.items()
-            if key in LOGGED or ("/" in key and isinstance(value, int | float))
+            if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
         self._tracking.numbers(self._runs[trial.trial_id], kept, step)
         self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
@@ -152,13 +152,16 @@ class Progress(tune.Callback):
 
     def _end(self, trial: Any, status: str, word: str) -> None:
         self._tracking.end(self._runs[trial.trial_id], status)
-        number = self._numbers[trial.trial_id]
+        number = trial_number(trial.experiment_tag)
+        self.running.discard(number)
         steps = self._space.trial(trial.config).optimizer.steps
         early = status == "FINISHED" and self._screen.step(number) < steps
         self._screen.show(number, "stopped early" if early else word)
 
 
-LOGGED = ("loss", "mask", "smoothing", "inter", "seediness", "goal", "seconds_a_step")
+def trial_number(tag: str) -> int:
+    """A trial's number, from 0, by the tag Tune gives it for good: its place changes on resuming."""
+    return int(tag.split("_")[0]) - 1
 
 
 def reason(error_file: str | None) -> str:
@@ -332,23 +335,23 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     """Judge the best trial on the test split and keep it; the text to print."""
     ended = [results[place] for place in range(len(results))]
     good = [
-        (result, result.metrics)
+        (trial_number(result.metrics["experiment_tag"]), result, result.metrics)
         for result in ended
         if not result.error and result.metrics and "goal" in result.metrics
     ]
     if not good:
         first = str(ended[0].error).strip().splitlines()
         raise RuntimeError(f"all {len(ended)} trials failed; the first: {first[-1]}")
-    best, metrics = max(good, key=lambda pair: float(pair[1]["goal"]))
+    number, best, metrics = max(good, key=lambda one: float(one[2]["goal"]))
     saved = best.checkpoint or tune.Checkpoint(metrics["checkpoint_path"])
-    run = progress.run(metrics["trial_id"])
+    run = progress.run(number)
     with saved.as_directory() as folder:
         state = checkpoints.load(Path(folder))
         verdict = judge(state)
         keep(study.tracking, run, state, Path(folder), verdict)
     study.tracking.tags(run, {"best": "true"})
+    study.tracking.end(run)
     study.close(verdict, {"goal": float(metrics["goal"]), "trials": float(len(ended))})
-    number = progress.number(metrics["trial_id"])
     steps = f"{state.step} steps, goal {metrics['goal']:.4f} on the tune split"
     chosen = flat(state.trial)
     head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
@@ -365,16 +368,17 @@ def main(options: argparse.Namespace) -> int:
     else:
         space = chosen_space(options)
     trial = space.first_trial()
+    size = f"{space.trials} trials of at most {trial.optimizer.steps} steps"
     read_splits(trial)
     if options.dry_run:
-        print(f"{space.trials} trials of at most {space.budget.steps} steps; trial 0:")
+        print(f"{size}; trial 0:")
         print(trial.model_dump_json(indent=2))
         for key, distribution in space.search.items():
             print(f"{key}: {distribution}")
         return 0
     if not options.resume:
         study = Study.create(options.runs, space, options.tracking_uri)
-    say(f"study {study.folder.name}: {space.trials} trials of at most {space.budget.steps} steps")
+    say(f"study {study.folder.name}: {size}")
     start_ray(dashboard=trial.resources.workers > 1)
     began = time.monotonic()
     try:
@@ -382,18 +386,12 @@ def main(options: argparse.Namespace) -> int:
     finally:
         ray.shutdown()
     again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
-    if unfinished(results, space.trials):
+    if progress.running or len(results) < space.trials:
         say(f"interrupted; nothing is lost. Go on with:\n  {again}")
         return 1
     say(f"searched for {time.monotonic() - began:.0f} s")
     print(finish(study, results, progress, options.runs))
     return 0
-
-
-def unfinished(results: tune.ResultGrid, trials: int) -> bool:
-    """Was the search stopped before all its trials were done?"""
-    states = [trial.status for trial in results._experiment_analysis.trials]
-    return len(states) < trials or any(state not in ("TERMINATED", "ERROR") for state in states)
 
 
 def parser() -> Parser:

@@ -105,11 +105,11 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
 
 @pytest.mark.slow
 def test_an_interrupted_search_says_how_to_resume_and_resumes(tmp_path: Path) -> None:
-    process = tune(tmp_path, "--budget", "smoke", "--set", "optimizer.steps=60")
+    process = tune(tmp_path, "--budget", "smoke", "--set", "optimizer.steps=30")
     deadline = time.monotonic() + 240
     assert process.stderr is not None
     for line in process.stderr:
-        if re.search(r"trial 0 +\d+ steps", line) or time.monotonic() > deadline:
+        if re.search(r"trial 1 +\d+ steps", line) or time.monotonic() > deadline:
             break
     process.send_signal(signal.SIGINT)
     status, _, err = finished(process)
