@@ -160,7 +160,7 @@ class Progress(tune.Callback):
 
 
 def trial_number(tag: str) -> int:
-    """A trial's number, from 0, by the tag Tune gives it for good: its place changes on resuming."""
+    """A trial's number, from 0, of the tag Tune gives it for good: its place may change."""
     return int(tag.split("_")[0]) - 1
 
 
