@@ -1,8 +1,11 @@
-"""The trials on the screen: a live table on a terminal, a line for each change elsewhere."""
+"""What the user sees while it works: a live table of trials, the lines of a training job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +16,7 @@ from lartpc_ray.command import say
 
 
 class Trials:
-    """The trials of a study, best first.
+    """The trials of a study, best first: a table on a terminal, a line for each change elsewhere.
 
     Args:
         title: of the table.
@@ -67,3 +70,30 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def said(path: Path) -> Iterator[None]:
+    """Say the lines of a growing file while the body runs.
+
+    What Ray forwards of its processes' output holds much of its own; hence a file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with path.open() as file:
+            while not ended.wait(0.5):
+                for text in file:
+                    say(text.rstrip())
+            for text in file:
+                say(text.rstrip())
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -38,6 +38,7 @@ from lartpc_ray.data.files import Split
 from lartpc_ray.data.loader import batches
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.report import flat, judge, keep, table, validate, where
+from lartpc_ray.screen import said
 from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
@@ -241,12 +242,16 @@ def _worker(config: dict[str, str]) -> None:
 
 
 class Lines(ray_train.UserCallback):
-    """One line on stderr for each report of a job."""
+    """One line in a file for each report of a job: it runs in a process of Ray's."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
-        say(line(metrics[0]))
+        with self._path.open("a") as file:
+            file.write(line(metrics[0]) + "\n")
 
 
 def line(numbers: dict[str, float]) -> str:
@@ -254,14 +259,13 @@ def line(numbers: dict[str, float]) -> str:
     return f"step {numbers['step']:>6.0f}   loss {numbers['loss']:.4f}   goal {numbers['goal']:.4f}"
 
 
-def start_ray(cpus: int | None = None, *, dashboard: bool, show: bool = False) -> None:
+def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     """Join the cluster of RAY_ADDRESS, or start one here, on loopback and quiet.
 
     Args:
         cpus: cores of a local one; all by default.
         dashboard: needed wherever Tune stops trials of several workers, for it frees what they
             held; costs about a second.
-        show: what workers print appears here too.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -270,7 +274,7 @@ def start_ray(cpus: int | None = None, *, dashboard: bool, show: bool = False) -
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    ray.init(**where, log_to_driver=show, logging_level=logging.ERROR)
+    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
@@ -325,10 +329,12 @@ def main(options: argparse.Namespace) -> int:
         print(trial.model_dump_json(indent=2))
         return 0
     say(f"training {space.name}: {trial.optimizer.steps} steps, {trial.resources.workers} workers")
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False, show=True)
+    name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    progress = options.runs.resolve() / name / "progress.txt"
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
     try:
-        name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        result = trainer(trial, options.runs.resolve(), name, [Lines()]).fit()
+        with said(progress):
+            result = trainer(trial, options.runs.resolve(), name, [Lines(progress)]).fit()
     finally:
         ray.shutdown()
     if result.checkpoint is None:
