@@ -14,6 +14,9 @@ from numba import njit
 from lartpc_ray.metrics.clustering import SCORES, table_scores, true_index
 from lartpc_ray.reconstruct.clusters import check_threshold, checked, exponent_limit
 
+BLOCK = 64
+"""Voxels that a seed passes over at once."""
+
 
 def sweep(
     position: Float[np.ndarray, "voxel axis"],
@@ -51,11 +54,20 @@ def sweep(
     if np.shape(truth) != seediness.shape:
         raise ValueError(f"truth has shape {np.shape(truth)} for {len(seediness)} voxels")
     s0, p0 = _ascending("s0", s0), _ascending("p0", p0)
+    order = np.argsort(-seediness, kind="stable")
+    columns = np.ascontiguousarray(position.T)
+    if len(seediness) > BLOCK:
+        curve = _along_curve(columns)
+        place = np.empty_like(curve)
+        place[curve] = np.arange(len(curve))
+        order = place[order]
+        columns, margin, seediness = columns[:, curve].copy(), margin[curve], seediness[curve]
+        truth = np.asarray(truth)[curve]
     values = _sweep(
-        np.ascontiguousarray(position.T),
+        columns,
         0.5 / (margin * margin),
         seediness,
-        np.argsort(-seediness, kind="stable"),
+        order,
         true_index(np.asarray(truth), min_voxels),
         s0,
         np.array([exponent_limit(value) for value in p0]),
@@ -74,17 +86,28 @@ def _ascending(name: str, values: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore[no-untyped-def]
+    """The scores (score, s0, p0); `order` lists the voxels by decreasing seediness.
+
+    A column keeps 16 bytes a voxel and the table of shared voxels. Voxels lie along a curve through
+    space, in blocks: a seed passes over the blocks that are too far for it to win a voxel.
+    """
     axes, count = position.shape
     sizes = np.zeros(truth.max() + 1 if count else 0, np.int64)
     for voxel in range(count):
         if truth[voxel] >= 0:
             sizes[truth[voxel]] += 1
     scored = sizes.sum()
+    blocks = (count + BLOCK - 1) // BLOCK
+    low, high = _boxes(position, blocks)
     out = np.empty((5, len(s0), len(reach)))
+    q = np.empty(BLOCK)
+    label = np.empty(count, np.int64)
+    nearest = np.empty(count)
+    farthest = np.empty(blocks)
     for column in range(len(reach)):
-        label = np.full(count, -1)
-        nearest = np.full(count, np.inf)
-        free = np.ones(count, np.bool_)
+        label[:] = -1
+        nearest[:] = np.inf
+        farthest[:] = np.inf
         table = np.zeros((len(sizes), 16), np.int64)
         found = 0
         last = -1
@@ -93,28 +116,42 @@ def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore
             while place < count and seediness[order[place]] >= s0[row]:
                 seed = order[place]
                 place += 1
-                if not free[seed]:
+                if nearest[seed] < reach[column]:
                     continue
                 if found == table.shape[1]:
                     wider = np.zeros((len(sizes), 2 * found), np.int64)
                     wider[:, :found] = table
                     table = wider
-                for voxel in range(count):
-                    q = 0.0
+                for block in range(blocks):
+                    gap = 0.0
                     for axis in range(axes):
-                        q += (position[axis, voxel] - position[axis, seed]) ** 2
-                    q *= scale[seed]
-                    if q < reach[column]:
-                        free[voxel] = False
-                    if q < nearest[voxel]:
-                        nearest[voxel] = q
-                        true = truth[voxel]
-                        if true >= 0:
-                            if label[voxel] >= 0:
-                                table[true, label[voxel]] -= 1
-                            table[true, found] += 1
-                        label[voxel] = found
-                free[seed] = False
+                        x = position[axis, seed]
+                        side = max(low[axis, block] - x, x - high[axis, block], 0.0)
+                        gap += side * side
+                    if gap * scale[seed] >= farthest[block]:
+                        continue
+                    start = block * BLOCK
+                    width = min(BLOCK, count - start)
+                    q[:] = 0.0
+                    for axis in range(axes):
+                        x = position[axis, seed]
+                        for near in range(width):
+                            side = position[axis, start + near] - x
+                            q[near] += side * side
+                    most = 0.0
+                    for near in range(width):
+                        voxel = start + near
+                        value = q[near] * scale[seed]
+                        if value < nearest[voxel]:
+                            nearest[voxel] = value
+                            true = truth[voxel]
+                            if true >= 0:
+                                if label[voxel] >= 0:
+                                    table[true, label[voxel]] -= 1
+                                table[true, found] += 1
+                            label[voxel] = found
+                        most = max(most, nearest[voxel])
+                    farthest[block] = most
                 found += 1
             if found == last:
                 out[:, row, column] = out[:, row + 1, column]
@@ -123,3 +160,34 @@ def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore
                 out[:, row, column] = table_scores(table[:, :found], sizes, missed)
                 last = found
     return out
+
+
+@njit(cache=True, nogil=True)
+def _boxes(position, blocks):  # type: ignore[no-untyped-def]
+    """The least and greatest coordinate (axis, block) of each block of voxels."""
+    axes, count = position.shape
+    low = np.full((axes, blocks), np.inf)
+    high = np.full((axes, blocks), -np.inf)
+    for axis in range(axes):
+        for voxel in range(count):
+            block = voxel // BLOCK
+            low[axis, block] = min(low[axis, block], position[axis, voxel])
+            high[axis, block] = max(high[axis, block], position[axis, voxel])
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def _along_curve(position):  # type: ignore[no-untyped-def]
+    """Order of the voxels along a Z curve: neighbours in space are mostly neighbours in it."""
+    axes, count = position.shape
+    levels = min(60 // axes, 16)
+    code = np.zeros(count, np.int64)
+    for axis in range(axes):
+        least = position[axis].min()
+        extent = position[axis].max() - least
+        for voxel in range(count):
+            share = (position[axis, voxel] - least) / extent if extent > 0 else 0.0
+            cell = int(share * ((1 << levels) - 1))
+            for level in range(levels):
+                code[voxel] |= ((cell >> level) & 1) << (level * axes + axis)
+    return np.argsort(code, kind="mergesort")
