@@ -1,9 +1,9 @@
-"""How well predicted clusters are the true ones: ARI, purity, efficiency, SBD.
+"""How well predicted clusters are the true ones: ARI, AMI, purity, efficiency, SBD.
 
 All come from one table n (true cluster, predicted cluster) of shared voxels. A predicted label
--1 means that no cluster was found: such voxels are in no predicted cluster (for ARI each counts as
-one of its own, so that finding nothing is never rewarded). Voxels whose true label is -1 are left
-out.
+-1 means that no cluster was found: such voxels are in no predicted cluster (for ARI and AMI each
+counts as one of its own, so that finding nothing is never rewarded). Voxels whose true label is -1
+are left out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from numba import njit
 
 Labels = Integer[np.ndarray, " voxel"]
 
-SCORES = ("ari", "purity", "efficiency", "sbd", "n_clusters")
+SCORES = ("ari", "purity", "efficiency", "sbd", "ami", "n_clusters")
 """The order in which `table_scores` gives them."""
+SMALLEST = float(np.finfo(np.float64).eps)
+RARE = 1e-18
+"""Probabilities so much below the likeliest do not change a float64 sum."""
 
 
 def ari(truth: Labels, predicted: Labels) -> float:
@@ -29,6 +32,16 @@ def ari(truth: Labels, predicted: Labels) -> float:
         1.0
     """
     return scores(truth, predicted)["ari"]
+
+
+def ami(truth: Labels, predicted: Labels) -> float:
+    """Adjusted mutual information (Vinh et al. 2010), arithmetic mean, equal to scikit-learn's.
+
+    Example:
+        >>> round(ami(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 2])), 4)
+        0.5024
+    """
+    return scores(truth, predicted)["ami"]
 
 
 def purity(truth: Labels, predicted: Labels) -> float:
@@ -91,7 +104,7 @@ def scores(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str
     table = np.zeros((int(index.max(initial=-1)) + 1, width), np.int64)
     np.add.at(table, (index[kept][found], columns), 1)
     sizes = np.bincount(index[kept], minlength=len(table)).astype(np.int64)
-    values = table_scores(table, sizes, int(np.sum(~found)))
+    values = table_scores(table, sizes, int(np.sum(~found)), True)
     return dict(zip(SCORES, values.tolist(), strict=True))
 
 
@@ -105,16 +118,20 @@ def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
 
 @njit(cache=True, nogil=True)
 def table_scores(
-    table: Int[np.ndarray, "true predicted"], sizes: Int[np.ndarray, " true"], missed: int
+    table: Int[np.ndarray, "true predicted"],
+    sizes: Int[np.ndarray, " true"],
+    missed: int,
+    information: bool,
 ) -> Float[np.ndarray, " score"]:
-    """ARI, purity, efficiency, SBD and the number of clusters of one table.
+    """All of `SCORES` of one table.
 
     Args:
         table: voxels shared by each true and predicted cluster; predicted ones may be empty.
         sizes: voxels of each true cluster, those in no predicted cluster included.
         missed: voxels that are in no predicted cluster.
+        information: compute AMI, which costs more than all others; else it is NaN.
     """
-    out = np.full(5, np.nan)
+    out = np.full(6, np.nan)
     count = sizes.sum()
     if count == 0:
         return out
@@ -150,7 +167,9 @@ def table_scores(
         out[1] = purities / clusters
     out[2] = best.mean()
     out[3] = min(dice_true.mean(), dice_predicted / clusters) if clusters > 0 else 0.0
-    out[4] = clusters
+    if information:
+        out[4] = _ami(table, sizes, missed)
+    out[5] = clusters
     return out
 
 
@@ -172,3 +191,71 @@ def _ari(count: int, together: int, true_squares: int, predicted_squares: int) -
         (both + truth_only) * (truth_only + neither)
         + (both + predicted_only) * (predicted_only + neither)
     )
+
+
+@njit(cache=True, nogil=True)
+def _ami(table: Int[np.ndarray, "true predicted"], sizes: Labels, missed: int) -> float:
+    """(MI - E[MI]) / ((H(true) + H(predicted)) / 2 - E[MI]); a missed voxel is a cluster of one."""
+    count = sizes.sum()
+    others = np.zeros(count + 1, np.int64)
+    others[1] = missed
+    shared = 0.0
+    left = sizes.copy()
+    for j in range(table.shape[1]):
+        size = table[:, j].sum()
+        others[size] += size > 0
+        for i in range(len(sizes)):
+            n = table[i, j]
+            if n > 0:
+                left[i] -= n
+                shared += n / count * np.log(count * n / (sizes[i] * size))
+    for i in range(len(sizes)):
+        shared += left[i] / count * np.log(count / sizes[i])
+    if others.sum() == 1 or len(sizes) == 1:
+        return 1.0 if others.sum() == len(sizes) else 0.0
+    expected = 0.0
+    spread = 0.0
+    for a in sizes:
+        spread -= a / count * np.log(a / count)
+    for b in range(1, count + 1):
+        if others[b] > 0:
+            spread -= others[b] * b / count * np.log(b / count)
+            for a in sizes:
+                expected += others[b] * _expected(a, b, count)
+    return _away_from_0(shared - expected) / _away_from_0(spread / 2 - expected)
+
+
+@njit(cache=True, nogil=True)
+def _away_from_0(value: float) -> float:
+    """As scikit-learn does, so that the same clusters give 1."""
+    return min(value, -SMALLEST) if value < 0 else max(value, SMALLEST)
+
+
+@njit(cache=True, nogil=True)
+def _expected(a: int, b: int, count: int) -> float:
+    """What two random clusters of a and b voxels add to the mutual information, on average.
+
+    n shared voxels have the hypergeometric probability; it is followed from its mode both ways by
+    the ratio of neighbours, and normalised by its sum: no factorials.
+    """
+    least, most = max(0, a + b - count), min(a, b)
+    mode = min(max((a + 1) * (b + 1) // (count + 2), least), most)
+    total = 0.0
+    value = 0.0
+    weight = 1.0
+    n = mode
+    while n <= most and weight > RARE:
+        total += weight
+        if n > 0:
+            value += weight * n * np.log(count * n / (a * b))
+        weight *= (a - n) * (b - n) / ((n + 1) * (count - a - b + n + 1))
+        n += 1
+    weight = 1.0
+    n = mode
+    while n > least and weight > RARE:
+        weight *= n * (count - a - b + n) / ((a - n + 1) * (b - n + 1))
+        n -= 1
+        total += weight
+        if n > 0:
+            value += weight * n * np.log(count * n / (a * b))
+    return value / total / count

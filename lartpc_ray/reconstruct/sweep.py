@@ -7,6 +7,8 @@ is updated as voxels move, and read whenever the next seed falls below the next 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Integer
 from numba import njit
@@ -27,6 +29,7 @@ def sweep(
     p0: Float[np.ndarray, " p0"],
     *,
     min_voxels: int = 0,
+    metrics: Sequence[str] = SCORES,
 ) -> dict[str, Float[np.ndarray, "s0 p0"]]:
     """What `clusters.cluster` would score at every point of a grid of thresholds.
 
@@ -35,10 +38,12 @@ def sweep(
         truth: (voxel,) true cluster, -1 none; such voxels may be seeds but are not scored.
         s0, p0: ascending values from 0 to 1.
         min_voxels: true clusters with fewer voxels are not scored.
+        metrics: which of `ari`, `purity`, `efficiency`, `sbd`, `ami` and `n_clusters`; `ami` costs
+            more than all others together.
 
     Returns:
-        `ari`, `purity`, `efficiency`, `sbd` and `n_clusters`, each (len(s0), len(p0)); NaN where
-        there is nothing to measure (see `metrics.clustering.scores`).
+        metric to (len(s0), len(p0)); NaN where there is nothing to measure (see
+        `metrics.clustering.scores`).
 
     Raises:
         ValueError: as `clusters.cluster`, and for thresholds that do not ascend.
@@ -71,8 +76,9 @@ def sweep(
         true_index(np.asarray(truth), min_voxels),
         s0,
         np.array([exponent_limit(value) for value in p0]),
+        "ami" in metrics,
     )
-    return {name: values[place] for place, name in enumerate(SCORES)}
+    return {name: values[SCORES.index(name)] for name in metrics}
 
 
 def _ascending(name: str, values: np.ndarray) -> np.ndarray:
@@ -85,7 +91,7 @@ def _ascending(name: str, values: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore[no-untyped-def]
+def _sweep(position, scale, seediness, order, truth, s0, reach, information):  # type: ignore[no-untyped-def]
     """The scores (score, s0, p0); `order` lists the voxels by decreasing seediness.
 
     A column keeps 16 bytes a voxel and the table of shared voxels. Voxels lie along a curve through
@@ -99,7 +105,7 @@ def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore
     scored = sizes.sum()
     blocks = (count + BLOCK - 1) // BLOCK
     low, high = _boxes(position, blocks)
-    out = np.empty((5, len(s0), len(reach)))
+    out = np.empty((len(SCORES), len(s0), len(reach)))
     q = np.empty(BLOCK)
     label = np.empty(count, np.int64)
     nearest = np.empty(count)
@@ -157,7 +163,7 @@ def _sweep(position, scale, seediness, order, truth, s0, reach):  # type: ignore
                 out[:, row, column] = out[:, row + 1, column]
             else:
                 missed = scored if found == 0 else 0
-                out[:, row, column] = table_scores(table[:, :found], sizes, missed)
+                out[:, row, column] = table_scores(table[:, :found], sizes, missed, information)
                 last = found
     return out
 

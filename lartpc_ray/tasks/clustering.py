@@ -61,7 +61,7 @@ class ClusteringTask(Task):
         default=(1e-6, 1e-4, 1e-3, 1e-2),
         description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
     )
-    metric: Literal["ari", "purity", "efficiency", "sbd"] = "ari"
+    metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = "ari"
 
     @model_validator(mode="after")
     def _start_below_widest(self) -> ClusteringTask:
@@ -130,6 +130,7 @@ class ClusteringTask(Task):
                 axes["s0"],
                 axes["p0"],
                 min_voxels=self.min_voxels,
+                metrics=[self.metric],
             )[self.metric]
             for name, mask in self._classes(event)
         }

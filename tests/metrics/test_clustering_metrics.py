@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from lartpc_ray.metrics.clustering import ari, efficiency, purity, sbd, scores
+from lartpc_ray.metrics.clustering import ami, ari, efficiency, purity, sbd, scores
 from lartpc_ray.metrics.table import Metrics, Row
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1])
@@ -31,9 +31,17 @@ def test_by_hand() -> None:
         )
     )
 )
-def test_ari_equals_scikit_learn(labels: tuple[list[int], list[int]]) -> None:
+def test_ari_and_ami_equal_scikit_learn(labels: tuple[list[int], list[int]]) -> None:
     truth, found = map(np.array, labels)
+    assert ami(truth, found) == pytest.approx(adjusted_mutual_info_score(truth, found), abs=1e-12)
     assert ari(truth, found) == pytest.approx(adjusted_rand_score(truth, found), abs=1e-12)
+
+
+def test_a_missed_voxel_is_a_cluster_of_its_own() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    missed, alone = np.array([0, 0, -1, 1, -1, -1]), np.array([0, 0, 5, 1, 6, 7])
+    assert ari(truth, missed) == pytest.approx(adjusted_rand_score(truth, alone), abs=1e-12)
+    assert ami(truth, missed) == pytest.approx(adjusted_mutual_info_score(truth, alone), abs=1e-12)
 
 
 def test_finding_nothing_is_never_rewarded() -> None:

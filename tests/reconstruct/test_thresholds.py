@@ -13,7 +13,7 @@ from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ThresholdGrid
-from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.reconstruct.sweep import BLOCK, sweep
 
 GRID = np.linspace(0, 1, 5)
 
@@ -46,6 +46,20 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
             for name in SCORES:
                 np.testing.assert_allclose(
                     found[name][row, column], values[name], atol=1e-12, err_msg=name
+                )
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(BLOCK + 1, 5 * BLOCK), st.booleans())
+def test_seeds_pass_over_far_blocks_without_a_difference(seed: int, count: int, ties: bool) -> None:
+    position, margin, seediness, truth = outputs(seed, count, ties)
+    found = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    for row, s0 in enumerate(GRID):
+        for column, p0 in enumerate(GRID):
+            labels = cluster(position, margin, seediness, s0, p0)
+            for name, value in scores(truth, labels, min_voxels=2).items():
+                np.testing.assert_allclose(
+                    found[name][row, column], value, atol=1e-12, err_msg=name
                 )
 
 
