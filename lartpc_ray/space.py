@@ -346,9 +346,11 @@ def _check(path: Path, lines: dict[str, int], place: str, values: dict[str, Any]
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
     try:
-        make_trial({key: values[key]})
-    except ValueError as error:
-        raise ValueError(f"{at}: {error}") from None
+        _trial({key: values[key]})
+    except ValidationError as error:
+        if any(len(one["loc"]) >= len(key.split(".")) for one in error.errors()):
+            raise ValueError(f"{at}: {': '.join(_reason(error, Trial))}") from None
+        # What only a whole group can be wrong about is checked when all of it is known.
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -368,6 +370,13 @@ def make_trial(values: dict[str, Any]) -> Trial:
     Raises:
         ValueError: in one line: the path, what is wrong and the value.
     """
+    try:
+        return _trial(values)
+    except ValidationError as error:
+        raise ValueError(": ".join(_reason(error, Trial))) from None
+
+
+def _trial(values: dict[str, Any]) -> Trial:
     nested: dict[str, Any] = {}
     for key, value in values.items():
         place = nested
@@ -375,11 +384,7 @@ def make_trial(values: dict[str, Any]) -> Trial:
         for part in parents:
             place = place.setdefault(part, {})
         place[leaf] = value
-    try:
-        return Trial.model_validate_json(json.dumps(nested))
-    except ValidationError as error:
-        key, reason = _reason(error, Trial)
-        raise ValueError(f"{key}: {reason}") from None
+    return Trial.model_validate_json(json.dumps(nested))
 
 
 def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
@@ -391,4 +396,6 @@ def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
         return key, f"unknown{_nearest(key, model.model_fields)}"
     if first["type"] == "missing":
         return key, "missing"
+    if first["type"] == "value_error":
+        return key, str(first["ctx"]["error"])
     return key, f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -123,6 +123,14 @@ def test_an_unknown_budget_lists_those_there_are(write) -> None:
         read_space(write(GOOD), "gpu")
 
 
+def test_settings_that_only_fit_together_may_be_given_one_by_one() -> None:
+    narrow = {"task.widest_margin": 0.2, "task.start_margin": 0.05}
+    task = read_space(find_space("clustering"), "laptop", narrow).first_trial().task
+    assert (task.widest_margin, task.start_margin) == (0.2, 0.05)
+    with pytest.raises(ValueError, match="start_margin: must be below widest_margin 0.1"):
+        read_space(find_space("clustering"), "laptop", {"task.widest_margin": 0.1})
+
+
 def test_a_grid_is_searched_whole(write) -> None:
     text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4]}")
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2, 2e-2]}")
