@@ -127,7 +127,7 @@ def test_settings_that_only_fit_together_may_be_given_one_by_one() -> None:
     narrow = {"task.widest_margin": 0.2, "task.start_margin": 0.05}
     task = read_space(find_space("clustering"), "laptop", narrow).first_trial().task
     assert (task.widest_margin, task.start_margin) == (0.2, 0.05)
-    with pytest.raises(ValueError, match="start_margin: must be below widest_margin 0.1"):
+    with pytest.raises(ValueError, match="start_margin: must be below"):
         read_space(find_space("clustering"), "laptop", {"task.widest_margin": 0.1})
 
 

@@ -1,41 +1,185 @@
-"""ThresholdGrid: named axes, their points, and the best point of each class."""
+"""ThresholdGrid: the score of every event at every point, and what it says of the best point."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from pydantic import Field
+
+from lartpc_ray.settings import Settings
+
+Rule = Literal["best", "robust"]
 
 
 @dataclass(frozen=True, eq=False)
 class ThresholdGrid:
-    """The mean score of each class over a grid of thresholds.
+    """The score of each class and event over a grid of thresholds.
 
     Attributes:
         axes: name of each threshold and its points, in the order of the scores' axes.
-        scores: class to its mean score, one axis a threshold; a class without a score is absent.
-        events: class to the number of events that have it.
+        scores: class to (event, point...); a class that no event has is absent.
     """
 
     axes: dict[str, Float[np.ndarray, " point"]]
-    scores: dict[str, np.ndarray]
-    events: dict[str, int]
+    scores: dict[str, Float[np.ndarray, "event ..."]]
+
+    @cached_property
+    def means(self) -> dict[str, Float[np.ndarray, ...]]:
+        """Class to the mean over its events."""
+        return {name: values.mean(axis=0) for name, values in self.scores.items()}
 
     def best(self, name: str) -> dict[str, float]:
         """The point of highest score; of several equal ones the one nearest to their centre."""
-        place = self._best_place(name)
-        return {
-            axis: float(points[index])
-            for (axis, points), index in zip(self.axes.items(), place, strict=True)
-        }
+        return self.at(best_place(self.means[name]))
 
     def best_score(self, name: str) -> float:
         """The highest score of a class."""
-        return float(self.scores[name][self._best_place(name)])
+        return float(self.means[name][best_place(self.means[name])])
 
-    def _best_place(self, name: str) -> tuple[int, ...]:
-        score = self.scores[name]
-        equal = np.argwhere(score >= score.max() - 1e-12)
-        middle = ((equal - equal.mean(axis=0)) ** 2).sum(axis=1).argmin()
-        return tuple(int(index) for index in equal[middle])
+    def at(self, place: tuple[int, ...]) -> dict[str, float]:
+        """The thresholds of a point."""
+        named = zip(self.axes.items(), place, strict=True)
+        return {axis: float(points[index]) for (axis, points), index in named}
+
+
+def best_place(score: Float[np.ndarray, ...]) -> tuple[int, ...]:
+    """Index of the highest score; of several equal ones the one nearest to their centre."""
+    equal = np.argwhere(score >= score.max() - 1e-12)
+    return _nearest(equal, equal.mean(axis=0))
+
+
+def _nearest(places: np.ndarray, to: np.ndarray) -> tuple[int, ...]:
+    middle = ((places - to) ** 2).sum(axis=1).argmin()
+    return tuple(int(index) for index in places[middle])
+
+
+class ChoiceSettings(Settings):
+    """How a point is chosen and how well it is known."""
+
+    rule: Rule = Field(
+        default="robust",
+        description="best: highest mean; robust: middle of the resamples' best points",
+    )
+    resamples: int = Field(default=1000, ge=10, description="bootstrap resamples of the events")
+    sigmas: float = Field(
+        default=2.0, gt=0, description="a point on the plateau is not worse than the best by more"
+    )
+    folds: int = Field(default=5, ge=2, description="of the held-out score")
+    precision: float = Field(
+        default=0.02, gt=0, description="wanted standard error of the score: fewer events warn"
+    )
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The chosen thresholds of one class, and how well they are known.
+
+    Attributes:
+        at: the chosen point.
+        interval: axis to the central 68 % of the resamples' best points.
+        score: mean score of all events at the point; the point was tuned on the same events.
+        error: its standard error by the bootstrap.
+        held_out: mean score of events that had no part in choosing (K-fold); None for fewer
+            events than folds.
+        plateau: the points not worse than the best within `sigmas` (paired over events).
+        events: events that have the class.
+        enough: events at which the error would be the wanted precision, where it is larger; else
+            None.
+    """
+
+    at: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    score: float
+    error: float
+    held_out: float | None
+    plateau: Bool[np.ndarray, ...]
+    events: int
+    enough: int | None
+
+
+def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
+    """Choose the thresholds of a class.
+
+    The same events are resampled for every point (paired bootstrap, Efron 1979), so that what
+    makes an event hard does not blur which point is better.
+
+    Args:
+        grid: scores of the events.
+        name: a class of the grid.
+        settings: the rule and its numbers.
+    """
+    scores = grid.scores[name]
+    count = len(scores)
+    rng = np.random.default_rng(settings.seed)
+    weights = rng.multinomial(count, np.full(count, 1 / count), settings.resamples) / count
+    bests = _bests(scores, weights)
+    place = _chosen(scores, bests, settings.rule)
+    at_place = weights @ _at(scores, place)
+    error = float(at_place.std(ddof=1))
+    few = error > settings.precision
+    low, high = np.percentile(bests, [16, 84], axis=0, method="nearest")
+    interval = {
+        axis: (float(points[int(low[number])]), float(points[int(high[number])]))
+        for number, (axis, points) in enumerate(grid.axes.items())
+    }
+    return Choice(
+        at=grid.at(place),
+        interval=interval,
+        score=float(_at(scores, place).mean()),
+        error=error,
+        held_out=_held_out(scores, settings, rng),
+        plateau=_plateau(scores, weights, settings.sigmas),
+        events=count,
+        enough=int(np.ceil(count * (error / settings.precision) ** 2)) if few else None,
+    )
+
+
+def _at(scores: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
+    """The scores of the events at a point."""
+    column = np.ravel_multi_index(place, scores.shape[1:])
+    return scores.reshape(len(scores), -1)[:, column]
+
+
+def _bests(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The best point (resample, axis) of each resample."""
+    flat = scores.reshape(len(scores), -1)
+    return np.array([best_place((row @ flat).reshape(scores.shape[1:])) for row in weights])
+
+
+def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...]:
+    """By rule. Robust: of the points that were best in some resample, the nearest to their median.
+
+    The centre of the plateau is not taken: it was measured to cost 0.01 (docs/notes.md).
+    """
+    if rule == "best":
+        return best_place(scores.mean(axis=0))
+    return _nearest(np.unique(bests, axis=0), np.median(bests, axis=0))
+
+
+def _plateau(scores: np.ndarray, weights: np.ndarray, sigmas: float) -> np.ndarray:
+    best = best_place(scores.mean(axis=0))
+    worse = _at(scores, best).reshape(-1, *[1] * (scores.ndim - 1)) - scores
+    spread = np.tensordot(weights, worse, axes=1).std(axis=0, ddof=1)
+    plateau: np.ndarray = worse.mean(axis=0) <= sigmas * spread + 1e-12
+    return plateau
+
+
+def _held_out(
+    scores: np.ndarray, settings: ChoiceSettings, rng: np.random.Generator
+) -> float | None:
+    count = len(scores)
+    if count < settings.folds:
+        return None
+    fold = rng.permutation(count) % settings.folds
+    held = np.empty(count)
+    for number in range(settings.folds):
+        rest = scores[fold != number]
+        weights = rng.multinomial(len(rest), np.full(len(rest), 1 / len(rest)), 100) / len(rest)
+        place = _chosen(rest, _bests(rest, weights), settings.rule)
+        held[fold == number] = _at(scores, place)[fold == number]
+    return float(held.mean())

@@ -97,7 +97,7 @@ def _sweep(position, scale, seediness, order, truth, s0, reach, information):  #
     A column keeps 16 bytes a voxel and the table of shared voxels. Voxels lie along a curve through
     space, in blocks: a seed passes over the blocks that are too far for it to win a voxel.
     """
-    axes, count = position.shape
+    count = position.shape[1]
     sizes = np.zeros(truth.max() + 1 if count else 0, np.int64)
     for voxel in range(count):
         if truth[voxel] >= 0:
@@ -106,7 +106,6 @@ def _sweep(position, scale, seediness, order, truth, s0, reach, information):  #
     blocks = (count + BLOCK - 1) // BLOCK
     low, high = _boxes(position, blocks)
     out = np.empty((len(SCORES), len(s0), len(reach)))
-    q = np.empty(BLOCK)
     label = np.empty(count, np.int64)
     nearest = np.empty(count)
     farthest = np.empty(blocks)
@@ -128,36 +127,9 @@ def _sweep(position, scale, seediness, order, truth, s0, reach, information):  #
                     wider = np.zeros((len(sizes), 2 * found), np.int64)
                     wider[:, :found] = table
                     table = wider
-                for block in range(blocks):
-                    gap = 0.0
-                    for axis in range(axes):
-                        x = position[axis, seed]
-                        side = max(low[axis, block] - x, x - high[axis, block], 0.0)
-                        gap += side * side
-                    if gap * scale[seed] >= farthest[block]:
-                        continue
-                    start = block * BLOCK
-                    width = min(BLOCK, count - start)
-                    q[:] = 0.0
-                    for axis in range(axes):
-                        x = position[axis, seed]
-                        for near in range(width):
-                            side = position[axis, start + near] - x
-                            q[near] += side * side
-                    most = 0.0
-                    for near in range(width):
-                        voxel = start + near
-                        value = q[near] * scale[seed]
-                        if value < nearest[voxel]:
-                            nearest[voxel] = value
-                            true = truth[voxel]
-                            if true >= 0:
-                                if label[voxel] >= 0:
-                                    table[true, label[voxel]] -= 1
-                                table[true, found] += 1
-                            label[voxel] = found
-                        most = max(most, nearest[voxel])
-                    farthest[block] = most
+                _win(
+                    seed, found, position, scale, low, high, truth, nearest, farthest, label, table
+                )
                 found += 1
             if found == last:
                 out[:, row, column] = out[:, row + 1, column]
@@ -166,6 +138,43 @@ def _sweep(position, scale, seediness, order, truth, s0, reach, information):  #
                 out[:, row, column] = table_scores(table[:, :found], sizes, missed, information)
                 last = found
     return out
+
+
+@njit(cache=True, nogil=True)
+def _win(seed, number, position, scale, low, high, truth, nearest, farthest, label, table):  # type: ignore[no-untyped-def]
+    """Give a seed, the `number`-th, the voxels that it is nearest to, and keep the table true."""
+    axes, count = position.shape
+    q = np.empty(BLOCK)
+    for block in range(low.shape[1]):
+        gap = 0.0
+        for axis in range(axes):
+            x = position[axis, seed]
+            side = max(low[axis, block] - x, x - high[axis, block], 0.0)
+            gap += side * side
+        if gap * scale[seed] >= farthest[block]:
+            continue
+        start = block * BLOCK
+        width = min(BLOCK, count - start)
+        q[:] = 0.0
+        for axis in range(axes):
+            x = position[axis, seed]
+            for near in range(width):
+                side = position[axis, start + near] - x
+                q[near] += side * side
+        most = 0.0
+        for near in range(width):
+            voxel = start + near
+            value = q[near] * scale[seed]
+            if value < nearest[voxel]:
+                nearest[voxel] = value
+                true = truth[voxel]
+                if true >= 0:
+                    if label[voxel] >= 0:
+                        table[true, label[voxel]] -= 1
+                    table[true, number] += 1
+                label[voxel] = number
+            most = max(most, nearest[voxel])
+        farthest[block] = most
 
 
 @njit(cache=True, nogil=True)

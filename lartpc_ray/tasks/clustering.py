@@ -136,14 +136,12 @@ class ClusteringTask(Task):
         }
 
     def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
-        sums: dict[str, np.ndarray] = {}
-        events: dict[str, int] = {}
+        events: dict[str, list[np.ndarray]] = {}
         for event in scores:
             for name, value in event.items():
-                sums[name] = sums.get(name, 0) + np.nan_to_num(value)
-                events[name] = events.get(name, 0) + 1
-        means = {name: sums[name] / events[name] for name in CLASS_NAMES if name in sums}
-        return ThresholdGrid(self.axes(), means, events)
+                events.setdefault(name, []).append(np.nan_to_num(value))
+        stacked = {name: np.stack(events[name]) for name in CLASS_NAMES if name in events}
+        return ThresholdGrid(self.axes(), stacked)
 
     def goal(self, grid: ThresholdGrid) -> float:
         """Mean over the classes of the score at the class's own best thresholds."""

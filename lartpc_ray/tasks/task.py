@@ -64,7 +64,7 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
-        """The mean over events of what `score` gave."""
+        """The events of what `score` gave, class by class."""
 
     @abstractmethod
     def goal(self, grid: ThresholdGrid) -> float:

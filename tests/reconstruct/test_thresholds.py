@@ -12,7 +12,7 @@ from reference import plain_cluster
 from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.reconstruct.sweep import BLOCK, sweep
 
 GRID = np.linspace(0, 1, 5)
@@ -127,6 +127,61 @@ def test_dbscan_joins_what_touches() -> None:
 def test_the_best_point_is_the_middle_of_equal_ones() -> None:
     score = np.zeros((5, 5))
     score[1:4, 1:4] = 0.7
-    grid = ThresholdGrid({"s0": GRID, "p0": GRID}, {"MIP": score}, {"MIP": 3})
+    grid = ThresholdGrid({"s0": GRID, "p0": GRID}, {"MIP": score[None]})
     assert grid.best("MIP") == {"s0": 0.5, "p0": 0.5}
     assert grid.best_score("MIP") == 0.7
+
+
+def made_grid(events: int, noise: float, peak: float = 0.5) -> ThresholdGrid:
+    """Events that agree on a hill around (peak, 0.5) up to noise of their own at every point."""
+    rng = np.random.default_rng(0)
+    hill = 1 - (GRID[:, None] - peak) ** 2 - (GRID[None, :] - 0.5) ** 2
+    hard = 0.3 * rng.normal(size=(events, 1, 1))
+    scores = hill + hard + noise * rng.normal(size=(events, 5, 5))
+    return ThresholdGrid({"s0": GRID, "p0": GRID}, {"MIP": scores})
+
+
+@pytest.mark.parametrize("rule", ["best", "robust"])
+def test_a_clear_hill_is_found_and_its_plateau_is_small(rule: str) -> None:
+    choice = choose(made_grid(200, 0.01), "MIP", ChoiceSettings(rule=rule))
+    assert choice.at == {"s0": 0.5, "p0": 0.5}
+    assert choice.interval == {"s0": (0.5, 0.5), "p0": (0.5, 0.5)}
+    assert choice.plateau.sum() == 1
+    assert choice.held_out == pytest.approx(choice.score)
+
+
+def test_the_error_is_that_of_a_mean_and_says_how_many_events_are_enough() -> None:
+    grid = made_grid(100, 0.0)
+    choice = choose(grid, "MIP", ChoiceSettings(precision=0.01, resamples=4000))
+    spread = grid.scores["MIP"][:, 2, 2].std(ddof=1) / np.sqrt(100)
+    assert choice.error == pytest.approx(spread, rel=0.05)
+    assert choice.enough == pytest.approx(100 * (spread / 0.01) ** 2, rel=0.1)
+    assert choose(grid, "MIP", ChoiceSettings(precision=0.1)).enough is None
+
+
+def test_hard_events_do_not_widen_the_plateau() -> None:
+    # all points of an event share its difficulty, ten times the hill's height at the first step
+    assert choose(made_grid(50, 0.01), "MIP", ChoiceSettings()).plateau.sum() == 1
+    assert choose(made_grid(50, 1.0), "MIP", ChoiceSettings()).plateau.sum() > 5
+
+
+def test_where_all_is_noise_the_held_out_score_says_so() -> None:
+    rng = np.random.default_rng(1)
+    choices = [
+        choose(
+            ThresholdGrid({"s0": GRID, "p0": GRID}, {"MIP": rng.normal(size=(30, 5, 5))}),
+            "MIP",
+            ChoiceSettings(rule="best", resamples=10),
+        )
+        for _ in range(40)
+    ]
+    # true score: 0; the best of 25 means of 30 is about 2 / sqrt(30) = 0.36 above it
+    assert np.mean([choice.score for choice in choices]) > 0.3
+    assert abs(np.mean([choice.held_out for choice in choices])) < 0.1
+
+
+def test_one_event_gives_a_choice_without_a_held_out_score() -> None:
+    choice = choose(made_grid(1, 0.0), "MIP", ChoiceSettings())
+    assert choice.at == {"s0": 0.5, "p0": 0.5}
+    assert choice.held_out is None
+    assert choice.events == 1
