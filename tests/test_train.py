@@ -19,7 +19,7 @@ TINY = {
     "network.depth": 2,
     "network.filters": 4,
     "network.blocks": 1,
-    "task.grid_points": 3,
+    "task.cut.grid_points": 3,
     "task.seediness_from": 2,
     "task.start_margin": 0.1,
     "data.batch_events": 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, start_embedding
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.cuts import SeedCut, Voxels
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ThresholdGrid
-from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.tasks.task import Outputs, Task, Thresholds
 
 SEVERAL = "ari_several"
@@ -51,16 +51,7 @@ class ClusteringTask(Task):
         default=1, ge=1, description="true clusters with fewer voxels are not learnt from"
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
-    min_voxels: int = Field(
-        default=10, ge=0, description="true clusters with fewer voxels are not scored"
-    )
-    grid_points: int = Field(
-        default=21, ge=2, le=1001, description="points of s0 and of p0, evenly from 0 to 1"
-    )
-    low_p0: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(1e-6, 1e-4, 1e-3, 1e-2),
-        description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
-    )
+    cut: SeedCut = SeedCut()
     metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = "ari"
 
     @model_validator(mode="after")
@@ -114,25 +105,21 @@ class ClusteringTask(Task):
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
         return dict(vars(Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)))
 
-    def axes(self) -> dict[str, np.ndarray]:
-        """The points of the grid: 0 to 1 for both thresholds, p0 finer near 0."""
-        points = np.linspace(0, 1, self.grid_points)
-        return {"s0": points, "p0": np.union1d(points, self.low_p0)}
+    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+        """Class to its voxels, for the classes with a cluster to score."""
+        return {
+            name: {
+                "coords": event.coords[mask],
+                "truth": event.cluster[mask],
+                **{output: values[mask] for output, values in outputs.items()},
+            }
+            for name, mask in self._classes(event)
+        }
 
     def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
-        axes = self.axes()
         return {
-            name: sweep(
-                outputs["position"][mask],
-                outputs["margin"][mask],
-                outputs["seediness"][mask],
-                event.cluster[mask],
-                axes["s0"],
-                axes["p0"],
-                min_voxels=self.min_voxels,
-                metrics=[self.metric],
-            )[self.metric]
-            for name, mask in self._classes(event)
+            name: self.cut.scores(voxels, [self.metric])[self.metric]
+            for name, voxels in self.parts(event, outputs).items()
         }
 
     def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
@@ -141,7 +128,7 @@ class ClusteringTask(Task):
             for name, value in event.items():
                 events.setdefault(name, []).append(np.nan_to_num(value))
         stacked = {name: np.stack(events[name]) for name in CLASS_NAMES if name in events}
-        return ThresholdGrid(self.axes(), stacked)
+        return ThresholdGrid(self.cut.axes(), stacked)
 
     def goal(self, grid: ThresholdGrid) -> float:
         """Mean over the classes of the score at the class's own best thresholds."""
@@ -175,9 +162,9 @@ class ClusteringTask(Task):
         return Metrics(rows)
 
     def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
-        values = scores(truth, found, min_voxels=self.min_voxels)
+        values = scores(truth, found, min_voxels=self.cut.min_voxels)
         _, sizes = np.unique(truth[truth >= 0], return_counts=True)
-        several = int((sizes >= self.min_voxels).sum()) > 1 and values["n_clusters"] > 1
+        several = int((sizes >= self.cut.min_voxels).sum()) > 1 and values["n_clusters"] > 1
         if several:
             values[SEVERAL] = values["ari"]
         measured = {metric: value for metric, value in values.items() if not np.isnan(value)}
@@ -189,5 +176,5 @@ class ClusteringTask(Task):
             mask = event.semantic == particle
             clusters = event.cluster[mask]
             sizes = np.bincount(clusters[clusters >= 0])
-            if len(sizes) and sizes.max() >= max(1, self.min_voxels):
+            if len(sizes) and sizes.max() >= max(1, self.cut.min_voxels):
                 yield particle.name, mask

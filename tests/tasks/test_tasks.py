@@ -9,14 +9,15 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict import predict
+from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.trial import Trial
 
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 TASKS = [
-    ClusteringTask(min_voxels=1, grid_points=3),
-    ClusteringTask(coordinates=True, min_voxels=1),
+    ClusteringTask(cut=SeedCut(min_voxels=1, grid_points=3)),
+    ClusteringTask(coordinates=True, cut=SeedCut(min_voxels=1)),
 ]
 
 

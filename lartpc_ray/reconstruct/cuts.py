@@ -1,0 +1,82 @@
+"""Cuts: the thresholds of a reconstruction, and the scores of every point of their grid.
+
+What tunes a cut (`thresholds.py`) knows only its axes and its scores; another reconstruction with
+other thresholds is another class here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+
+from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.settings import Settings
+
+Voxels = dict[str, np.ndarray]
+"""Of one class of one event, (voxel, ...) each: `coords`, `truth`, and a network's outputs."""
+Points = dict[str, Float[np.ndarray, " point"]]
+
+
+class SeedCut(Settings):
+    """s0 and p0 of the seeds (Koh et al. 2020, II.C)."""
+
+    name: Literal["seeds"] = "seeds"
+    grid_points: int = Field(
+        default=21, ge=2, le=1001, description="points of s0 and of p0, evenly from 0 to 1"
+    )
+    low_p0: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(1e-6, 1e-4, 1e-3, 1e-2),
+        description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
+    )
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
+
+    def axes(self) -> Points:
+        """0 to 1 for both thresholds, p0 finer near 0."""
+        points = np.linspace(0, 1, self.grid_points)
+        return {"s0": points, "p0": np.union1d(points, self.low_p0)}
+
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
+        """Metric to (s0, p0)."""
+        return sweep(
+            voxels["position"],
+            voxels["margin"],
+            voxels["seediness"],
+            voxels["truth"],
+            **self.axes(),
+            min_voxels=self.min_voxels,
+            metrics=metrics,
+        )
+
+
+class DensityCut(Settings):
+    """eps and min_points of DBSCAN: needs no network."""
+
+    name: Literal["dbscan"] = "dbscan"
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0)
+    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 10)
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
+
+    def axes(self) -> Points:
+        """eps in voxels; neighbours, the voxel itself included, that make a core."""
+        return {"eps": np.array(self.eps), "min_points": np.array(self.min_points, float)}
+
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
+        """Metric to (eps, min_points)."""
+        found = {name: np.empty((len(self.eps), len(self.min_points))) for name in metrics}
+        places = product(enumerate(self.eps), enumerate(self.min_points))
+        for (row, eps), (column, points) in places:
+            labels = dbscan(voxels["coords"], eps=eps, min_points=points)
+            values = scores(voxels["truth"], labels, min_voxels=self.min_voxels)
+            for name in metrics:
+                found[name][row, column] = values[name]
+        return found
+
+
+Cut = SeedCut | DensityCut
