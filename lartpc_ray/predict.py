@@ -1,16 +1,32 @@
-"""A network and events -> outputs event by event: the one path to every metric."""
+"""A network and events -> outputs event by event: the one path to every metric.
+
+`python -m lartpc_ray.predict` writes what a trained run finds in new events.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import torch
+import yaml
 
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import command
+from lartpc_ray.checkpoint import FILE
+from lartpc_ray.command import Parser, say
 from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Outputs
+from lartpc_ray.tasks.task import Outputs, Thresholds
+from lartpc_ray.tracking import Tracking
 
 BATCH_VOXELS = 20_000
 """Voxels at a time: enough to keep the cores busy, little enough to stay in memory."""
@@ -56,3 +72,75 @@ def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
         voxels += len(event)
     if group:
         yield group
+
+
+def clustered(
+    network: UResNet, task: AnyTask, events: Iterable[Event], at: Thresholds
+) -> Iterator[Event]:
+    """The prepared events with predicted clusters in place of the true ones.
+
+    Args:
+        network: trained.
+        task: prepares the events and groups the voxels of each class.
+        events: with classes; voxels of no class stay in no cluster.
+        at: class to thresholds; voxels of a class that is not there stay in no cluster.
+    """
+    for event, outputs in predict(network, task, events):
+        yield replace(event, cluster=task.clusters(event, outputs, at))
+
+
+def main(options: argparse.Namespace) -> int:
+    if options.output.exists() and not options.force:
+        raise ValueError(f"{options.output}: is there already; --force writes over it")
+    tracking = Tracking(options.runs, None, options.tracking_uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
+        path = options.thresholds or tracking.fetch(options.run, "thresholds-seeds.yaml", folder)
+        at = read_thresholds(path)
+    untuned = [name for name in CLASS_NAMES if name not in at]
+    if untuned:
+        say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
+    layout = state.trial.data.splits.layout
+    events = read_events(options.events, layout=layout)
+    found = clustered(state.restored(), state.trial.task, events, at)
+    count = write_events(options.output, found)
+    say(f"{count} events in {options.output}")
+    return 0
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """The thresholds of each class in a file that `lartpc_ray.thresholds` wrote.
+
+    Raises:
+        ValueError: where it is another file.
+    """
+    try:
+        classes = yaml.safe_load(path.read_text())["classes"]
+        return {
+            str(name): {axis: float(row[axis]) for axis in ("s0", "p0")}
+            for name, row in classes.items()
+        }
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path}: no thresholds s0 and p0 in it; see thresholds --help") from None
+
+
+def parser() -> Parser:
+    """The arguments of the command."""
+    made = Parser(
+        "predict",
+        "Write the clusters that a trained run finds in events, in the PILArNet-M layout.",
+        "--run 0123abcd events.h5 -o clusters.h5",
+    )
+    made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M file")
+    made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    made.add_argument("--run", required=True, help="id of an MLflow run")
+    made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")
+    made.add_argument("--force", action="store_true", help="write over OUTPUT")
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(parser(), main))

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 
 from lartpc_ray.command import say
@@ -97,3 +98,37 @@ def said(path: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+class Bar:
+    """A progress bar on a terminal; elsewhere a line at each tenth.
+
+    Args:
+        title: what is done.
+        total: how many of it.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._done = 0
+        console = Console(stderr=True)
+        self._bar = Progress(console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Bar:
+        if self._bar:
+            self._bar.start()
+            self._bar.add_task(self._title, total=self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        before, self._done = self._done, self._done + count
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0], count)
+        elif 10 * before // self._total < 10 * self._done // self._total:
+            say(f"{self._title}: {self._done} of {self._total}")

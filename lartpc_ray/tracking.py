@@ -7,6 +7,7 @@ in the same runs.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ class Tracking:
     """
 
     def __init__(self, folder: Path, experiment: str | None, uri: str | None = None) -> None:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         folder = folder.resolve()

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from lartpc_ray import report, train, tune
+from lartpc_ray import predict, report, thresholds, train, tune
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.files import sample
 
-COMMANDS = {"tune": tune, "train": train, "report": report, "data": data}
+COMMANDS = {
+    "tune": tune,
+    "train": train,
+    "thresholds": thresholds,
+    "predict": predict,
+    "report": report,
+    "data": data,
+}
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,7 +31,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", ["tune", "train", "report", "data"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = run_command(COMMANDS[name].parser(), COMMANDS[name].main, ["--help"])
     assert status == 0

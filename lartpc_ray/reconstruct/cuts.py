@@ -79,4 +79,4 @@ class DensityCut(Settings):
         return found
 
 
-Cut = SeedCut | DensityCut
+Cut = Annotated[SeedCut | DensityCut, Field(discriminator="name")]

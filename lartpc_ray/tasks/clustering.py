@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -141,17 +141,26 @@ class ClusteringTask(Task):
             return {name: dict(UNTUNED) for name in CLASS_NAMES}
         return {name: grid.best(name) for name in grid.scores}
 
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
-        rows: list[Row] = []
-        for name, mask in self._classes(event):
-            if name in at:
-                found = cluster(
+    def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
+        found = np.full(len(event), -1, np.int32)
+        for particle in ParticleClass:
+            mask = event.semantic == particle
+            if particle.name in at and mask.any():
+                labels = cluster(
                     outputs["position"][mask],
                     outputs["margin"][mask],
                     outputs["seediness"][mask],
-                    **at[name],
+                    **at[particle.name],
                 )
-                rows += self._rows(number, name, event.cluster[mask], found)
+                found[mask] = np.where(labels >= 0, labels + found.max() + 1, -1)
+        return found
+
+    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+        found = self.clusters(event, outputs, at)
+        rows: list[Row] = []
+        for name, mask in self._classes(event):
+            if name in at:
+                rows += self._rows(number, name, event.cluster[mask], found[mask])
         return Metrics(rows)
 
     def baseline(self, number: int, event: Event) -> Metrics:

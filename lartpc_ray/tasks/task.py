@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -73,6 +73,10 @@ class Task(Settings, ABC):
     @abstractmethod
     def thresholds(self, grid: ThresholdGrid | None) -> Thresholds:
         """The best point of each class; the untuned ones without a grid."""
+
+    @abstractmethod
+    def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
+        """The predicted cluster of each voxel, counted over all classes; -1 none."""
 
     @abstractmethod
     def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:

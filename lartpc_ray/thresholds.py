@@ -1,0 +1,322 @@
+"""`python -m lartpc_ray.thresholds`: the thresholds of a trained run, in parallel, with errors.
+
+The network runs once an event. Shards of (event, class) then go to Ray tasks, a few at a time; each
+gives the scores at every point of the grid. Shards do not depend on the number of workers and their
+scores are put together in their order, so the answer does not either; a task whose worker dies runs
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import ray
+import yaml
+from pydantic import TypeAdapter
+
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import command
+from lartpc_ray.checkpoint import FILE
+from lartpc_ray.command import Parser, say
+from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.event import Event
+from lartpc_ray.figure import draw_surface
+from lartpc_ray.metrics.clustering import SCORES
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict import predict
+from lartpc_ray.reconstruct.cuts import Cut, DensityCut, Voxels
+from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
+from lartpc_ray.screen import Bar
+from lartpc_ray.tasks import AnyTask
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.train import start_ray
+
+SHARD_VOXELS = 20_000
+"""Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
+RETRIES = 5
+PUBLISHED = {"s0": 0.0, "p0": 0.5}
+"""The untuned point, drawn on every surface."""
+FORMS = ("spine", "mlreco")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The voxels of one class of one event."""
+
+    event: int
+    name: str
+    voxels: Voxels
+
+
+def parts(network: UResNet, task: AnyTask, events: Sequence[Event]) -> list[Part]:
+    """The parts of a split in the order of its events, by one pass of the network."""
+    found: list[Part] = []
+    with Bar("network: event", len(events)) as bar:
+        for number, (event, outputs) in enumerate(predict(network, task, events)):
+            found += [Part(number, *part) for part in task.parts(event, outputs).items()]
+            bar.advance()
+    return found
+
+
+def surfaces(
+    found: Sequence[Part], cut: Cut, metrics: Sequence[str] = SCORES
+) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of all parts at all points, by Ray tasks.
+
+    Args:
+        found: the parts; a class's scores come in their order.
+        cut: what is tuned.
+        metrics: which scores.
+
+    Returns:
+        class to metric to (event, point...).
+    """
+    shards = list(_shards(found))
+    done = _in_parallel(shards, cut, metrics)
+    rows: dict[str, dict[str, list[np.ndarray]]] = {}
+    for number, shard in enumerate(shards):
+        for part, values in zip(shard, done[number], strict=True):
+            of_class = rows.setdefault(part.name, {metric: [] for metric in metrics})
+            for metric in metrics:
+                of_class[metric].append(values[metric])
+    return {
+        name: {metric: np.stack(rows[name][metric]) for metric in metrics}
+        for name in CLASS_NAMES
+        if name in rows
+    }
+
+
+def _shards(found: Sequence[Part]) -> Iterator[list[Part]]:
+    shard: list[Part] = []
+    voxels = 0
+    for part in found:
+        shard.append(part)
+        voxels += len(part.voxels["truth"])
+        if voxels >= SHARD_VOXELS:
+            yield shard
+            shard, voxels = [], 0
+    if shard:
+        yield shard
+
+
+def _in_parallel(
+    shards: Sequence[Sequence[Part]], cut: Cut, metrics: Sequence[str]
+) -> dict[int, list[dict[str, np.ndarray]]]:
+    """The scores of each shard; two shards a core are on their way at a time."""
+    remote = ray.remote(max_retries=RETRIES)(_score)
+    room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    done: dict[int, list[dict[str, np.ndarray]]] = {}
+    flying: dict[Any, int] = {}
+    waiting = list(enumerate(shards))[::-1]
+    with Bar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
+        while waiting or flying:
+            while waiting and len(flying) < room:
+                number, shard = waiting.pop()
+                arrays = ray.put([part.voxels for part in shard])
+                flying[remote.remote(arrays, cut.model_dump_json(), list(metrics))] = number
+            (ended,), _ = ray.wait(list(flying), num_returns=1)
+            number = flying.pop(ended)
+            done[number] = ray.get(ended)
+            bar.advance(len(shards[number]))
+    return done
+
+
+def _score(shard: list[Voxels], cut: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
+    read: Cut = TypeAdapter(Cut).validate_json(cut)
+    return [read.scores(voxels, metrics) for voxels in shard]
+
+
+def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
+    """(event, point...) of a goal: a metric, or a product of metrics as in `purity*efficiency`.
+
+    Where there is nothing to measure, an event gives 0: it found nothing.
+    """
+    value = np.ones(())
+    for metric in goal.split("*"):
+        value = value * np.nan_to_num(scores[metric])
+    return np.asarray(value)
+
+
+def check_goal(goal: str) -> str:
+    """A goal whose metrics are all known."""
+    for metric in goal.split("*"):
+        if metric not in SCORES or metric == "n_clusters":
+            known = ", ".join(name for name in SCORES if name != "n_clusters")
+            raise ValueError(f"--goal {goal}: {metric!r} is unknown; give {known}, or A*B")
+    return goal
+
+
+def record(choices: dict[str, Choice], about: dict[str, Any]) -> dict[str, Any]:
+    """What thresholds.yaml holds: plain values only."""
+    classes = {
+        name: {
+            **{axis: float(f"{value:.12g}") for axis, value in choice.at.items()},
+            "interval": {axis: list(ends) for axis, ends in choice.interval.items()},
+            "score": round(choice.score, 6),
+            "error": round(choice.error, 6),
+            "held_out": choice.held_out and round(choice.held_out, 6),
+            "events": choice.events,
+        }
+        for name, choice in choices.items()
+    }
+    return {
+        **about,
+        "classes": classes,
+        "untuned": [name for name in CLASS_NAMES if name not in choices],
+    }
+
+
+def table(content: dict[str, Any]) -> str:
+    """A Table II of one's own: class, thresholds, score, error."""
+    axes = list(next(iter(content["classes"].values()))["interval"])
+    head = "".join(f"{axis + ' (68 %)':>24}" for axis in axes)
+    lines = [
+        f"{content['goal']} over {content['events']} events, rule {content['rule']}",
+        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}",
+    ]
+    for name, row in content["classes"].items():
+        cells = ""
+        for axis in axes:
+            low, high = row["interval"][axis]
+            cells += f"{f'{row[axis]:.3g} ({low:.3g} - {high:.3g})':>24}"
+        held = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
+        score = f"{row['score']:.3f} ± {row['error']:.3f}"
+        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}")
+    lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
+    return "\n".join(lines)
+
+
+def exported(content: dict[str, Any], form: str) -> str:
+    """The thresholds in another program's form.
+
+    Both count shower 0, track 1, Michel 2, delta 3, and know one kind of track: it takes those of
+    MIP, of which there are more voxels. lartpc_mlreco3d (SPICEFragmentManager) reads two lists by
+    that number; SPINE one entry a class. An untuned class keeps their default (0, 0.5).
+    """
+    order = ("SHOWER", "MIP", "MICHEL", "DELTA")
+    found = [content["classes"].get(name, PUBLISHED) for name in order]
+    if form == "mlreco":
+        values: Any = {
+            "s_thresholds": [row["s0"] for row in found],
+            "p_thresholds": [row["p0"] for row in found],
+        }
+    else:
+        shapes = ("shower", "track", "michel", "delta")
+        values = {
+            shape: {"seed_threshold": row["s0"], "probability_threshold": row["p0"]}
+            for shape, row in zip(shapes, found, strict=True)
+        }
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def keep(
+    tracking: Tracking,
+    run: str,
+    folder: Path,
+    content: dict[str, Any],
+    grid: ThresholdGrid,
+    scores: dict[str, dict[str, np.ndarray]],
+    choices: dict[str, Choice],
+) -> None:
+    """Keep the result in the run, and a run a class under it with its surface as a picture."""
+    text = yaml.safe_dump(content, sort_keys=False)
+    name = f"thresholds {content['cut']} {content['goal']}"
+    child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
+    for owner in (run, child):
+        tracking.text(owner, text, f"thresholds-{content['cut']}.yaml")
+    tracking.text(child, table(content), "table.txt")
+    everything = {
+        f"{label}/{metric}": value
+        for label, metrics in scores.items()
+        for metric, value in metrics.items()
+    }
+    np.savez_compressed(folder / "scores.npz", **everything, **grid.axes)  # type: ignore[arg-type]
+    tracking.file(child, folder / "scores.npz")
+    for label, choice in choices.items():
+        each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
+        numbers = {**choice.at, "score": choice.score, "error": choice.error}
+        tracking.numbers(each, numbers, 0)
+        picture = folder / f"{label}.png"
+        draw_surface(picture, grid, label, choice, PUBLISHED, content["goal"])
+        tracking.file(each, picture)
+        tracking.end(each)
+    tracking.end(child)
+    tracking.end(run)
+
+
+def main(options: argparse.Namespace) -> int:
+    goal = check_goal(options.goal)
+    tracking = Tracking(options.runs, options.study, options.tracking_uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
+        task, splits = state.trial.task, state.trial.data.splits
+        if options.data:
+            splits = splits.model_copy(update={"path": options.data})
+        events = splits.events(options.split)
+        cut: Cut = DensityCut() if options.cut == "dbscan" else task.cut
+        found = parts(state.restored(), task, events)
+        start_ray(options.workers, dashboard=False)
+        try:
+            scores = surfaces(found, cut)
+        finally:
+            ray.shutdown()
+        values = {name: goal_scores(metrics, goal) for name, metrics in scores.items()}
+        grid = ThresholdGrid(cut.axes(), values)
+        settings = ChoiceSettings(rule=options.rule)
+        choices = {name: choose(grid, name, settings) for name in grid.scores}
+        if not choices:
+            raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
+        about = {
+            "cut": options.cut,
+            "goal": goal,
+            "rule": options.rule,
+            "run": options.run,
+            "split": options.split,
+            "events": len(events),
+        }
+        content = record(choices, about)
+        keep(tracking, options.run, folder, content, grid, scores, choices)
+    for name, choice in choices.items():
+        if choice.enough:
+            say(
+                f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
+                f"{choice.enough} would give ±{settings.precision}"
+            )
+    if options.export:
+        print(exported(content, options.export), end="")
+    else:
+        print(json.dumps(content, indent=1) if options.json else table(content))
+    return 0
+
+
+def parser() -> Parser:
+    """The arguments of the command."""
+    made = Parser(
+        "thresholds", "Tune the thresholds of a trained run.", "clustering --run 0123abcd"
+    )
+    made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
+    made.add_argument("--run", required=True, help="id of an MLflow run with a checkpoint")
+    made.add_argument("--cut", choices=("seeds", "dbscan"), default="seeds", help="what is tuned")
+    made.add_argument("--goal", default="ari", help="a metric, or A*B; default ari")
+    made.add_argument("--rule", choices=get_args(Rule), default="robust", help="which point")
+    made.add_argument("--split", default="tune", choices=("train", "tune", "test"))
+    made.add_argument("--data", help="other events: a folder with train, tune, test, or one file")
+    made.add_argument("--workers", type=int, help="cores; default all")
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    made.add_argument("--export", choices=FORMS, help="print them in another program's form")
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(parser(), main))

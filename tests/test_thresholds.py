@@ -1,0 +1,226 @@
+"""Tuning the thresholds of a run, and using them on other events."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import yaml
+from mlflow import MlflowClient
+
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import predict, thresholds
+from lartpc_ray.checkpoint import Checkpoint
+from lartpc_ray.command import run as run_command
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
+from lartpc_ray.space import make_trial
+from lartpc_ray.thresholds import Part, exported, goal_scores, surfaces
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.train import start_ray
+
+CLASSES = (1, 2)
+
+
+def blobs(rng: np.random.Generator, count: int) -> list[Event]:
+    """Events with two classes, each of two compact clusters of a dozen voxels."""
+    events = []
+    for _ in range(count):
+        corners = rng.permutation(64)[:4]
+        coords, cluster, semantic = [], [], []
+        for number, corner in enumerate(corners):
+            origin = np.array(np.unravel_index(corner, (4, 4, 4))) * 8
+            cells = rng.permutation(27)[:12]
+            coords.append(origin + np.array(np.unravel_index(cells, (3, 3, 3))).T)
+            cluster += [number] * 12
+            semantic += [CLASSES[number % 2]] * 12
+        energy = rng.random(48) + 0.1
+        events.append(
+            Event.of(
+                np.concatenate(coords),
+                energy,
+                (32,) * 3,
+                semantic=np.array(semantic),
+                cluster=np.array(cluster),
+            )
+        )
+    return events
+
+
+@pytest.fixture
+def trained(tmp_path: Path, rng: np.random.Generator) -> Iterator[tuple[Path, str]]:
+    """A runs folder, and a run in it with the checkpoint of a new network."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "tune", "test"):
+        write_events(data / f"{split}.h5", blobs(rng, 8))
+    trial = make_trial(
+        {
+            "network.depth": 2,
+            "network.filters": 4,
+            "network.blocks": 1,
+            "task.start_margin": 0.1,
+            "task.start_scale": 0.01,
+            "task.cut.grid_points": 5,
+            "data.splits.path": str(data),
+            "data.splits.layout.side": 32,
+        }
+    )
+    saved = Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
+    tracking = Tracking(tmp_path / "runs", "clustering")
+    run = tracking.start("trial 0", {"trial": "0"})
+    tracking.file(run, checkpoints.save(tmp_path / "saved", saved))
+    yield tmp_path / "runs", run
+    ray.shutdown()
+
+
+def tune(runs: Path, run: str, *more: str) -> int:
+    arguments = ["clustering", "--run", run, "--runs", str(runs), "--workers", "1", *more]
+    return run_command(thresholds.parser(), thresholds.main, arguments)
+
+
+def test_tuned_thresholds_find_the_clusters_of_new_events(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    assert tune(runs, run, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content["classes"]) == {"MIP", "SHOWER"}
+    assert content["untuned"] == ["HIP", "DELTA", "MICHEL"]
+    assert content["classes"]["MIP"]["score"] > 0.9
+    assert content["classes"]["MIP"]["events"] == 8
+    out = tmp_path / "out.h5"
+    source = tmp_path / "data" / "test.h5"
+    arguments = ["--run", run, "--runs", str(runs), str(source), "-o", str(out)]
+    assert run_command(predict.parser(), predict.main, arguments) == 0
+    assert "no thresholds for HIP, DELTA, MICHEL" in capsys.readouterr().err
+    layout = checkpoints.load(tmp_path / "saved").trial.data.splits.layout
+    for before, after in zip(
+        read_events(source, layout=layout), read_events(out, layout=layout), strict=True
+    ):
+        assert len(before) == len(after)
+        assert len(np.unique(after.cluster)) == 4
+    assert run_command(predict.parser(), predict.main, arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    assert tune(runs, run, "--goal", "purity*efficiency", "--rule", "best") == 0
+    assert "purity*efficiency over 8 events, rule best" in capsys.readouterr().out
+    client = MlflowClient(Tracking(runs, None).uri)
+    (parent,) = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run}'")
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert names == {"scores.npz", "table.txt", "thresholds-seeds.yaml"}
+    children = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert {child.info.run_name for child in children} == {"MIP", "SHOWER"}
+    for child in children:
+        (picture,) = client.list_artifacts(child.info.run_id)
+        assert picture.path == f"{child.info.run_name}.png"
+        assert {"s0", "p0", "score", "error"} <= set(child.data.metrics)
+    saved = client.download_artifacts(parent.info.run_id, "scores.npz", str(runs))
+    with np.load(saved) as arrays:
+        assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
+
+
+def test_density_is_tuned_by_the_same_engine(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    assert tune(runs, run, "--cut", "dbscan", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["classes"]["MIP"]["score"] == pytest.approx(1)
+    assert set(content["classes"]["MIP"]["interval"]) == {"eps", "min_points"}
+
+
+def made_parts(rng: np.random.Generator, count: int, voxels: int) -> list[Part]:
+    parts = []
+    for number in range(count):
+        truth = rng.integers(0, 3, voxels)
+        position = rng.normal(size=(3, 3))[truth] + 0.2 * rng.normal(size=(voxels, 3))
+        outputs = {"position": position, "margin": np.full(voxels, 0.3)}
+        seediness = rng.random(voxels)
+        parts.append(Part(number, "MIP", {**outputs, "seediness": seediness, "truth": truth}))
+    return parts
+
+
+def killed_once() -> threading.Thread:
+    """Kills the first process that is seen at work on a shard."""
+
+    def kill() -> None:
+        for _ in range(2000):
+            for entry in Path("/proc").iterdir():
+                if entry.name.isdigit():
+                    try:
+                        command = (entry / "cmdline").read_bytes()
+                    except OSError:
+                        continue
+                    if command.startswith(b"ray::_score"):
+                        os.kill(int(entry.name), signal.SIGKILL)
+                        return
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
+    rng: np.random.Generator,
+) -> None:
+    parts = made_parts(rng, 12, 6000)
+    cut = SeedCut()
+    wanted = np.stack([cut.scores(part.voxels, ["ari"])["ari"] for part in parts])
+    for workers, kill in ((1, False), (2, True)):
+        start_ray(workers, dashboard=False)
+        killer = killed_once() if kill else None
+        try:
+            found = surfaces(parts, cut, ["ari"])
+        finally:
+            ray.shutdown()
+        np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
+        if killer:
+            assert not killer.is_alive(), "no worker was killed"
+
+
+def test_a_goal_is_a_metric_or_a_product() -> None:
+    scores = {"purity": np.array([0.5, np.nan]), "efficiency": np.array([0.5, 1.0])}
+    assert goal_scores(scores, "purity*efficiency").tolist() == [0.25, 0]
+    for goal in ("purty", "n_clusters", "purity*"):
+        with pytest.raises(ValueError, match="is unknown; give ari"):
+            thresholds.check_goal(goal)
+
+
+def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
+    row = {"s0": 0.1, "p0": 0.2}
+    content = {"classes": {"SHOWER": row, "MIP": {"s0": 0.3, "p0": 0.4}, "HIP": {}}}
+    lists = yaml.safe_load(exported(content, "mlreco"))
+    assert lists == {"s_thresholds": [0.1, 0.3, 0.0, 0.0], "p_thresholds": [0.2, 0.4, 0.5, 0.5]}
+    named = yaml.safe_load(exported(content, "spine"))
+    assert named["track"] == {"seed_threshold": 0.3, "probability_threshold": 0.4}
+
+
+def test_a_density_grid_by_hand() -> None:
+    coords = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 4], [0, 0, 9], [0, 0, 11]])
+    voxels = {"coords": coords, "truth": np.array([0, 0, 0, 1, 1])}
+    cut = DensityCut(eps=(1.5, 2.5, 6.0), min_points=(1, 4), min_voxels=1)
+    found = cut.scores(voxels, ["ari", "n_clusters"])
+    assert found["n_clusters"].tolist() == [[5, 0], [2, 0], [1, 1]]
+    assert found["ari"][:, 0].tolist() == [0, 1, 0]
+
+
+def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
+    for text in ("[1, 2]", "classes: {MIP: {s0: 1}}", "a: [", "classes: 3"):
+        path = tmp_path / "thresholds.yaml"
+        path.write_text(text)
+        with pytest.raises(ValueError, match="no thresholds s0 and p0"):
+            predict.read_thresholds(path)
