@@ -32,8 +32,9 @@ from lartpc_ray.figure import draw_surface
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.cuts import Cut, DensityCut, Voxels
+from lartpc_ray.reconstruct.cuts import Cut, DensityCut, SeedCut, Voxels
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
+from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.screen import Bar
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tracking import Tracking
@@ -152,6 +153,34 @@ def check_goal(goal: str) -> str:
             known = ", ".join(name for name in SCORES if name != "n_clusters")
             raise ValueError(f"--goal {goal}: {metric!r} is unknown; give {known}, or A*B")
     return goal
+
+
+def exact_s0(
+    found: Sequence[Part], name: str, cut: SeedCut, p0: float, goal: str
+) -> tuple[float, float, float]:
+    """The best s0 of a class at one p0, between the points of the mesh, too.
+
+    Returns:
+        low, high and the mean score: every s0 above `low` and up to `high` gives it.
+    """
+    curves = []
+    for part in found:
+        if part.name == name:
+            steps, scores = sweep_exactly(
+                part.voxels["position"],
+                part.voxels["margin"],
+                part.voxels["seediness"],
+                part.voxels["truth"],
+                p0,
+                min_voxels=cut.min_voxels,
+                metrics=goal.split("*"),
+            )
+            curves.append((steps, goal_scores(scores, goal)))
+    every = np.unique(np.concatenate([steps for steps, _ in curves]))
+    mean = np.mean([values[np.searchsorted(steps, every)] for steps, values in curves], axis=0)
+    best = int(mean.argmax())
+    low = float(every[best - 1]) if best else 0.0
+    return low, float(every[best]), float(mean[best])
 
 
 def record(choices: dict[str, Choice], about: dict[str, Any]) -> dict[str, Any]:
@@ -284,6 +313,10 @@ def main(options: argparse.Namespace) -> int:
             "events": len(events),
         }
         content = record(choices, about)
+        if isinstance(cut, SeedCut):
+            for name, row in content["classes"].items():
+                low, high, score = exact_s0(found, name, cut, row["p0"], goal)
+                row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
         keep(tracking, options.run, folder, content, grid, scores, choices)
     for name, choice in choices.items():
         if choice.enough:

@@ -21,8 +21,9 @@ from lartpc_ray.command import run as run_command
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
+from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.space import make_trial
-from lartpc_ray.thresholds import Part, exported, goal_scores, surfaces
+from lartpc_ray.thresholds import Part, exact_s0, exported, goal_scores, surfaces
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray
 
@@ -132,6 +133,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
         assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
 
 
+@pytest.mark.slow
 def test_density_is_tuned_by_the_same_engine(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +176,7 @@ def killed_once() -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
     rng: np.random.Generator,
 ) -> None:
@@ -190,6 +193,18 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
         np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
         if killer:
             assert not killer.is_alive(), "no worker was killed"
+
+
+def test_the_exact_s0_is_never_worse_than_the_mesh(rng: np.random.Generator) -> None:
+    parts, cut = made_parts(rng, 5, 200), SeedCut()
+    scores = np.mean([cut.scores(part.voxels, ["ari"])["ari"] for part in parts], axis=0)
+    column = int(np.argwhere(cut.axes()["p0"] == 0.5)[0, 0])
+    low, high, score = exact_s0(parts, "MIP", cut, 0.5, "ari")
+    assert score >= scores[:, column].max()
+    inside = [
+        sweep(**part.voxels, s0=[(low + high) / 2], p0=[0.5], min_voxels=10) for part in parts
+    ]
+    assert np.mean([found["ari"] for found in inside]) == pytest.approx(score)
 
 
 def test_a_goal_is_a_metric_or_a_product() -> None:

@@ -42,14 +42,35 @@ def cluster(
         >>> cluster(position, np.ones(3), np.array([0.9, 0.5, 0.8]), 0.5, 0.5)
         array([0, 0, 1])
     """
-    position, margin, seediness = checked(position, margin, seediness)
+    labels, _ = _grow(*checked(position, margin, seediness), s0, p0)
+    return labels
+
+
+def seeds(
+    position: Float[np.ndarray, "voxel axis"],
+    margin: Float[np.ndarray, " voxel"],
+    seediness: Float[np.ndarray, " voxel"],
+    p0: float,
+) -> Int[np.ndarray, " seed"]:
+    """The voxels that are seeds where s0 is 0, in the order they are taken.
+
+    A higher s0 takes the first of them: those whose seediness is not below it.
+    """
+    _, chosen = _grow(*checked(position, margin, seediness), 0.0, p0)
+    return np.array(chosen, np.int64)
+
+
+def _grow(
+    position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s0: float, p0: float
+) -> tuple[np.ndarray, list[int]]:
+    """Labels and seeds."""
     check_threshold("s0", s0)
     check_threshold("p0", p0)
     labels = np.full(len(seediness), -1, np.int64)
     nearest = np.full(len(seediness), np.inf)
     free = np.ones(len(seediness), bool)
     reach = exponent_limit(p0)
-    found = 0
+    chosen: list[int] = []
     for seed in np.argsort(-seediness, kind="stable"):
         if seediness[seed] < s0:
             break
@@ -57,12 +78,12 @@ def cluster(
             continue
         q = _exponents(position, position[seed], margin[seed])
         closer = q < nearest
-        labels[closer] = found
+        labels[closer] = len(chosen)
         nearest[closer] = q[closer]
         free &= ~(q < reach)
         free[seed] = False
-        found += 1
-    return labels
+        chosen.append(int(seed))
+    return labels, chosen
 
 
 def exponent_limit(p0: float) -> float:

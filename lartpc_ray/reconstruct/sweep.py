@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 from numba import njit
 
 from lartpc_ray.metrics.clustering import SCORES, table_scores, true_index
-from lartpc_ray.reconstruct.clusters import check_threshold, checked, exponent_limit
+from lartpc_ray.reconstruct.clusters import check_threshold, checked, exponent_limit, seeds
 
 BLOCK = 64
 """Voxels that a seed passes over at once."""
@@ -79,6 +79,46 @@ def sweep(
         "ami" in metrics,
     )
     return {name: values[SCORES.index(name)] for name in metrics}
+
+
+def sweep_exactly(
+    position: Float[np.ndarray, "voxel axis"],
+    margin: Float[np.ndarray, " voxel"],
+    seediness: Float[np.ndarray, " voxel"],
+    truth: Integer[np.ndarray, " voxel"],
+    p0: float,
+    *,
+    min_voxels: int = 0,
+    metrics: Sequence[str] = SCORES,
+) -> tuple[Float[np.ndarray, " step"], dict[str, Float[np.ndarray, " step"]]]:
+    """The scores as a function of s0, with every step of it: no mesh can miss one.
+
+    Between two steps nothing changes, for s0 only cuts the list of seeds: each step is at the
+    seediness of a seed.
+
+    Args:
+        position, margin, seediness, truth, min_voxels, metrics: as for `sweep`.
+        p0: one value.
+
+    Returns:
+        ascending s0 of the steps, the last one 1, and metric to the score for an s0 above the step
+        before and up to this one.
+
+    Example:
+        >>> point = np.array([[0.0], [0.1], [5.0]])
+        >>> s0, grid = sweep_exactly(point, np.ones(3), np.array([0.9, 0.5, 0.8]),
+        ...     np.array([0, 0, 1]), 0.5)
+        >>> s0.tolist(), grid["ari"].tolist()
+        ([0.8, 0.9, 1.0], [1.0, 0.0, 0.0])
+    """
+    chosen = seeds(position, margin, seediness, p0)
+    steps = np.unique(np.asarray(seediness, np.float64)[chosen])
+    if not len(steps) or steps[-1] < 1:
+        steps = np.append(steps, 1.0)
+    only = np.array([p0])
+    raw = (position, margin, seediness, truth)
+    found = sweep(*raw, steps, only, min_voxels=min_voxels, metrics=metrics)
+    return steps, {name: values[:, 0] for name, values in found.items()}
 
 
 def _ascending(name: str, values: np.ndarray) -> np.ndarray:

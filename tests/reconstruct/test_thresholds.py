@@ -13,7 +13,7 @@ from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
-from lartpc_ray.reconstruct.sweep import BLOCK, sweep
+from lartpc_ray.reconstruct.sweep import BLOCK, sweep, sweep_exactly
 
 GRID = np.linspace(0, 1, 5)
 
@@ -74,6 +74,19 @@ def test_labels_equal_the_reference_in_a_thousand_events(seed: int, count: int, 
                 cluster(position, margin, seediness, s0, p0),
                 plain_cluster(position, margin, seediness, s0, p0),
             )
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 10**6), st.integers(0, 40), st.booleans(), st.sampled_from([0, 0.3, 1]))
+def test_no_step_of_s0_is_missed(seed: int, count: int, ties: bool, p0: float) -> None:
+    position, margin, seediness, truth = outputs(seed, count, ties)
+    steps, found = sweep_exactly(position, margin, seediness, truth, p0)
+    assert steps[-1] == 1
+    fine = np.union1d(np.linspace(0, 1, 101), np.nextafter(steps[:-1], 1))
+    wanted = sweep(position, margin, seediness, truth, fine, np.array([p0]))
+    place = np.searchsorted(steps, fine)
+    for name in SCORES:
+        np.testing.assert_array_equal(found[name][place], wanted[name][:, 0])
 
 
 def test_by_hand() -> None:

@@ -1,0 +1,146 @@
+"""How fast the thresholds are found: python benchmarks/thresholds.py
+
+1. One class, a 21 × 21 grid, one core: the sweep against the search that runs the algorithm once a
+   point, as the tests' plain reference (`--plain`, slow) and in vectorised numpy, both with
+   scikit-learn's ARI. Interleaved, medians; all ARI must agree.
+2. Events of the mean class sizes of Koh et al. 2020: five classes, the task's own grid, one worker
+   and two.
+3. The bound: the distances that a pass without skipping evaluates, times the measured time of one.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import ray
+from sklearn.metrics import adjusted_rand_score
+
+from lartpc_ray.metrics.clustering import SCORES
+from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.cuts import SeedCut
+from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.thresholds import Part, surfaces
+from lartpc_ray.train import start_ray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
+from reference import plain_cluster
+
+GRID = np.linspace(0, 1, 21)
+SIZES = {"HIP": 1840, "MIP": 6330, "SHOWER": 9910, "DELTA": 284, "MICHEL": 374}
+CLUSTERS = {"HIP": 6, "MIP": 8, "SHOWER": 12, "DELTA": 5, "MICHEL": 2}
+
+
+def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What a trained network gives: compact clouds, sure of their middle."""
+    truth = rng.integers(0, clusters, voxels)
+    centre = rng.uniform(-1, 1, (clusters, 3))
+    position = centre[truth] + 0.08 * rng.normal(size=(voxels, 3))
+    margin = 0.15 * np.exp(0.1 * rng.normal(size=voxels))
+    far = ((position - centre[truth]) ** 2).sum(axis=1)
+    seediness = np.exp(-far / (2 * 0.15**2)) * rng.uniform(0.9, 1, voxels)
+    return {"position": position, "margin": margin, "seediness": seediness, "truth": truth}
+
+
+def per_point(method, given: dict[str, np.ndarray]) -> np.ndarray:
+    truth = given["truth"]
+    raw = [given[name] for name in ("position", "margin", "seediness")]
+    return np.array(
+        [[adjusted_rand_score(truth, method(*raw, s0, p0)) for p0 in GRID] for s0 in GRID]
+    )
+
+
+def timed(call, times: list[float]):
+    began = time.perf_counter()
+    result = call()
+    times.append(time.perf_counter() - began)
+    return result
+
+
+def one_class(voxels: int, clusters: int, repeats: int, plain: bool) -> None:
+    given = outputs(voxels, clusters, np.random.default_rng(0))
+    methods = {"a point at a time, numpy": cluster}
+    if plain:
+        methods["a point at a time, plain"] = plain_cluster
+    times: dict[str, list[float]] = {"sweep": [], **{name: [] for name in methods}}
+    for _ in range(repeats):
+        call = lambda: sweep(**given, s0=GRID, p0=GRID, metrics=["ari"])["ari"]  # noqa: E731
+        found = timed(call, times["sweep"])
+        for name, method in methods.items():
+            wanted = timed(lambda method=method: per_point(method, given), times[name])
+            np.testing.assert_allclose(found, wanted, atol=1e-12)
+    best = statistics.median(times["sweep"])
+    print(f"{voxels} voxels, {clusters} clusters, 21 × 21 points, medians of {repeats}")
+    for name, each in times.items():
+        median = statistics.median(each)
+        print(f"  {name:<28}{median:>10.4f} s{median / best:>9.0f}×")
+
+
+def bound(voxels: int, clusters: int) -> None:
+    given = outputs(voxels, clusters, np.random.default_rng(0))
+    found = sweep(**given, s0=GRID, p0=GRID, metrics=["ari", "n_clusters"], min_voxels=0)
+    began = time.perf_counter()
+    sweep(**given, s0=GRID, p0=GRID, metrics=["ari"])
+    took = time.perf_counter() - began
+    needed = sum(
+        len(np.unique(cluster(given["position"], given["margin"], given["seediness"], 0.0, p0)))
+        for p0 in GRID
+    )
+    position = np.ascontiguousarray(given["position"].T)
+    began = time.perf_counter()
+    for seed in range(200):
+        ((position - position[:, seed : seed + 1]) ** 2).sum(axis=0)
+    one = (time.perf_counter() - began) / 200 / voxels
+    least = needed * voxels * one
+    print(
+        f"{voxels} voxels: {needed} seeds over the 21 values of p0, {needed * voxels:,} distances"
+    )
+    print(
+        f"  at {1e9 * one:.2f} ns each in numpy: {least:.3f} s; the sweep took {took:.3f} s, ",
+        end="",
+    )
+    print(f"{took / least:.2f} of it (most voxels are passed over in blocks)")
+    assert np.isfinite(found["ari"]).all()
+
+
+def events(count: int) -> None:
+    rng = np.random.default_rng(1)
+    parts = [
+        Part(number, name, outputs(size, CLUSTERS[name], rng))
+        for number in range(count)
+        for name, size in SIZES.items()
+    ]
+    print(f"{count} events of {', '.join(map(str, SIZES.values()))} voxels, 21 × 25 points")
+    for metrics in (["ari"], list(SCORES)):
+        times = []
+        for workers in (1, 2):
+            start_ray(workers, dashboard=False)
+            surfaces(parts[:40], SeedCut(), metrics)  # the workers start
+            timed(lambda metrics=metrics: surfaces(parts, SeedCut(), metrics), times)
+            ray.shutdown()
+        shown = "ARI" if len(metrics) == 1 else "all six metrics"
+        ratio = times[1] / times[0]
+        print(f"  {shown}: one worker {times[0]:.1f} s, two {times[1]:.1f} s ({ratio:.2f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--events", type=int, default=100)
+    parser.add_argument("--plain", action="store_true", help="the plain reference, too: minutes")
+    options = parser.parse_args()
+    tiny = outputs(9, 2, np.random.default_rng(0))
+    sweep(**tiny, s0=GRID, p0=GRID)  # compile once
+    for voxels, clusters in ((500, 8), (2000, 8), (8000, 15)):
+        plain = options.plain and voxels <= 2000
+        one_class(voxels, clusters, options.repeats, plain)
+    bound(8000, 15)
+    events(options.events)
+
+
+if __name__ == "__main__":
+    main()
