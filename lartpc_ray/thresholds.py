@@ -146,13 +146,24 @@ def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
     return np.asarray(value)
 
 
-def check_goal(goal: str) -> str:
-    """A goal whose metrics are all known."""
-    for metric in goal.split("*"):
-        if metric not in SCORES or metric == "n_clusters":
-            known = ", ".join(name for name in SCORES if name != "n_clusters")
-            raise ValueError(f"--goal {goal}: {metric!r} is unknown; give {known}, or A*B")
-    return goal
+def class_goals(given: Sequence[str]) -> dict[str, str]:
+    """The goal of each class from `GOAL` for all and `CLASS=GOAL` for one; ARI by default.
+
+    Raises:
+        ValueError: for an unknown class or metric.
+    """
+    goals = dict.fromkeys(CLASS_NAMES, "ari")
+    for text in sorted(given, key=lambda text: "=" in text):
+        name, _, goal = text.rpartition("=")
+        for metric in goal.split("*"):
+            if metric not in SCORES or metric == "n_clusters":
+                known = ", ".join(other for other in SCORES if other != "n_clusters")
+                raise ValueError(f"--goal {text}: {metric!r} is unknown; give {known}, or A*B")
+        if name and name not in CLASS_NAMES:
+            known = ", ".join(CLASS_NAMES)
+            raise ValueError(f"--goal {text}: {name!r} is no class; give one of {known}")
+        goals |= dict.fromkeys([name] if name else CLASS_NAMES, goal)
+    return goals
 
 
 def exact_s0(
@@ -183,11 +194,14 @@ def exact_s0(
     return low, float(every[best]), float(mean[best])
 
 
-def record(choices: dict[str, Choice], about: dict[str, Any]) -> dict[str, Any]:
+def record(
+    choices: dict[str, Choice], goals: dict[str, str], about: dict[str, Any]
+) -> dict[str, Any]:
     """What thresholds.yaml holds: plain values only."""
     classes = {
         name: {
             **{axis: float(f"{value:.12g}") for axis, value in choice.at.items()},
+            "goal": goals[name],
             "interval": {axis: list(ends) for axis, ends in choice.interval.items()},
             "score": round(choice.score, 6),
             "error": round(choice.error, 6),
@@ -208,8 +222,8 @@ def table(content: dict[str, Any]) -> str:
     axes = list(next(iter(content["classes"].values()))["interval"])
     head = "".join(f"{axis + ' (68 %)':>24}" for axis in axes)
     lines = [
-        f"{content['goal']} over {content['events']} events, rule {content['rule']}",
-        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}",
+        f"{content['split']} split, {content['events']} events, rule {content['rule']}",
+        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}  goal",
     ]
     for name, row in content["classes"].items():
         cells = ""
@@ -218,7 +232,7 @@ def table(content: dict[str, Any]) -> str:
             cells += f"{f'{row[axis]:.3g} ({low:.3g} - {high:.3g})':>24}"
         held = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
         score = f"{row['score']:.3f} ± {row['error']:.3f}"
-        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}")
+        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}  {row['goal']}")
     lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
     return "\n".join(lines)
 
@@ -257,7 +271,7 @@ def keep(
 ) -> None:
     """Keep the result in the run, and a run a class under it with its surface as a picture."""
     text = yaml.safe_dump(content, sort_keys=False)
-    name = f"thresholds {content['cut']} {content['goal']}"
+    name = f"thresholds {content['cut']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
     for owner in (run, child):
         tracking.text(owner, text, f"thresholds-{content['cut']}.yaml")
@@ -274,7 +288,8 @@ def keep(
         numbers = {**choice.at, "score": choice.score, "error": choice.error}
         tracking.numbers(each, numbers, 0)
         picture = folder / f"{label}.png"
-        draw_surface(picture, grid, label, choice, PUBLISHED, content["goal"])
+        goal = content["classes"][label]["goal"]
+        draw_surface(picture, grid, label, choice, PUBLISHED, goal)
         tracking.file(each, picture)
         tracking.end(each)
     tracking.end(child)
@@ -282,7 +297,7 @@ def keep(
 
 
 def main(options: argparse.Namespace) -> int:
-    goal = check_goal(options.goal)
+    goals = class_goals(options.goal)
     tracking = Tracking(options.runs, options.study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -298,7 +313,7 @@ def main(options: argparse.Namespace) -> int:
             scores = surfaces(found, cut)
         finally:
             ray.shutdown()
-        values = {name: goal_scores(metrics, goal) for name, metrics in scores.items()}
+        values = {name: goal_scores(metrics, goals[name]) for name, metrics in scores.items()}
         grid = ThresholdGrid(cut.axes(), values)
         settings = ChoiceSettings(rule=options.rule)
         choices = {name: choose(grid, name, settings) for name in grid.scores}
@@ -306,16 +321,15 @@ def main(options: argparse.Namespace) -> int:
             raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
         about = {
             "cut": options.cut,
-            "goal": goal,
             "rule": options.rule,
             "run": options.run,
             "split": options.split,
             "events": len(events),
         }
-        content = record(choices, about)
+        content = record(choices, goals, about)
         if isinstance(cut, SeedCut):
             for name, row in content["classes"].items():
-                low, high, score = exact_s0(found, name, cut, row["p0"], goal)
+                low, high, score = exact_s0(found, name, cut, row["p0"], row["goal"])
                 row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
         keep(tracking, options.run, folder, content, grid, scores, choices)
     for name, choice in choices.items():
@@ -339,7 +353,9 @@ def parser() -> Parser:
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
     made.add_argument("--run", required=True, help="id of an MLflow run with a checkpoint")
     made.add_argument("--cut", choices=("seeds", "dbscan"), default="seeds", help="what is tuned")
-    made.add_argument("--goal", default="ari", help="a metric, or A*B; default ari")
+    made.add_argument(
+        "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"
+    )
     made.add_argument("--rule", choices=get_args(Rule), default="robust", help="which point")
     made.add_argument("--split", default="tune", choices=("train", "tune", "test"))
     made.add_argument("--data", help="other events: a folder with train, tune, test, or one file")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -116,8 +117,12 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, run = trained
-    assert tune(runs, run, "--goal", "purity*efficiency", "--rule", "best") == 0
-    assert "purity*efficiency over 8 events, rule best" in capsys.readouterr().out
+    goals = ("--goal", "MIP=sbd", "--goal", "purity*efficiency")
+    assert tune(runs, run, *goals, "--rule", "best") == 0
+    out = capsys.readouterr().out
+    assert "tune split, 8 events, rule best" in out
+    assert re.search(r"MIP .* sbd\n", out)
+    assert re.search(r"SHOWER .* purity\*efficiency\n", out)
     client = MlflowClient(Tracking(runs, None).uri)
     (parent,) = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run}'")
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -212,7 +217,11 @@ def test_a_goal_is_a_metric_or_a_product() -> None:
     assert goal_scores(scores, "purity*efficiency").tolist() == [0.25, 0]
     for goal in ("purty", "n_clusters", "purity*"):
         with pytest.raises(ValueError, match="is unknown; give ari"):
-            thresholds.check_goal(goal)
+            thresholds.class_goals([goal])
+    with pytest.raises(ValueError, match="'MUON' is no class; give one of HIP, MIP"):
+        thresholds.class_goals(["MUON=ari"])
+    goals = thresholds.class_goals(["MIP=sbd", "ami"])
+    assert (goals["MIP"], goals["HIP"]) == ("sbd", "ami")
 
 
 def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
