@@ -35,8 +35,11 @@ class Checkpoint:
     history: list[dict[str, float]]
 
     def restored(self) -> UResNet:
-        """The network as it was, in evaluation mode."""
-        network = self.trial.make_network()
+        """The network as it was, in evaluation mode, on the best engine here.
+
+        The weights do not know which engine trained them.
+        """
+        network = self.trial.make_network(engine="auto")
         network.load_state_dict(self.network)
         return network.eval()
 

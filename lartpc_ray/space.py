@@ -31,6 +31,7 @@ from optuna.distributions import (
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from lartpc_ray.settings import Settings
+from lartpc_ray.sparse import obstacles
 from lartpc_ray.trial import Trial
 
 Kind = Literal["choice", "uniform", "log", "int", "grid"]
@@ -345,6 +346,8 @@ def _check(path: Path, lines: dict[str, int], place: str, values: dict[str, Any]
         model = model.model_fields[part].annotation  # type: ignore[assignment]
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
+    if key == "network.engine" and values[key] in obstacles():
+        raise ValueError(f"{at}: {values[key]}: {obstacles()[values[key]]}")
     try:
         _trial({key: values[key]})
     except ValidationError as error:

@@ -58,11 +58,12 @@ class Trial(Settings):
     resources: Resources = Resources()
     seed: int = Field(default=0, ge=0)
 
-    def make_network(self, axes: int = 3) -> UResNet:
-        """A new network for the task; the same for the same seed."""
+    def make_network(self, axes: int = 3, engine: str | None = None) -> UResNet:
+        """A new network for the task, the same for the same seed; on another engine if named."""
         torch.manual_seed(self.seed)
+        settings = self.network.model_copy(update={"engine": engine or self.network.engine})
         network = UResNet(
-            self.network, self.task.branches(axes), axes=axes, inputs=self.task.inputs(axes)
+            settings, self.task.branches(axes), axes=axes, inputs=self.task.inputs(axes)
         )
         self.task.start(network)
         return network

@@ -1,6 +1,7 @@
 """Who may import whom: the floors of the house, and the one owner of each library."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ OWNERS = {
     "yaml": ["predict.py", "report.py", "space.py", "thresholds.py"],
     "rich": ["screen.py"],
     "matplotlib": ["figure.py"],
+    "MinkowskiEngine": ["sparse/minkowski.py"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -71,13 +73,11 @@ def test_declared_dependencies_are_exactly_what_is_imported() -> None:
     import tomllib
 
     project = tomllib.loads((HOUSE.parent / "pyproject.toml").read_text())["project"]
-    declared = {
-        item.split("[")[0]
-        .split(">")[0]
-        .replace("scikit-learn", "sklearn")
-        .replace("pyyaml", "yaml")
-        for item in project["dependencies"]
-    }
+    extras = project["optional-dependencies"]
+    users = [item for extra in extras if extra != "dev" for item in extras[extra]]
+    named = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
+    names = {re.split(r"[\[>=]", item)[0] for item in [*project["dependencies"], *users]}
+    declared = {named.get(name, name) for name in names}
     used = {name.split(".")[0] for path in FILES for name in imports(path)}
     assert declared == used - set(sys.stdlib_module_names) - {"lartpc_ray"}
 

@@ -106,14 +106,14 @@ class Event:
 
     def _check_positions(self) -> None:
         outside = ((self.coords < 0) | (self.coords >= np.array(self.shape))).any(axis=1)
-        advice = f"outside the image {self.shape}; set the image size with data.side"
+        advice = f"outside the image {self.shape}; give the size of the image (side)"
         _refuse(np.asarray(outside), self.coords, "position", advice)
         if len(self.coords):
             key = np.ravel_multi_index(tuple(self.coords.T), self.shape)
             order = np.argsort(key, kind="stable")
             again = np.zeros(len(key), bool)
             again[order[1:]] = key[order[1:]] == key[order[:-1]]
-            advice = "this voxel is listed twice; data.duplicates=merge adds such energies"
+            advice = "this voxel is listed twice; duplicates=merge adds such energies"
             _refuse(again, self.coords, "position", advice)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse import Engine, SparseTensor, engine
+from lartpc_ray.sparse import Engine, EngineName, SparseTensor, engine
 
 LEAK = 0.33
 
@@ -19,7 +19,9 @@ LEAK = 0.33
 class NetworkSettings(Settings):
     """The architecture; the defaults are those of Koh et al. 2020."""
 
-    engine: Literal["native"] = "native"
+    engine: Literal["auto"] | EngineName = Field(
+        default="auto", description="of sparse convolutions; auto takes the fastest here"
+    )
     depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")
     filters: PositiveInt = Field(default=32, description="at the first level; level l has (l+1)×")
     blocks: PositiveInt = Field(default=2, description="residual blocks a level")

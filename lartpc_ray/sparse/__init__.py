@@ -1,5 +1,12 @@
 """Sparse convolutions behind one small door."""
 
-from lartpc_ray.sparse.engine import Engine, SparseTensor, available, engine
+from lartpc_ray.sparse.engine import (
+    Engine,
+    EngineName,
+    SparseTensor,
+    available,
+    engine,
+    obstacles,
+)
 
-__all__ = ["Engine", "SparseTensor", "available", "engine"]
+__all__ = ["Engine", "EngineName", "SparseTensor", "available", "engine", "obstacles"]

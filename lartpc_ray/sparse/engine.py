@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -29,6 +29,11 @@ class SparseTensor:
 
 class Engine(ABC):
     """Five operations; all that a sparse network needs."""
+
+    @classmethod
+    def obstacle(cls) -> str | None:
+        """Why the engine does not work here, and what to do; nothing if it works."""
+        return None
 
     @abstractmethod
     def sites(
@@ -57,25 +62,48 @@ class Engine(ABC):
         """The features in the order in which the voxels were given to `sites`."""
 
 
-ENGINES = {"native": "NativeEngine"}
+EngineName = Literal["native", "minkowski", "dense"]
+"""One module each, with one class: `native.NativeEngine`."""
 
 
 def available() -> tuple[str, ...]:
-    """The names of the engines that work here."""
-    return tuple(ENGINES)
+    """The names of the engines that work here.
+
+    Example:
+        >>> "native" in available()
+        True
+    """
+    return tuple(name for name in get_args(EngineName) if _class(name).obstacle() is None)
+
+
+def obstacles() -> dict[str, str]:
+    """The engines that do not work here, and why not."""
+    why = {name: _class(name).obstacle() for name in get_args(EngineName)}
+    return {name: reason for name, reason in why.items() if reason}
 
 
 def engine(name: str) -> Engine:
-    """The engine of that name.
+    """The engine of that name; `auto` is the fastest that works everywhere, `native`.
 
     Raises:
-        ValueError: for a name that is not known.
+        ValueError: for a name that is not known, or an engine that does not work here.
 
     Example:
-        >>> type(engine("native")).__name__
+        >>> type(engine("auto")).__name__
         'NativeEngine'
     """
-    if name not in ENGINES:
-        raise ValueError(f"engine {name!r}: known are {', '.join(ENGINES)}")
-    made: Engine = getattr(importlib.import_module(f"lartpc_ray.sparse.{name}"), ENGINES[name])()
-    return made
+    known = get_args(EngineName)
+    name = "native" if name == "auto" else name
+    if name not in known:
+        raise ValueError(f"engine {name!r}: known are auto, {', '.join(known)}")
+    made = _class(name)
+    reason = made.obstacle()
+    if reason:
+        raise ValueError(f"engine {name!r}: {reason}")
+    return made()
+
+
+def _class(name: str) -> type[Engine]:
+    module = importlib.import_module(f"lartpc_ray.sparse.{name}")
+    found: type[Engine] = getattr(module, f"{name.title()}Engine")
+    return found

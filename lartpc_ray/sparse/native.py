@@ -2,10 +2,13 @@
 
 A voxel's key counts events, then axes with a margin of one, so that a neighbour's key never wraps
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
-once a batch, sorted by offset, and shared by all layers of that level. A submanifold convolution
-gathers all pairs, multiplies offset by offset, and sums each site's share with one sparse matrix of
-ones; its gradient does the same the other way. LArTPC tracks fill a fifth of the 27 places, so this
-is 2.2 to 3.5 times faster than gathering all 27 (docs/notes.md).
+once a batch, sorted by offset, and shared by all layers of that level.
+
+A submanifold convolution has two ways. In thin images (LArTPC tracks fill a fifth of the 27 places)
+it gathers the pairs, multiplies offset by offset, and sums each site's share with one sparse matrix
+of ones. In crowded ones it gathers all 27 places of some thousand sites at a time, zeros included,
+and needs one product for them. Gradients do the same the other way. Nothing is added atomically, so
+the same input gives the same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -19,8 +22,14 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
+
+CROWDED = 0.3
+"""Share of the 3^D places that is filled, above which all places are gathered."""
+CHUNK = 2048
+"""Sites whose places are gathered at a time: what they take stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +40,38 @@ class Pairs:
         source: (pair,) the neighbour.
         target: (pair,) the site whose neighbour it is.
         edges: where each offset's pairs begin, and the end of the last.
-        to_target: (site, pair) ones: sums the pairs of each target.
-        to_source: (site, pair) ones: sums the pairs of each source.
+        sites: how many there are.
     """
 
     source: Int[Tensor, " pair"]
     target: Int[Tensor, " pair"]
     edges: tuple[int, ...]
-    to_target: Tensor
-    to_source: Tensor
+    sites: int
+
+    @cached_property
+    def to_target(self) -> Tensor:
+        """(site, pair) ones: sums the pairs of each target."""
+        return _summing(self.target, self.sites)
+
+    @cached_property
+    def to_source(self) -> Tensor:
+        """(site, pair) ones: sums the pairs of each source."""
+        return _summing(self.source, self.sites)
+
+    @property
+    def crowded(self) -> bool:
+        """Do the neighbours fill so many of the places that gathering all of them is faster?"""
+        return len(self.source) > CROWDED * self.sites * (len(self.edges) - 1)
+
+    @cached_property
+    def table(self) -> Int[Tensor, "site offset"]:
+        """The neighbour in each place; the number of sites where there is none."""
+        offsets = len(self.edges) - 1
+        sizes = torch.tensor(self.edges).diff().to(self.source.device)
+        offset = torch.repeat_interleave(torch.arange(offsets, device=sizes.device), sizes)
+        table = self.source.new_full((self.sites, offsets), self.sites)
+        table[self.target, offset] = self.source
+        return table
 
 
 @dataclass(eq=False)
@@ -73,7 +105,7 @@ class Level:
             sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found[here]
         source, target = torch.cat(sources), torch.cat(targets)
         edges = (0, *accumulate(len(part) for part in sources))
-        return Pairs(source, target, edges, _summing(target, count), _summing(source, count))
+        return Pairs(source, target, edges, count)
 
     def _find(self, offset: tuple[int, ...]) -> Int[Tensor, " site"]:
         wanted = self.keys + sum(
@@ -113,7 +145,9 @@ class NativeEngine(Engine):
         return SparseTensor(features[order], level)
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        return x.with_features(_Submanifold.apply(x.features, weight, x.sites.pairs))  # type: ignore[no-untyped-call]
+        pairs = x.sites.pairs
+        way = _Crowded if pairs.crowded else _Thin
+        return x.with_features(way.apply(x.features, weight, pairs))  # type: ignore[no-untyped-call]
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
@@ -140,7 +174,7 @@ class NativeEngine(Engine):
         return x.features.index_select(0, back)
 
 
-class _Submanifold(torch.autograd.Function):
+class _Thin(torch.autograd.Function):
     """y_t = sum over pairs (t, s) of offset o of x_s W_o."""
 
     @staticmethod
@@ -169,6 +203,46 @@ class _Submanifold(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None
         return pairs.to_source.to(product.dtype) @ product, grad_weight, None
+
+
+class _Crowded(torch.autograd.Function):
+    """The same sum, over all places of each site; an empty place adds a row of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.pairs = pairs
+        return _all_places(x, pairs.table, weight.flatten(0, 1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        opposite = ctx.pairs.table.flip(1)
+        offsets, inputs, outputs = weight.shape
+        grad_weight = weight.new_zeros(inputs, offsets * outputs)
+        padded = functional.pad(grad, (0, 0, 0, 1))
+        back = weight.transpose(1, 2).flatten(0, 1)
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        for rows in _chunks(len(x)):
+            places = padded.index_select(0, opposite[rows].flatten()).view(-1, offsets * outputs)
+            grad_weight.addmm_(x[rows].T, places)
+            if grad_x is not None:
+                torch.mm(places, back, out=grad_x[rows])
+        return grad_x, grad_weight.view(inputs, offsets, outputs).transpose(0, 1), None
+
+
+def _all_places(x: Tensor, table: Tensor, weight: Tensor) -> Tensor:
+    """(site, out): the features in all places of a site, times (offset · in, out)."""
+    padded = functional.pad(x, (0, 0, 0, 1))
+    out = x.new_empty(len(x), weight.shape[1])
+    for rows in _chunks(len(x)):
+        places = padded.index_select(0, table[rows].flatten()).view(-1, len(weight))
+        torch.mm(places, weight, out=out[rows])
+    return out
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
 
 
 def _parts(pairs: Pairs) -> list[tuple[int, slice]]:

@@ -1,10 +1,12 @@
-"""One conformance suite for all engines: equal to masked dense convolutions, in 2D and 3D."""
+"""One conformance suite for every engine that works here."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from lartpc_ray.sparse import available, engine
+from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
+from lartpc_ray.sparse import available, engine, obstacles
+from lartpc_ray.sparse.dense import Grid, _fits
 
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -17,7 +19,7 @@ def grid_weight(weight: torch.Tensor, side: int, axes: int) -> torch.Tensor:
     return shaped.permute(axes + 1, axes, *range(axes))
 
 
-def sites(axes: int, side: int, share: float = 0.4) -> tuple[torch.Tensor, torch.Tensor]:
+def sites(axes: int, side: int, share: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(axes + side)
     index = torch.nonzero(torch.rand(2, *[side] * axes) < share)
     index = index[torch.randperm(len(index))]
@@ -27,8 +29,11 @@ def sites(axes: int, side: int, share: float = 0.4) -> tuple[torch.Tensor, torch
 @pytest.mark.parametrize("name", available())
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("side", [6, 7])
-def test_equals_dense_convolutions_and_their_gradients(name: str, axes: int, side: int) -> None:
-    coords, events = sites(axes, side)
+@pytest.mark.parametrize("share", [0.1, 0.6], ids=["thin", "crowded"])
+def test_equals_dense_convolutions_and_their_gradients(
+    name: str, axes: int, side: int, share: float
+) -> None:
+    coords, events = sites(axes, side, share)
     shape = (side,) * axes
     leaf = {"dtype": torch.float64, "requires_grad": True}
     x = torch.randn(len(coords), 3, **leaf)
@@ -86,16 +91,104 @@ def test_no_voxel_and_one_voxel(name: str, count: int) -> None:
     assert len(it.rows(up)) == count
 
 
-def test_an_unknown_engine_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'nativ': known are native"):
-        engine("nativ")
+@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("share", [0.1, 0.6], ids=["thin", "crowded"])
+def test_gradcheck(name: str, share: float) -> None:
+    coords, events = sites(2, 5, share)
+    it = engine(name)
+
+    def chain(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        y = it.submanifold(it.sites(coords, x, (5, 5), events), weights[0])
+        return it.rows(it.up(it.submanifold(it.down(y, weights[1]), weights[2]), weights[3]))
+
+    sizes = [(len(coords), 2), (9, 2, 2), (4, 2, 2), (9, 2, 2), (4, 2, 1)]
+    leaves = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    assert torch.autograd.gradcheck(chain, leaves)
 
 
-def test_up_and_rows_refuse_sites_they_cannot_serve() -> None:
-    it = engine("native")
+@pytest.mark.parametrize("name", available())
+def test_permuted_voxels_give_permuted_rows(name: str) -> None:
+    network = small_network(name)
+    coords, events = sites(3, 8)
+    x = torch.rand(len(coords), 1)
+    order = torch.randperm(len(coords))
+    plain = network(coords, x, (8, 8, 8), events)["out"]
+    mixed = network(coords[order], x[order], (8, 8, 8), events[order])["out"]
+    torch.testing.assert_close(mixed, plain[order], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", available())
+def test_an_empty_event_and_a_larger_image_change_nothing(name: str) -> None:
+    network = small_network(name)
+    coords, events = sites(3, 8)
+    x = torch.rand(len(coords), 1)
+    plain = network(coords, x, (8, 8, 8), events)["out"]
+    apart = network(coords, x, (8, 8, 8), events * 2)["out"]
+    larger = network(coords, x, (31, 20, 9), events)["out"]
+    torch.testing.assert_close(apart, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(larger, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("axes", [2, 3])
+def test_one_checkpoint_gives_the_same_outputs_in_every_engine(name: str, axes: int) -> None:
+    coords, events = sites(axes, 9, 0.3)
+    x = torch.rand(len(coords), 1)
+    shape = (9,) * axes
+    wanted = small_network("native", axes)(coords, x, shape, events)["out"]
+    found = small_network(name, axes)(coords, x, shape, events)["out"]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def small_network(name: str, axes: int = 3) -> UResNet:
+    """The same weights for every engine, and averages as after some training."""
+    torch.manual_seed(7)
+    settings = NetworkSettings(engine="native", depth=3, filters=4, blocks=1)
+    weights = UResNet(settings, {"out": 2}, axes=axes)
+    coords, events = sites(axes, 8)
+    weights(coords, torch.rand(len(coords), 1), (8,) * axes, events)
+    network = UResNet(settings.model_copy(update={"engine": name}), {"out": 2}, axes=axes)
+    network.load_state_dict(weights.state_dict())
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", available())
+def test_up_and_rows_refuse_sites_they_cannot_serve(name: str) -> None:
+    it = engine(name)
     one = torch.zeros(1, 3, dtype=torch.int64)
     x = it.sites(one, torch.ones(1, 1), (4, 4, 4), one[:, 0])
     with pytest.raises(ValueError, match="did not come from down"):
         it.up(x, torch.ones(8, 1, 1))
     with pytest.raises(ValueError, match="finest"):
         it.rows(it.down(x, torch.ones(8, 1, 1)))
+
+
+def test_native_gives_the_same_bits_twice() -> None:
+    coords, events = sites(3, 12, 0.5)
+    weight, x = torch.randn(27, 8, 8), torch.randn(len(coords), 8)
+
+    def once() -> list[torch.Tensor]:
+        w, y = weight.clone().requires_grad_(), x.clone().requires_grad_()
+        it = engine("native")
+        out = it.rows(it.submanifold(it.sites(coords, y, (12,) * 3, events), w))
+        return [out, *torch.autograd.grad(out.square().sum(), (w, y))]
+
+    assert all(torch.equal(a, b) for a, b in zip(once(), once(), strict=True))
+
+
+def test_an_unknown_engine_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'nativ': known are auto, native"):
+        engine("nativ")
+
+
+@pytest.mark.skipif("minkowski" in available(), reason="MinkowskiEngine is installed")
+def test_a_missing_engine_says_how_to_get_it() -> None:
+    assert "make minkowski" in obstacles()["minkowski"]
+    with pytest.raises(ValueError, match=r"'minkowski': .* not installed; `make minkowski`"):
+        engine("minkowski")
+
+
+def test_dense_refuses_what_does_not_fit() -> None:
+    grid = Grid(torch.zeros(1, dtype=torch.int64), 64, (4096,) * 3)
+    with pytest.raises(MemoryError, match="64 images of 4096 x 4096 x 4096 voxels, 32 channels"):
+        _fits(grid, 32, torch.zeros(1))

@@ -1,0 +1,133 @@
+"""Ordinary convolutions over the whole image: what sparse convolutions save, and their reference.
+
+Features are kept only where there are sites; each convolution lays them into a dense image, and
+reads its result at the sites. So it gives what every engine gives, at the cost of the image.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from lartpc_ray.sparse.engine import Engine, SparseTensor
+
+CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
+TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the sites of one resolution lie in the dense images of a batch."""
+
+    place: Int[Tensor, " site"]
+    events: int
+    shape: tuple[int, ...]
+    finer: Grid | None = None
+
+    def fill(self, features: Float[Tensor, "site channel"]) -> Tensor:
+        """(event, channel, *shape), zero where there is no site."""
+        channels = features.shape[1]
+        _fits(self, channels, features)
+        flat = features.new_zeros(self.events * prod(self.shape), channels)
+        flat = flat.index_copy(0, self.place, features)
+        return flat.view(self.events, *self.shape, channels).movedim(-1, 1)
+
+    def read(self, images: Tensor) -> Float[Tensor, "site channel"]:
+        """The values at the sites."""
+        flat = images.movedim(1, -1).reshape(-1, images.shape[1])
+        return flat.index_select(0, self.place)
+
+
+class DenseEngine(Engine):
+    """Dense convolutions, masked to the sites."""
+
+    def sites(
+        self,
+        coords: Int[Tensor, "voxel axis"],
+        features: Float[Tensor, "voxel channel"],
+        shape: tuple[int, ...],
+        events: Int[Tensor, " voxel"],
+    ) -> SparseTensor:
+        count = int(events.max()) + 1 if len(events) else 0
+        return SparseTensor(features, Grid(_place(coords, events, shape), count, shape))
+
+    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        grid: Grid = x.sites
+        kernel = _kernel(weight, 3, len(grid.shape))
+        images = CONVOLVE[len(grid.shape)](grid.fill(x.features), kernel, padding=1)
+        return x.with_features(grid.read(images))
+
+    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        grid: Grid = x.sites
+        axes = len(grid.shape)
+        images = grid.fill(x.features)
+        odd = [side % 2 for side in reversed(grid.shape)]
+        images = functional.pad(images, [pad for side in odd for pad in (0, side)])
+        images = CONVOLVE[axes](images, _kernel(weight, 2, axes), stride=2)
+        coarse = _coarse(grid)
+        return SparseTensor(coarse.read(images), coarse)
+
+    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        grid: Grid = x.sites
+        if grid.finer is None:
+            raise ValueError("up: these sites did not come from down")
+        axes = len(grid.shape)
+        kernel = _kernel(weight, 2, axes).transpose(0, 1)
+        images = TRANSPOSE[axes](grid.fill(x.features), kernel, stride=2)
+        inside = (slice(None), slice(None), *(slice(side) for side in grid.finer.shape))
+        return SparseTensor(grid.finer.read(images[inside]), grid.finer)
+
+    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
+        if x.sites.finer is not None:
+            raise ValueError("rows: only the finest sites have the order of the voxels given")
+        return x.features
+
+
+def _place(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> Int[Tensor, " site"]:
+    place = event.long()
+    for axis, side in enumerate(shape):
+        place = place * side + coords[:, axis]
+    return place
+
+
+def _coarse(grid: Grid) -> Grid:
+    """The grid of half the resolution, with a site wherever the finer one has some."""
+    rest = grid.place
+    coords: list[Tensor] = []
+    for side in reversed(grid.shape):
+        coords.insert(0, rest % side)
+        rest = rest // side
+    shape = tuple((side + 1) // 2 for side in grid.shape)
+    place = _place(torch.stack(coords, 1) >> 1, rest, shape)
+    return Grid(torch.unique(place), grid.events, shape, finer=grid)
+
+
+def _kernel(weight: Tensor, side: int, axes: int) -> Tensor:
+    """(offset, in, out), first axis fastest -> (out, in, *offsets)."""
+    shaped = weight.reshape(*[side] * axes, *weight.shape[1:])
+    shaped = shaped.permute(*range(axes - 1, -1, -1), axes, axes + 1)
+    return shaped.permute(axes + 1, axes, *range(axes))
+
+
+def _fits(grid: Grid, channels: int, features: Tensor) -> None:
+    """Refuse an image that the machine cannot hold, before the system ends the process."""
+    need = grid.events * prod(grid.shape) * channels * features.element_size()
+    free = _free_bytes(features.device)
+    if need > free:
+        sides = " x ".join(map(str, grid.shape))
+        raise MemoryError(
+            f"engine 'dense': {grid.events} images of {sides} voxels, {channels} channels, need "
+            f"{need / 2**30:.1f} GiB, {free / 2**30:.1f} are free; crop, or take engine native"
+        )
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,135 @@
+"""MinkowskiEngine (Choy et al. 2019, arXiv:1904.08755) behind the door; `make minkowski` builds it.
+
+The only file that imports the library. Its layers keep weights as all engines do, so only its
+functions are used.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lartpc_ray.sparse.engine import Engine, SparseTensor
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """The sites of one resolution, in MinkowskiEngine's coordinate manager.
+
+    Attributes:
+        manager: of the batch, with all its coordinate and kernel maps.
+        key: of this resolution.
+        axes: 2 or 3.
+        voxel: the row of each voxel given, at the finest resolution.
+        finer: what `down` came from.
+    """
+
+    manager: Any
+    key: Any
+    axes: int
+    voxel: Int[Tensor, " voxel"] | None = None
+    finer: Map | None = None
+
+
+class MinkowskiEngine(Engine):
+    """Sparse convolutions by MinkowskiEngine 0.5.4."""
+
+    @classmethod
+    def obstacle(cls) -> str | None:
+        if find_spec("MinkowskiEngine") is None:
+            return "MinkowskiEngine is not installed; `make minkowski` builds it (about 10 minutes)"
+        return None
+
+    def sites(
+        self,
+        coords: Int[Tensor, "voxel axis"],
+        features: Float[Tensor, "voxel channel"],
+        shape: tuple[int, ...],
+        events: Int[Tensor, " voxel"],
+    ) -> SparseTensor:
+        library = _library()
+        axes = len(shape)
+        manager = library.CoordinateManager(D=axes, coordinate_map_type=_kind(features))
+        if not len(coords):  # it cannot hold an empty map
+            return SparseTensor(features, Map(manager, None, axes, events))
+        where = torch.cat([events[:, None], coords], dim=1).int().contiguous()
+        key, (_, voxel) = manager.insert_and_map(where, [1] * axes, "")
+        row = voxel if len(voxel) else torch.arange(len(coords), device=coords.device)
+        ordered = torch.empty_like(features).index_copy(0, row.long(), features)
+        return SparseTensor(ordered, Map(manager, key, axes, row.long()))
+
+    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        return x.with_features(_convolve(x, weight, 3, 1, x.sites.key))
+
+    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        at: Map = x.sites
+        key = None
+        if at.key is not None:
+            stride = [2 * step for step in at.key.get_tensor_stride()]
+            key = at.manager.stride(at.key, stride)
+        return SparseTensor(
+            _convolve(x, weight, 2, 2, key), Map(at.manager, key, at.axes, finer=at)
+        )
+
+    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        at: Map = x.sites
+        if at.finer is None:
+            raise ValueError("up: these sites did not come from down")
+        return SparseTensor(_convolve(x, weight, 2, 2, at.finer.key, transpose=True), at.finer)
+
+    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
+        if x.sites.voxel is None:
+            raise ValueError("rows: only the finest sites have the order of the voxels given")
+        return x.features.index_select(0, x.sites.voxel)
+
+
+def _convolve(
+    x: SparseTensor, weight: Tensor, side: int, stride: int, out: Any, *, transpose: bool = False
+) -> Tensor:
+    if x.sites.key is None:
+        return x.features @ weight.sum(0)
+    library = _library()
+    generator = library.KernelGenerator(
+        side, stride, is_transpose=transpose, dimension=x.sites.axes
+    )
+    function = (
+        library.MinkowskiConvolutionTransposeFunction
+        if transpose
+        else library.MinkowskiConvolutionFunction
+    )
+    features: Tensor = function.apply(
+        x.features.contiguous(),
+        weight.contiguous(),
+        generator,
+        library.ConvolutionMode.DEFAULT,
+        x.sites.key,
+        out,
+        x.sites.manager,
+    )
+    return features
+
+
+@cache
+def _library() -> Any:
+    # it imports a name that left `collections` with Python 3.10; its OpenBLAS threads fight
+    # torch's own (1.7 times slower)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not hasattr(collections, "Sequence"):
+        collections.Sequence = collections.abc.Sequence  # type: ignore[attr-defined]
+    import MinkowskiEngine
+
+    return MinkowskiEngine
+
+
+def _kind(features: Tensor) -> Any:
+    kinds = _library().CoordinateMapType
+    return kinds.CUDA if features.is_cuda else kinds.CPU
