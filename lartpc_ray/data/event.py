@@ -51,8 +51,12 @@ class Event:
         *,
         semantic: np.ndarray | None = None,
         cluster: np.ndarray | None = None,
+        merge: bool = False,
     ) -> Event:
         """Make an event from what is known; the rest takes its neutral value.
+
+        With `merge` the energies of a voxel listed twice are added, and its truth is that of the
+        largest.
 
         Example:
             >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
@@ -61,14 +65,19 @@ class Event:
         """
         count = len(coords)
         unknown = np.full(count, NO_CLASS, np.int32)
+        semantic = unknown if semantic is None else np.asarray(semantic, np.int32)
+        cluster = unknown if cluster is None else np.asarray(cluster, np.int32)
         value = np.asarray(energy, np.float32)
+        if merge and count:
+            main, value = _merged(coords, value)
+            coords, semantic, cluster = coords[main], semantic[main], cluster[main]
         return Event(
             coords=np.ascontiguousarray(coords, np.int32),
             energy=value,
             truth=value,
-            semantic=unknown if semantic is None else np.asarray(semantic, np.int32),
-            cluster=unknown if cluster is None else np.asarray(cluster, np.int32),
-            weight=np.ones(count, np.float32),
+            semantic=semantic,
+            cluster=cluster,
+            weight=np.ones(len(value), np.float32),
             shape=tuple(int(side) for side in shape),
         )
 
@@ -115,6 +124,15 @@ class Event:
             again[order[1:]] = key[order[1:]] == key[order[:-1]]
             advice = "this voxel is listed twice; duplicates=merge adds such energies"
             _refuse(again, self.coords, "position", advice)
+
+
+def _merged(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row of most energy of each voxel, in the order of the voxels, and the sum of its rows."""
+    order = np.lexsort((-energy, *coords.T[::-1]))
+    ordered = coords[order]
+    first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    total = np.bincount(np.cumsum(first) - 1, energy[order])
+    return order[first], total.astype(np.float32)
 
 
 def _refuse(wrong: np.ndarray, values: np.ndarray, name: str, advice: str) -> None:

@@ -115,11 +115,9 @@ class EventFile(Sequence[Event]):
             np.repeat(semantic, sizes)[keep],
             np.repeat(instance, sizes)[keep],
         )
-        if self.layout.duplicates == "merge":
-            event = _merge(*event)
-        return Event.of(
-            event[0], event[1], (self.layout.side,) * 3, semantic=event[2], cluster=event[3]
-        )
+        merge = self.layout.duplicates == "merge"
+        shape = (self.layout.side,) * 3
+        return Event.of(event[0], event[1], shape, semantic=event[2], cluster=event[3], merge=merge)
 
     def _truth(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(class, instance, kept) of each row of the file's cluster table."""
@@ -334,18 +332,6 @@ def _positions(xyz: np.ndarray) -> np.ndarray:
         position = xyz[voxel].tolist()
         raise ValueError(f"voxel {voxel}: position {position}: voxel indices are whole numbers")
     return xyz.astype(np.int32)
-
-
-def _merge(
-    coords: np.ndarray, energy: np.ndarray, semantic: np.ndarray, cluster: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Add the energies of a voxel listed twice; the most energetic contribution gives its truth."""
-    unique, place = np.unique(coords, axis=0, return_inverse=True)
-    total = np.bincount(place.ravel(), energy, len(unique)).astype(np.float32)
-    order = np.argsort(energy, kind="stable")
-    main = np.zeros(len(unique), np.int64)
-    main[place.ravel()[order]] = order
-    return unique, total, semantic[main], cluster[main]
 
 
 def _rows(event: Event, version: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import Splits
-from lartpc_ray.data.steps import augment, crop
+from lartpc_ray.data.steps import augment, crop, overlay
 from lartpc_ray.settings import Settings
 
 Prepare = Callable[[Event], Event]
@@ -25,6 +25,9 @@ class DataSettings(Settings):
         default=60_000, description="voxels a step and worker at most; what is over is left out"
     )
     augment: bool = Field(default=True, description="rotations and flips of the cube")
+    overlay: float = Field(
+        default=0.0, ge=0, le=1, description="share of the steps whose events lie two in an image"
+    )
     crop: int = Field(default=0, ge=0, description="side of a random box in voxels; 0: none")
     seed: int = Field(default=0, ge=0)
 
@@ -42,7 +45,8 @@ def batches(
 
     Every epoch is a new order of all events; a step takes the next `batch_events` of them, rank r
     every `ranks`-th. What is random about an event depends on (seed, epoch, event) alone, so
-    neither the number of ranks nor a restart changes it.
+    neither the number of ranks nor a restart changes it; which events share an image depends on
+    the ranks too.
 
     Args:
         events: the training split.
@@ -62,6 +66,8 @@ def batches(
             _prepared(events, settings, prepare, epoch, index)
             for epoch, index in _step(len(events), settings, step)[rank::ranks]
         ]
+        if np.random.default_rng((settings.seed, step, 0, 0)).random() < settings.overlay:
+            mine = _overlaid(mine)
         yield VoxelBatch.of(_within(mine, settings.batch_voxels))
         step += 1
 
@@ -85,6 +91,12 @@ def _prepared(
     if settings.crop:
         event = crop(event, settings.crop, rng)
     return augment(event, rng) if settings.augment else event
+
+
+def _overlaid(events: list[Event]) -> list[Event]:
+    """Neighbours in the list two by two; an odd one out stays alone."""
+    pairs = [overlay(*two) for two in zip(events[::2], events[1::2], strict=False)]
+    return pairs + events[len(pairs) * 2 :]
 
 
 def _within(events: list[Event], budget: int) -> list[Event]:

@@ -24,6 +24,25 @@ def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
     return event.keep(inside.all(axis=1))
 
 
+def overlay(first: Event, second: Event) -> Event:
+    """Two events in one image, as pile-up is; where both have a voxel, energies add.
+
+    Crowded images teach kernels to be no wider than they must (docs/notes.md).
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"an image of {first.shape} over one of {second.shape}")
+    beyond = first.cluster.max(initial=-1) + 1
+    shifted = np.where(second.cluster < 0, second.cluster, second.cluster + beyond)
+    return Event.of(
+        np.concatenate([first.coords, second.coords]),
+        np.concatenate([first.energy, second.energy]),
+        first.shape,
+        semantic=np.concatenate([first.semantic, second.semantic]),
+        cluster=np.concatenate([first.cluster, shifted]),
+        merge=True,
+    )
+
+
 def augment(event: Event, rng: np.random.Generator) -> Event:
     """One of the rotations and flips of the cube (48 in 3D, 8 in 2D), each as likely.
 

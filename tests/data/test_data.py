@@ -20,7 +20,7 @@ from lartpc_ray.data.files import (
     write_events,
 )
 from lartpc_ray.data.loader import DataSettings, batches
-from lartpc_ray.data.steps import above, augment, crop
+from lartpc_ray.data.steps import above, augment, crop, overlay
 
 SMALL = Layout(side=16)
 
@@ -215,6 +215,40 @@ def test_augmentation_keeps_distances_and_the_image(rng: np.random.Generator) ->
         np.testing.assert_allclose(distance, np.linalg.norm(np.diff(event.coords, axis=0), axis=1))
         seen.add(turned.coords.tobytes())
     assert len(seen) == 48
+
+
+def test_an_overlay_adds_energies_and_keeps_clusters_apart() -> None:
+    def two_voxels(place: int, energy: list, semantic: list, cluster: list) -> Event:
+        return Event.of(
+            np.array([[place, place], [1, 1]]),
+            np.array(energy),
+            (4, 4),
+            semantic=np.array(semantic),
+            cluster=np.array(cluster),
+        )
+
+    one = two_voxels(0, [1.0, 2.0], [0, 1], [0, 3])
+    two = two_voxels(3, [4.0, 5.0], [2, 3], [0, -1])
+    both = overlay(one, two)
+    found = {
+        tuple(row): value
+        for row, *value in zip(
+            both.coords.tolist(), both.energy, both.semantic, both.cluster, strict=True
+        )
+    }
+    assert found == {(0, 0): [1, 0, 0], (1, 1): [7, 3, -1], (3, 3): [4, 2, 4]}
+    with pytest.raises(ValueError, match="over one of"):
+        overlay(one, Event.of(np.zeros((0, 2), int), np.zeros(0), (5, 5)))
+
+
+def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
+    events = [make_event(rng) for _ in range(4)]
+    settings = DataSettings(batch_events=3, augment=False)
+    plain = next(batches(events, settings, lambda event: event))
+    laid = next(batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event: event))
+    assert int(plain.event.max()) == 2
+    assert int(laid.event.max()) == 1
+    assert laid.energy.sum().item() == pytest.approx(plain.energy.sum().item())
 
 
 def test_threshold_and_crop(rng: np.random.Generator) -> None:

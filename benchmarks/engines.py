@@ -1,0 +1,174 @@
+"""How fast the engines are: python benchmarks/engines.py [--threads 1 2] [--layers]
+
+1. A whole UResNet, training step and inference, thin and thick images, engine beside engine in one
+   run: interleaved, medians, as a ratio to MinkowskiEngine where it is installed. The tables of
+   neighbours are part of every step, and their share is printed.
+2. `--layers`: single submanifold layers of the native engine against the limits of the machine: the
+   useful operations at the measured rate of matrix products, and the bytes that must be gathered at
+   the measured rate of copies.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # MinkowskiEngine's best setting
+
+import numpy as np
+import torch
+
+from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
+from lartpc_ray.sparse import available, engine
+
+SIDE = 512
+Voxels = tuple[torch.Tensor, torch.Tensor]
+
+
+def image(thick: bool, voxels: int, rng: np.random.Generator) -> np.ndarray:
+    """Tracks as random walks of slowly changing direction, 3 voxels thick or one; the thin image
+    has a quarter of its voxels scattered, as showers have."""
+    reach = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    found = np.empty((0, 3), np.int64)
+    if not thick:
+        found = rng.integers(0, SIDE, (voxels // 4, 3))
+    while len(found) < voxels:
+        turns = 0.05 * rng.normal(size=(200, 3))
+        direction = rng.normal(size=3) + np.cumsum(turns, axis=0)
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        line = (rng.uniform(0, SIDE, 3) + np.cumsum(direction, axis=0)).astype(np.int64)
+        if thick:
+            line = (line[:, None] + reach).reshape(-1, 3)
+        line = line[((line >= 0) & (line < SIDE)).all(axis=1)]
+        found = np.unique(np.concatenate([found, line]), axis=0)
+    return found[rng.permutation(len(found))[:voxels]] if not thick else found
+
+
+def images(thick: bool, events: int, voxels: int) -> Voxels:
+    rng = np.random.default_rng(0)
+    each = [image(thick, voxels, rng) for _ in range(events)]
+    event = np.repeat(np.arange(events), [len(one) for one in each])
+    return torch.from_numpy(np.concatenate(each)), torch.from_numpy(event)
+
+
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if repeat:  # the first warms up
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def step(network: UResNet, voxels: Voxels, features: torch.Tensor) -> Callable[[], object]:
+    def call() -> None:
+        network.train()
+        network.zero_grad(set_to_none=True)
+        network(voxels[0], features, (SIDE,) * 3, voxels[1])["out"].square().mean().backward()
+
+    return call
+
+
+def inference(network: UResNet, voxels: Voxels, features: torch.Tensor) -> Callable[[], object]:
+    def call() -> None:
+        network.eval()
+        with torch.inference_mode():
+            network(voxels[0], features, (SIDE,) * 3, voxels[1])
+
+    return call
+
+
+def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
+    """Only what the native engine looks up once a batch."""
+
+    def call() -> None:
+        x = engine("native").sites(
+            voxels[0], torch.zeros(len(voxels[0]), 1), (SIDE,) * 3, voxels[1]
+        )
+        level = x.sites
+        for _ in range(depth):
+            pairs = level.pairs
+            _ = pairs.table if pairs.crowded else (pairs.to_target, pairs.to_source)
+            level = level.coarse[0]
+
+    return call
+
+
+def whole(thick: bool, options: argparse.Namespace) -> None:
+    voxels = images(thick, options.events, options.voxels)
+    features = torch.rand(len(voxels[0]), 1)
+    names = [name for name in available() if name != "dense"]
+    networks = {}
+    for name in names:
+        torch.manual_seed(0)
+        settings = NetworkSettings(
+            engine=name, depth=options.depth, filters=options.filters, blocks=2
+        )
+        networks[name] = UResNet(settings, {"out": 5})
+    kind = "thick" if thick else "thin"
+    print(f"\n{kind}: {len(features)} voxels, {torch.get_num_threads()} threads", flush=True)
+    for title, make in (("forward + backward", step), ("inference", inference)):
+        calls = {name: make(networks[name], voxels, features) for name in names}
+        calls["native's tables"] = tables(voxels, options.depth)
+        found = interleaved(calls, options.repeats)
+        for name, seconds in found.items():
+            against = seconds / found["minkowski"] if "minkowski" in found else float("nan")
+            share = seconds / found["native"]
+            print(f"  {title:<20}{name:<18}{1e3 * seconds:>8.0f} ms", end="")
+            print(f"{against:>8.2f} of minkowski{share:>8.2f} of native", flush=True)
+
+
+def layers(thick: bool, options: argparse.Namespace) -> None:
+    """Each level's layer beside the time of its operations and of its gathered bytes."""
+    voxels = images(thick, options.events, options.voxels)
+    it = engine("native")
+    x = it.sites(voxels[0], torch.zeros(len(voxels[0]), 1), (SIDE,) * 3, voxels[1])
+    print(
+        f"\n{'thick' if thick else 'thin'}, {torch.get_num_threads()} threads: forward of one layer"
+    )
+    print("  sites  channels  neighbours   found ms   products ms   gather ms   limit / found")
+    level = x.sites
+    for place in range(options.depth):
+        width = options.filters * (place + 1)
+        features, weight = torch.randn(len(level.coords), width), torch.randn(27, width, width)
+        tensor = x.with_features(features)
+        tensor = type(tensor)(features, level)
+        pairs = len(level.pairs.source)
+        index = torch.randint(len(features), (pairs,))
+        a, b = torch.randn(pairs, width), torch.randn(width, width)
+        found = interleaved(
+            {
+                "layer": lambda tensor=tensor, weight=weight: it.submanifold(tensor, weight),
+                "products": lambda a=a, b=b: a @ b,
+                "gather": lambda f=features, i=index: f.index_select(0, i),
+            },
+            options.repeats,
+        )
+        limit = found["products"] + found["gather"]
+        columns = [1e3 * found[name] for name in ("layer", "products", "gather")]
+        print(f"{len(features):>7}{width:>10}{pairs / len(features):>12.1f}", end="")
+        print("".join(f"{value:>14.2f}" for value in (*columns, limit / found["layer"])))
+        level = level.coarse[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=4)
+    parser.add_argument("--voxels", type=int, default=8000)
+    parser.add_argument("--depth", type=int, default=5)
+    parser.add_argument("--filters", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2])
+    parser.add_argument("--layers", action="store_true")
+    options = parser.parse_args()
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for thick in (True, False):
+            (layers if options.layers else whole)(thick, options)
+
+
+if __name__ == "__main__":
+    main()
