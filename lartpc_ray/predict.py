@@ -9,7 +9,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -86,7 +85,7 @@ def clustered(
         at: class to thresholds; voxels of a class that is not there stay in no cluster.
     """
     for event, outputs in predict(network, task, events):
-        yield replace(event, cluster=task.clusters(event, outputs, at))
+        yield task.found(event, outputs, at)
 
 
 def main(options: argparse.Namespace) -> int:

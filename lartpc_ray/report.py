@@ -23,18 +23,13 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.grid import ThresholdGrid
 from lartpc_ray.space import shipped
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.tasks.task import Means, Thresholds, Validation
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
 
-Means = dict[str, dict[str, float]]
-TUNED = "this network, tuned thresholds"
-UNTUNED = "this network, (s0, p0) = (0, 0.5)"
-UNTRAINED = "untrained network, tuned thresholds"
-DBSCAN = "DBSCAN (eps 2.8, min 1)"
+THIS = "this network"
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,11 @@ class Verdict:
     means: dict[str, Means]
     events: dict[str, int]
 
+    @property
+    def best(self) -> Means:
+        """The network as it should be used: the first method."""
+        return next(iter(self.means.values()))
+
     def json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
@@ -64,29 +64,31 @@ def judge(state: Checkpoint) -> Verdict:
     task, splits = state.trial.task, state.trial.data.splits
     tune_events, test_events = splits.events("tune"), splits.events("test")
     network, untrained = state.restored(), state.trial.make_network()
-    grid = validate(network, task, tune_events)
-    thresholds = task.thresholds(grid)
-    chance = task.thresholds(validate(untrained, task, tune_events))
+    tuned = validate(network, task, tune_events)
+    chance = validate(untrained, task, tune_events)
     say(f"measuring {len(test_events)} test events")
-    means = {
-        TUNED: measure(network, task, test_events, thresholds).means(),
-        UNTUNED: measure(network, task, test_events, task.thresholds(None)).means(),
-        UNTRAINED: measure(untrained, task, test_events, chance).means(),
-        DBSCAN: baseline(task, test_events).means(),
-    }
-    scores = {name: grid.best_score(name) for name in grid.scores}
+    plain = task.untuned()
+    with_tuned = ", tuned thresholds" if plain else ""
+    rows = {f"{THIS}{with_tuned}": measure(network, task, test_events, tuned.thresholds)}
+    if plain:
+        at = ", ".join(next(iter(plain.values())))
+        values = ", ".join(f"{value:g}" for value in next(iter(plain.values())).values())
+        rows[f"{THIS}, ({at}) = ({values})"] = measure(network, task, test_events, plain)
+    rows[f"untrained network{with_tuned}"] = measure(
+        untrained, task, test_events, chance.thresholds
+    )
+    if task.rival:
+        rows[task.rival] = baseline(task, test_events)
+    means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
-    return Verdict(task.name, thresholds, scores, means, sizes)
+    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes)
 
 
 def validate(
     network: UResNet, task: AnyTask, events: Sequence[Event], device: str = "cpu"
-) -> ThresholdGrid:
-    """The task's goal over its threshold grid, on events that the network has not seen."""
-    return task.grid(
-        task.score(event, outputs)
-        for event, outputs in predict(network, task, events, device=device)
-    )
+) -> Validation:
+    """The task's goal, on events that the network has not seen."""
+    return task.validate_on(predict(network, task, events, device=device))
 
 
 def measure(network: UResNet, task: AnyTask, events: Sequence[Event], at: Thresholds) -> Metrics:
@@ -135,7 +137,8 @@ def table(verdict: Verdict) -> str:
             row = [means.get(name, {}).get(metric) for name in classes]
             if mean is not None:
                 lines.append(_line(f"  {method}", _numbers([*row, mean])))
-    lines += ["", f"thresholds, tuned on {verdict.events['tune']} other events"]
+    if any(verdict.thresholds.values()):
+        lines += ["", f"thresholds, tuned on {verdict.events['tune']} other events"]
     for axis in sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True):
         row = [verdict.thresholds.get(name, {}).get(axis) for name in classes]
         lines.append(_line(f"  {axis}", [_threshold(value) for value in row]))
@@ -181,12 +184,12 @@ def keep(tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict:
     tracking.text(run, table(verdict), "table.txt")
     numbers = {
         f"test/{name}/{metric}": value
-        for name, metrics in verdict.means[TUNED].items()
+        for name, metrics in verdict.best.items()
         for metric, value in metrics.items()
     }
     for name, axes in verdict.thresholds.items():
         numbers |= {f"thresholds/{name}/{axis}": value for axis, value in axes.items()}
-    mean = mean_of_classes(verdict.means[TUNED], state.trial.task.metric)
+    mean = mean_of_classes(verdict.best, state.trial.task.metric)
     if mean is not None:
         numbers[f"test/mean/{state.trial.task.metric}"] = mean
     tracking.numbers(run, numbers, state.step)

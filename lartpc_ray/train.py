@@ -178,12 +178,11 @@ def _validated(
     """The goal and each class's best score and thresholds, on rank 0; nothing elsewhere."""
     if rank.index:
         return {}
-    grid = validate(network, trial.task, events, rank.device)
-    numbers = {"goal": trial.task.goal(grid)}
-    for name in grid.scores:
-        numbers[f"{name}/{trial.task.metric}"] = grid.best_score(name)
-        for axis, value in grid.best(name).items():
-            numbers[f"{name}/{axis}"] = value
+    found = validate(network, trial.task, events, rank.device)
+    numbers = {"goal": found.goal}
+    numbers |= {f"{name}/{trial.task.metric}": score for name, score in found.scores.items()}
+    for name, axes in found.thresholds.items():
+        numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}
     return numbers
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut, Voxels
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ThresholdGrid
-from lartpc_ray.tasks.task import Outputs, Task, Thresholds
+from lartpc_ray.tasks.task import Outputs, Task, Thresholds, Validation
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
@@ -35,6 +36,7 @@ UNTUNED = {"s0": 0.0, "p0": 0.5}
 class ClusteringTask(Task):
     """Group the voxels of each class into particles."""
 
+    rival: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
     name: Literal["clustering"] = "clustering"
     loss: ClusteringLoss = ClusteringLoss()
     start_margin: float = Field(default=1.0, gt=0, lt=2, description="margin before training")
@@ -117,12 +119,14 @@ class ClusteringTask(Task):
         }
 
     def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
+        """The metric of one event at every point of the threshold grid, by class."""
         return {
             name: self.cut.scores(voxels, [self.metric])[self.metric]
             for name, voxels in self.parts(event, outputs).items()
         }
 
     def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
+        """The events of what `score` gave, class by class."""
         events: dict[str, list[np.ndarray]] = {}
         for event in scores:
             for name, value in event.items():
@@ -130,18 +134,23 @@ class ClusteringTask(Task):
         stacked = {name: np.stack(events[name]) for name in CLASS_NAMES if name in events}
         return ThresholdGrid(self.cut.axes(), stacked)
 
-    def goal(self, grid: ThresholdGrid) -> float:
-        """Mean over the classes of the score at the class's own best thresholds."""
+    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
+        """The goal: mean over the classes of the score at the class's own best thresholds."""
+        grid = self.grid(self.score(event, outputs) for event, outputs in predictions)
         if not grid.scores:
             raise ValueError("no event of the split has a cluster to score; give more events")
-        return float(np.mean([grid.best_score(name) for name in grid.scores]))
+        scores = {name: grid.best_score(name) for name in grid.scores}
+        best = {name: grid.best(name) for name in grid.scores}
+        return Validation(float(np.mean(list(scores.values()))), scores, best)
 
-    def thresholds(self, grid: ThresholdGrid | None) -> Thresholds:
-        if grid is None:
-            return {name: dict(UNTUNED) for name in CLASS_NAMES}
-        return {name: grid.best(name) for name in grid.scores}
+    def untuned(self) -> Thresholds:
+        return {name: dict(UNTUNED) for name in CLASS_NAMES}
+
+    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+        return replace(event, cluster=self.clusters(event, outputs, at))
 
     def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
+        """The predicted cluster of each voxel, counted over all classes; -1 none."""
         found = np.full(len(event), -1, np.int32)
         for particle in ParticleClass:
             mask = event.semantic == particle

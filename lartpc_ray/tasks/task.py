@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -14,17 +16,36 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.grid import ThresholdGrid
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
 """The outputs of a network for one event, (voxel, ...) each."""
 Thresholds = dict[str, dict[str, float]]
 """Class to its thresholds by name."""
+Means = dict[str, dict[str, float]]
+"""Class to metric to value over all events."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What events that the network has not seen say of it.
+
+    Attributes:
+        goal: the one number to be maximised.
+        scores: what it is made of, class by class.
+        thresholds: tuned on these events; empty for a task without.
+    """
+
+    goal: float
+    scores: dict[str, float]
+    thresholds: Thresholds
 
 
 class Task(Settings, ABC):
     """Frozen settings with a few methods; a network for the task needs nothing else."""
+
+    rival: ClassVar[str] = ""
+    """The method without training that `baseline` measures."""
 
     @abstractmethod
     def branches(self, axes: int) -> dict[str, int]:
@@ -34,13 +55,12 @@ class Task(Settings, ABC):
     def inputs(self, axes: int) -> int:
         """Input features a voxel."""
 
-    @abstractmethod
     def start(self, network: UResNet) -> None:
         """Set the first weights of a new network where the task knows better than chance."""
 
-    @abstractmethod
     def frozen(self, step: int) -> tuple[str, ...]:
         """The branches that do not learn at this step."""
+        return ()
 
     @abstractmethod
     def prepare(self, event: Event) -> Event:
@@ -59,29 +79,29 @@ class Task(Settings, ABC):
         """The raw outputs in the units of the task, (voxel, ...) each."""
 
     @abstractmethod
-    def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
-        """The goal of one event at every point of the threshold grid, by class."""
+    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
+        """Tune what can be tuned after training, and give the goal.
+
+        Raises:
+            ValueError: where no event has anything to score.
+        """
+
+    def untuned(self) -> Thresholds | None:
+        """The thresholds of those who do not tune; None for a task without."""
+        return None
 
     @abstractmethod
-    def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
-        """The events of what `score` gave, class by class."""
-
-    @abstractmethod
-    def goal(self, grid: ThresholdGrid) -> float:
-        """The one number to be maximised."""
-
-    @abstractmethod
-    def thresholds(self, grid: ThresholdGrid | None) -> Thresholds:
-        """The best point of each class; the untuned ones without a grid."""
-
-    @abstractmethod
-    def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
-        """The predicted cluster of each voxel, counted over all classes; -1 none."""
+    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+        """The event with what was found in the place of the truth."""
 
     @abstractmethod
     def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
         """All metrics of one event at given thresholds."""
 
-    @abstractmethod
     def baseline(self, number: int, event: Event) -> Metrics:
-        """The same metrics of the method that needs no training."""
+        """The same metrics of the rival."""
+        return Metrics([])
+
+    def summary(self, metrics: Metrics) -> Means:
+        """The metrics of all events in one number each; the mean unless the metric says else."""
+        return metrics.means()

@@ -33,17 +33,16 @@ def test_from_events_to_metrics(task: ClusteringTask, rng: np.random.Generator) 
     assert all(torch.isfinite(value) for value in loss.terms.values())
     pairs = list(predict(network, task, events))
     assert [len(event) for event, _ in pairs] == [60, 0, 1, 60]
-    grid = task.grid(task.score(event, outputs) for event, outputs in pairs)
-    at = task.thresholds(grid)
+    found = task.validate_on(pairs)
     rows = [
         row
         for number, (event, out) in enumerate(pairs)
-        for row in task.evaluate(number, event, out, at).rows
+        for row in task.evaluate(number, event, out, found.thresholds).rows
     ]
-    for name in grid.scores:
+    for name, score in found.scores.items():
         mean = np.mean([row.value for row in rows if row.name == name and row.metric == "ari"])
-        assert grid.best_score(name) == pytest.approx(mean), "tuned score = measured score"
-    assert task.goal(grid) == pytest.approx(np.mean([grid.best_score(n) for n in grid.scores]))
+        assert score == pytest.approx(mean), "tuned score = measured score"
+    assert found.goal == pytest.approx(np.mean(list(found.scores.values())))
 
 
 def test_predictions_do_not_depend_on_the_company(rng: np.random.Generator) -> None:
@@ -103,8 +102,8 @@ def test_a_class_with_no_cluster_in_the_split_is_left_out_not_given_a_number() -
         "margin": np.ones(12),
         "seediness": np.ones(12),
     }
-    grid = task.grid([task.score(lines([12]), outputs)])
-    assert list(grid.scores) == ["MIP"]
-    assert list(task.thresholds(grid)) == ["MIP"]
+    found = task.validate_on([(lines([12]), outputs)])
+    assert list(found.scores) == ["MIP"]
+    assert list(found.thresholds) == ["MIP"]
     with pytest.raises(ValueError, match="no event of the split has a cluster to score"):
-        task.goal(task.grid([]))
+        task.validate_on([])
