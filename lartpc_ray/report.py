@@ -19,6 +19,7 @@ import yaml
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
+from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
@@ -113,7 +114,7 @@ def baseline(task: AnyTask, events: Sequence[Event]) -> Metrics:
 
 def mean_of_classes(means: Means, metric: str) -> float | None:
     """Mean of a metric over the classes that have it."""
-    values = [metrics[metric] for metrics in means.values() if metric in metrics]
+    values = [means[name][metric] for name in CLASS_NAMES if metric in means.get(name, {})]
     return sum(values) / len(values) if values else None
 
 
@@ -127,20 +128,15 @@ def layout(task: str) -> dict[str, Any]:
 def table(verdict: Verdict) -> str:
     """The verdict as text."""
     shown = layout(verdict.task)
-    classes = shown["classes"]
     methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
-    lines = [_line(f"test split, {verdict.events['test']} events", [*classes, "mean"])]
-    for metric, title in shown["metrics"].items():
-        lines += ["", title]
-        for method, means in methods.items():
-            mean = mean_of_classes(means, metric)
-            row = [means.get(name, {}).get(metric) for name in classes]
-            if mean is not None:
-                lines.append(_line(f"  {method}", _numbers([*row, mean])))
+    lines = [f"test split, {verdict.events['test']} events"]
+    for part in shown["tables"]:
+        lines += ["", *_part(part, methods)]
     if any(verdict.thresholds.values()):
-        lines += ["", f"thresholds, tuned on {verdict.events['tune']} other events"]
+        title = f"thresholds, tuned on {verdict.events['tune']} other events"
+        lines += ["", _line(title, CLASS_NAMES)]
     for axis in sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True):
-        row = [verdict.thresholds.get(name, {}).get(axis) for name in classes]
+        row = [verdict.thresholds.get(name, {}).get(axis) for name in CLASS_NAMES]
         lines.append(_line(f"  {axis}", [_threshold(value) for value in row]))
     lines += [
         "",
@@ -148,6 +144,21 @@ def table(verdict: Verdict) -> str:
         "'-': nothing to measure (no such cluster here, or not published).",
     ]
     return "\n".join(lines)
+
+
+def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
+    """One of the tables: a block a metric, a row a method, a column a class."""
+    columns = part["columns"]
+    lines: list[str] = []
+    for metric, title in part["metrics"].items():
+        lines += ["", _line(title, [*columns.values(), *["mean"] * part.get("mean", False)])]
+        for method, means in list(methods.items())[: 1 if part.get("only_this") else None]:
+            row = [means.get(name, {}).get(metric) for name in columns]
+            known = [value for value in row if value is not None]
+            if known:
+                mean = [sum(known) / len(known)] * part.get("mean", False)
+                lines.append(_line(f"  {method}", _numbers([*row, *mean])))
+    return lines[1:]
 
 
 def _threshold(value: float | None) -> str:

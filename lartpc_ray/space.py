@@ -32,6 +32,7 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from lartpc_ray.settings import Settings
 from lartpc_ray.sparse import obstacles
+from lartpc_ray.tasks import TASKS
 from lartpc_ray.trial import Trial
 
 Kind = Literal["choice", "uniform", "log", "int", "grid"]
@@ -145,31 +146,34 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
     text = path.read_text()
     content, lines = _load(path, text)
     known = ("task", "about", "fixed", "search", "first", "budgets")
+    source = _Source(path, lines, str(content.get("task", "clustering")))
     for key in content:
         if key not in known:
-            raise ValueError(f"{_at(path, lines, key)}: unknown key{_nearest(key, known)}")
-    chosen = _budget(path, lines, content.get("budgets") or {}, budget)
-    fixed: dict[str, Any] = {"task.name": content.get("task", "clustering")}
-    _check(path, lines, "task", fixed, "task.name")
+            raise ValueError(f"{source.at(key)}: unknown key{_nearest(key, known)}")
+    chosen = _budget(source, content.get("budgets") or {}, budget)
+    if source.task not in TASKS:
+        near = _nearest(source.task, TASKS)
+        raise ValueError(f"{source.at('task')}: no task {source.task!r}{near}")
+    fixed: dict[str, Any] = {"task.name": source.task}
     sources = (("fixed", content.get("fixed") or {}), (f"budgets.{budget}.fixed", chosen.fixed))
     for place, values in (*sources, ("--set", overrides or {})):
         for key in values:
-            _check(path, lines, f"{place}.{key}", values, key)
+            _check(source, f"{place}.{key}", values, key)
         fixed.update(values)
     fixed["optimizer.steps"] = (overrides or {}).get("optimizer.steps", chosen.steps)
     search, kinds = {}, set()
     for key, entry in (content.get("search") or {}).items():
         place = f"search.{key}"
-        kind, distribution = _distribution(path, lines, place, key, entry)
+        kind, distribution = _distribution(source, place, key, entry)
         if key not in (content.get("fixed") or {}):
             if key not in fixed:
                 search[key] = distribution
                 kinds.add(kind)
         else:
-            raise ValueError(f"{_at(path, lines, place)}: searched and fixed at once; keep one")
+            raise ValueError(f"{source.at(place)}: searched and fixed at once; keep one")
     if "grid" in kinds and len(kinds) > 1:
         raise ValueError(f"{path}: a grid is searched whole; make all of search grids, or none")
-    first = _first(path, lines, content.get("first") or {}, fixed, search)
+    first = _first(source, content.get("first") or {}, fixed, search)
     return Space(
         path.stem,
         fixed,
@@ -210,6 +214,19 @@ _Loader.add_implicit_resolver(
 )
 
 
+@dataclass(frozen=True)
+class _Source:
+    """The file that is read: where its keys stand, and what task it is about."""
+
+    path: Path
+    lines: dict[str, int]
+    task: str
+
+    def at(self, key: str) -> str:
+        line = self.lines.get(key)
+        return f"{self.path}:{line}: {key}" if line else f"{self.path}: {key}"
+
+
 def _load(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     """The content of a file, and the line of each dotted key in it."""
     try:
@@ -235,34 +252,31 @@ def _mark(path: Path, node: yaml.Node | None, prefix: str, lines: dict[str, int]
             _mark(path, value, f"{name}.", lines)
 
 
-def _at(path: Path, lines: dict[str, int], key: str) -> str:
-    line = lines.get(key)
-    return f"{path}:{line}: {key}" if line else f"{path}: {key}"
-
-
 def _nearest(name: str, known: Any) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _budget(path: Path, lines: dict[str, int], entries: dict[str, Any], name: str) -> Budget:
+def _budget(source: _Source, entries: dict[str, Any], name: str) -> Budget:
     for key in entries:
         if key not in get_args(BudgetName):
             near = _nearest(key, get_args(BudgetName))
-            raise ValueError(f"{_at(path, lines, f'budgets.{key}')}: unknown budget{near}")
+            raise ValueError(f"{source.at(f'budgets.{key}')}: unknown budget{near}")
     if name not in entries:
-        raise ValueError(f"{path}: no budget {name!r}; there are {', '.join(entries) or 'none'}")
+        raise ValueError(
+            f"{source.path}: no budget {name!r}; there are {', '.join(entries) or 'none'}"
+        )
     try:
         return Budget.model_validate(entries[name])
     except ValidationError as error:
         key, reason = _reason(error, Budget)
-        raise ValueError(f"{_at(path, lines, f'budgets.{name}.{key}')}: {reason}") from None
+        raise ValueError(f"{source.at(f'budgets.{name}.{key}')}: {reason}") from None
 
 
 def _distribution(
-    path: Path, lines: dict[str, int], place: str, key: str, entry: Any
+    source: _Source, place: str, key: str, entry: Any
 ) -> tuple[Kind, BaseDistribution]:
-    at = _at(path, lines, place)
+    at = source.at(place)
     if not isinstance(entry, dict) or len(entry) != 1:
         raise ValueError(f"{at}: write one of {', '.join(get_args(Kind))}, as in {{int: [4, 6]}}")
     kind, values = next(iter(entry.items()))
@@ -271,7 +285,7 @@ def _distribution(
     if not isinstance(values, list) or len(values) < 2:
         raise ValueError(f"{at}: {values!r}: give at least two values; one stands under fixed")
     for value in values:
-        _check(path, lines, place, {key: value}, key)
+        _check(source, place, {key: value}, key)
     if kind in ("choice", "grid"):
         if len({json.dumps(value) for value in values}) < len(values):
             raise ValueError(f"{at}: {values}: a value is given twice")
@@ -287,7 +301,7 @@ def _distribution(
         if not (isinstance(low, int) and isinstance(high, int)):
             raise ValueError(f"{at}: {values}: int takes whole numbers")
         return kind, IntDistribution(low, high)
-    _check(path, lines, place, {key: (low + high) / 2 + 0.123e-9}, key)
+    _check(source, place, {key: (low + high) / 2 + 0.123e-9}, key)
     return kind, FloatDistribution(low, high, log=kind == "log")
 
 
@@ -296,21 +310,20 @@ def _is_number(value: Any) -> bool:
 
 
 def _first(
-    path: Path,
-    lines: dict[str, int],
+    source: _Source,
     given: dict[str, Any],
     fixed: dict[str, Any],
     search: dict[str, BaseDistribution],
 ) -> dict[str, Any]:
     """Trial 0's value of each searched path: `first`, or the default; it must lie in the range."""
     for key in given:
-        _check(path, lines, f"first.{key}", given, key)
+        _check(source, f"first.{key}", given, key)
     trial = json.loads(make_trial(fixed).model_dump_json())
     values = {}
     for key, distribution in search.items():
         value = given[key] if key in given else _get(trial, key)
         if not _contains(distribution, value):
-            where = _at(path, lines, f"first.{key}" if key in given else f"search.{key}")
+            where = source.at(f"first.{key}" if key in given else f"search.{key}")
             raise ValueError(
                 f"{where}: trial 0 has {value!r}, outside {distribution}; set it in first"
             )
@@ -331,37 +344,42 @@ def _get(nested: Any, key: str) -> Any:
     return nested
 
 
-def _check(path: Path, lines: dict[str, int], place: str, values: dict[str, Any], key: str) -> None:
+def _check(source: _Source, place: str, values: dict[str, Any], key: str) -> None:
     """Is `key` a setting of Trial, and its value one that it takes?"""
-    at = _at(path, lines, place)
+    at = source.at(place)
     model: type[BaseModel] = Trial
-    *parents, leaf = key.split(".")
-    for part in (*parents, leaf):
+    for part in key.split("."):
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise ValueError(f"{at}: {key} is not a group of settings")
         if part not in model.model_fields:
-            near = difflib.get_close_matches(key, list(_leaves(Trial)), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{at}: unknown setting {part!r}{hint}")
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
+            near = _nearest(key, _leaves(Trial, source.task))
+            raise ValueError(f"{at}: unknown setting {part!r}{near}")
+        model = _annotation(model, part, source.task)
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
     if key == "network.engine" and values[key] in obstacles():
         raise ValueError(f"{at}: {values[key]}: {obstacles()[values[key]]}")
     try:
-        _trial({key: values[key]})
+        _trial({"task.name": source.task, key: values[key]})
     except ValidationError as error:
-        if any(len(one["loc"]) >= len(key.split(".")) for one in error.errors()):
+        if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
             raise ValueError(f"{at}: {': '.join(_reason(error, Trial))}") from None
         # What only a whole group can be wrong about is checked when all of it is known.
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
+def _annotation(model: type[BaseModel], name: str, task: str) -> Any:
+    """The type of a setting; of the settings of the task, those of the study's own."""
+    if model is Trial and name == "task":
+        return TASKS[task]
+    return model.model_fields[name].annotation
+
+
+def _leaves(model: type[BaseModel], task: str, prefix: str = "") -> list[str]:
     names = []
-    for name, info in model.model_fields.items():
-        kind = info.annotation
+    for name in model.model_fields:
+        kind = _annotation(model, name, task)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += _leaves(kind, f"{prefix}{name}.")
+            names += _leaves(kind, task, f"{prefix}{name}.")
         else:
             names.append(f"{prefix}{name}")
     return names
@@ -381,7 +399,7 @@ def make_trial(values: dict[str, Any]) -> Trial:
 
 def _trial(values: dict[str, Any]) -> Trial:
     nested: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in {"task.name": "clustering", **values}.items():
         place = nested
         *parents, leaf = key.split(".")
         for part in parents:
@@ -390,11 +408,17 @@ def _trial(values: dict[str, Any]) -> Trial:
     return Trial.model_validate_json(json.dumps(nested))
 
 
+def _place(loc: tuple[int | str, ...]) -> list[str]:
+    """Where an error is, without the name of the task that pydantic puts in."""
+    parts = [str(part) for part in loc]
+    return parts[:1] + parts[2:] if parts[:1] == ["task"] and len(parts) > 1 else parts
+
+
 def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The place and the reason of the first thing that is wrong."""
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(_place(first["loc"]))
     if first["type"] == "extra_forbidden":
         return key, f"unknown{_nearest(key, model.model_fields)}"
     if first["type"] == "missing":

@@ -58,9 +58,10 @@ class Trial(Settings):
     resources: Resources = Resources()
     seed: int = Field(default=0, ge=0)
 
-    def make_network(self, axes: int = 3, engine: str | None = None) -> UResNet:
+    def make_network(self, engine: str | None = None) -> UResNet:
         """A new network for the task, the same for the same seed; on another engine if named."""
         torch.manual_seed(self.seed)
+        axes = self.data.splits.axes
         settings = self.network.model_copy(update={"engine": engine or self.network.engine})
         network = UResNet(
             settings, self.task.branches(axes), axes=axes, inputs=self.task.inputs(axes)

@@ -69,6 +69,11 @@ class VoxelBatch:
         }
         return replace(self, **moved)
 
+    def centred(self) -> Float[Tensor, "voxel axis"]:
+        """The position in the image, -1 to 1 along each axis (CoordConv, Liu et al. 2018)."""
+        half = torch.tensor(self.shape, device=self.coords.device) / 2
+        return self.coords / half - 1
+
     def split(self, rows: Tensor) -> list[np.ndarray]:
         """Rows over voxels (voxel, ...) as one numpy array an event."""
         sizes = torch.bincount(self.event, minlength=self.events).tolist()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import lzma
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ from pydantic import Field, PositiveInt
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.steps import Plane, project
 from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
@@ -219,6 +220,18 @@ class Splits(Settings):
         Annotated[float, Field(gt=0, lt=1)],
     ] = (0.7, 0.1, 0.2)
     layout: Layout = Layout()
+    plane: Plane | None = Field(
+        default=None, description="see 3D events as this wire plane does, in 2D"
+    )
+
+    @property
+    def axes(self) -> int:
+        """2 or 3."""
+        return 2 if self.plane else 3
+
+    def seen(self, event: Event) -> Event:
+        """An event of a file as the trial wants it: as it is, or as a wire plane sees it."""
+        return project(event, self.plane) if self.plane else event
 
     def events(self, split: Split) -> Sequence[Event]:
         """The events of one split, read when asked for.
@@ -236,7 +249,7 @@ class Splits(Settings):
             events = Part(file, _share(len(file), self.fractions, split))
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
-        return events
+        return Seen(events, self.seen) if self.plane else events
 
 
 class Part(Sequence[Event]):
@@ -253,6 +266,21 @@ class Part(Sequence[Event]):
         if isinstance(index, slice):
             return Part(self._events, self._indices[index])
         return self._events[int(self._indices[index])]
+
+
+class Seen(Sequence[Event]):
+    """Events of a file after a step that all tasks share."""
+
+    def __init__(self, events: Sequence[Event], step: Callable[[Event], Event]) -> None:
+        self._events = events
+        self._step = step
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._events[index]
+        return Seen(found, self._step) if isinstance(index, slice) else self._step(found)
 
 
 def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray:

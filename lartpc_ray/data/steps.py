@@ -3,15 +3,99 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import cos, radians, sin
+from typing import Literal
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
+from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+
+Plane = Literal["U", "V", "Y"]
+WIRE_ANGLES: dict[Plane, float] = {"U": 60.0, "V": -60.0, "Y": 0.0}
+"""Of the wires of a plane from the vertical, degrees (MicroBooNE)."""
+PLANE_SHAPE = (3456, 1008)
+"""Wires and (six-fold summed) ticks of a plane image (SparseSSNet)."""
+ADC_PER_MEV = 80.0
+"""A minimum-ionising voxel of 3 mm, 0.6 MeV, comes out near 50 ADC."""
+TOUCHING = 1.75
+"""Two voxels that share a corner are sqrt(3) apart."""
 
 
 def above(event: Event, threshold: float) -> Event:
     """Only the voxels of more than `threshold` (MeV; ADC in 2D)."""
     return event.keep(event.energy > threshold)
+
+
+def window(event: Event, low: float, high: float) -> Event:
+    """The voxels of at least `low`, none above `high` (SparseSSNet: 10 to 300 ADC)."""
+    kept = event.keep(event.energy >= low)
+    return replace(kept, energy=np.minimum(kept.energy, np.float32(high)))
+
+
+def project(event: Event, plane: Plane) -> Event:
+    """A 3D image as the wires of one plane see it: (wire, tick), energies as ADC counts.
+
+    The axes of the image are drift, height and beam direction, and a voxel is as wide as the wire
+    pitch and as long as a pixel. Wires at an angle t measure z cos t + y sin t. What falls on one
+    pixel is added; its class and cluster are those of the largest deposit. The cube is put in the
+    middle of the plane.
+
+    Raises:
+        ValueError: for an image that is not 3D, or is larger than the plane.
+    """
+    if len(event.shape) != 3:
+        raise ValueError(f"a plane is seen of a 3D image, not of one of {len(event.shape)} axes")
+    angle = radians(WIRE_ANGLES[plane])
+    depth, height, width = event.shape
+    across = (width - 1) * cos(angle) + abs((height - 1) * sin(angle)) + 1
+    if across > PLANE_SHAPE[0] or depth > PLANE_SHAPE[1]:
+        raise ValueError(f"an image of {event.shape} voxels does not fit a plane of {PLANE_SHAPE}")
+    low = min(0.0, (height - 1) * sin(angle))
+    x, y, z = event.coords.T
+    wire = z * cos(angle) + y * sin(angle) - low + (PLANE_SHAPE[0] - across) / 2
+    tick = x + (PLANE_SHAPE[1] - depth) // 2
+    return Event.of(
+        np.stack([np.floor(wire), tick], axis=1).astype(np.int32),
+        event.energy * ADC_PER_MEV,
+        PLANE_SHAPE,
+        semantic=event.semantic,
+        cluster=event.cluster,
+        merge=True,
+    )
+
+
+def primary_ionisation(event: Event) -> Event:
+    """Michel and delta electrons only along their primary ionisation (Dominé & Terao 2020, VI).
+
+    Of the connected pieces of such a cluster the one of most energy keeps its class; the others,
+    where photons converted away from it, become shower.
+    """
+    semantic = event.semantic.copy()
+    for particle in (ParticleClass.MICHEL, ParticleClass.DELTA):
+        for cluster in np.unique(event.cluster[event.semantic == particle]):
+            mine = np.flatnonzero((event.semantic == particle) & (event.cluster == cluster))
+            piece = pieces(event.coords[mine])
+            largest = np.bincount(piece, event.energy[mine]).argmax()
+            semantic[mine[piece != largest]] = ParticleClass.SHOWER
+    return replace(event, semantic=semantic)
+
+
+def pieces(coords: np.ndarray, reach: float = TOUCHING) -> np.ndarray:
+    """(voxel,) number of the connected piece of each voxel; neighbours are at most `reach` apart.
+
+    Example:
+        >>> pieces(np.array([[0, 0], [1, 1], [5, 5]])).tolist()
+        [0, 0, 1]
+    """
+    near = cKDTree(coords).query_pairs(reach, output_type="ndarray")
+    ones = np.ones(len(near), bool)
+    graph = coo_array((ones, (near[:, 0], near[:, 1])), shape=(len(coords), len(coords)))
+    labels: np.ndarray = connected_components(graph, directed=False)[1]
+    return labels
 
 
 def crop(event: Event, side: int, rng: np.random.Generator) -> Event:

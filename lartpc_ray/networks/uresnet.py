@@ -19,7 +19,7 @@ LEAK = 0.33
 class NetworkSettings(Settings):
     """The architecture; the defaults are those of Koh et al. 2020."""
 
-    engine: Literal["auto"] | EngineName = Field(
+    engine: Literal["auto", EngineName] = Field(
         default="auto", description="of sparse convolutions; auto takes the fastest here"
     )
     depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")

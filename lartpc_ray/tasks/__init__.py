@@ -1,8 +1,18 @@
 """What is learnt and how it is judged."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from lartpc_ray.tasks.clustering import ClusteringTask
+from lartpc_ray.tasks.segmentation import SegmentationTask
+from lartpc_ray.tasks.task import Task
 
-AnyTask = ClusteringTask
+AnyTask = Annotated[ClusteringTask | SegmentationTask, Field(discriminator="name")]
 """The closed union of the tasks there are."""
+TASKS: dict[str, type[Task]] = {
+    "clustering": ClusteringTask,
+    "segmentation": SegmentationTask,
+}
 
-__all__ = ["AnyTask", "ClusteringTask"]
+__all__ = ["TASKS", "AnyTask", "ClusteringTask", "SegmentationTask"]

@@ -87,8 +87,7 @@ class ClusteringTask(Task):
         """
         parts = [torch.log1p(batch.energy)[:, None]]
         if self.coordinates:
-            half = torch.tensor(batch.shape, device=batch.coords.device) / 2
-            parts.append(batch.coords / half - 1)
+            parts.append(batch.centred())
         if self.classes:
             each = torch.arange(len(ParticleClass), device=batch.semantic.device)
             parts.append((batch.semantic[:, None] == each).float())

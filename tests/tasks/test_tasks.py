@@ -8,9 +8,10 @@ from conftest import make_event
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.cuts import SeedCut
-from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.tasks import AnyTask, ClusteringTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.trial import Trial
 
@@ -18,31 +19,41 @@ SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 TASKS = [
     ClusteringTask(cut=SeedCut(min_voxels=1, grid_points=3)),
     ClusteringTask(coordinates=True, cut=SeedCut(min_voxels=1)),
+    SegmentationTask(),
+    SegmentationTask(
+        coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"
+    ),
 ]
+PLANES = [None, "U"]
 
 
+@pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("task", TASKS)
-def test_from_events_to_metrics(task: ClusteringTask, rng: np.random.Generator) -> None:
-    trial = Trial.model_validate({"task": task, "network": SMALL})
+def test_from_events_to_metrics(task: AnyTask, plane: str | None, rng: np.random.Generator) -> None:
+    data = {"splits": {"plane": plane}}
+    trial = Trial.model_validate({"task": task, "network": SMALL, "data": data})
     network = trial.make_network()
     events = [make_event(rng), make_event(rng, 0), make_event(rng, 1), make_event(rng)]
+    events = [trial.data.splits.seen(event) for event in events]
     batch = VoxelBatch.of([task.prepare(event) for event in events])
     raw = network(batch.coords, task.features(batch), batch.shape, batch.event)
     loss = task.criterion(raw, batch, 0)
     loss.total.backward()
     assert all(torch.isfinite(value) for value in loss.terms.values())
     pairs = list(predict(network, task, events))
-    assert [len(event) for event, _ in pairs] == [60, 0, 1, 60]
+    assert [len(event) for event, _ in pairs] == [len(event) for event in events]
     found = task.validate_on(pairs)
     rows = [
         row
         for number, (event, out) in enumerate(pairs)
         for row in task.evaluate(number, event, out, found.thresholds).rows
     ]
+    means = task.summary(Metrics(rows))
     for name, score in found.scores.items():
-        mean = np.mean([row.value for row in rows if row.name == name and row.metric == "ari"])
-        assert score == pytest.approx(mean), "tuned score = measured score"
-    assert found.goal == pytest.approx(np.mean(list(found.scores.values())))
+        assert score == pytest.approx(means[name][task.metric]), "tuned score = measured score"
+    assert np.isfinite(found.goal)
+    shown = task.found(*pairs[0], found.thresholds)
+    assert len(shown) == len(events[0])
 
 
 def test_predictions_do_not_depend_on_the_company(rng: np.random.Generator) -> None:
@@ -107,3 +118,45 @@ def test_a_class_with_no_cluster_in_the_split_is_left_out_not_given_a_number() -
     assert list(found.thresholds) == ["MIP"]
     with pytest.raises(ValueError, match="no event of the split has a cluster to score"):
         task.validate_on([])
+
+
+def drawn() -> Event:
+    """A muon along x with a delta beside it; a Michel electron in two pieces."""
+    muon = [[x, 20, 20] for x in range(20)]
+    michel = [[20 + x, 21 + x, 20] for x in range(4)] + [[30, 30, 20], [31, 31, 20]]
+    semantic = [ParticleClass.MIP] * 20 + [ParticleClass.MICHEL] * 6
+    return Event.of(
+        np.array(muon + michel),
+        np.ones(26),
+        (64, 64, 64),
+        semantic=np.array(semantic),
+        cluster=np.array([0] * 20 + [1] * 6),
+    )
+
+
+def test_the_segmentation_table_adds_up_voxels_and_averages_events() -> None:
+    task = SegmentationTask(metric="f1")
+    event = drawn()
+    all_mip = {"probability": np.eye(5)[np.full(26, ParticleClass.MIP)]}
+    right = {"probability": np.eye(5)[event.semantic]}
+    found = task.validate_on([(event, all_mip), (event, right)])
+    rows = [*task.evaluate(0, event, all_mip, {}).rows, *task.evaluate(1, event, right, {}).rows]
+    means = task.summary(Metrics(rows))
+    assert means["ALL"]["accuracy"] == pytest.approx((20 / 26 + 1) / 2)
+    assert means["ALL"]["spread"] == pytest.approx((1 - 20 / 26) / 2)
+    assert means["MICHEL"]["accuracy"] == pytest.approx(0.5)
+    assert means["MICHEL"]["as_MIP"] == pytest.approx(0.5)
+    assert means["MIP"]["f1"] == pytest.approx(2 * 40 / (2 * 40 + 6))
+    assert means["MICHEL"]["iou"] == pytest.approx(6 / 12)
+    assert found.goal == pytest.approx((means["MIP"]["f1"] + means["MICHEL"]["f1"]) / 2)
+    assert means["TRACK"]["accuracy"] == 1
+    assert means["EM"]["accuracy"] == pytest.approx(0.5)
+    assert means["from_0"]["accuracy"] == 1, "the first voxels of the muon, at x < 5"
+    assert task.found(event, right, {}).semantic.tolist() == event.semantic.tolist()
+    with pytest.raises(ValueError, match="no voxel of the split has a class"):
+        task.validate_on([])
+
+
+def test_relabelling_keeps_the_primary_ionisation() -> None:
+    prepared = SegmentationTask(relabel=True).prepare(drawn())
+    assert np.bincount(prepared.semantic, minlength=5).tolist() == [0, 20, 2, 0, 4]

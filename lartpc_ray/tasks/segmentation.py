@@ -1,0 +1,183 @@
+"""Semantic segmentation: the class of every voxel, in 2D and 3D.
+
+Dominé & Terao 2020 (arXiv:1903.05663) and SparseSSNet (MicroBooNE 2021, arXiv:2012.08513).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import CLASS_NAMES, TRACK_SHOWER, ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.steps import primary_ionisation, window
+from lartpc_ray.data.weights import balanced, cluster_and_vertex
+from lartpc_ray.losses.segmentation import Reduction, segmentation_loss
+from lartpc_ray.losses.terms import Loss
+from lartpc_ray.metrics.segmentation import (
+    accuracy,
+    boundary_distance,
+    class_accuracy,
+    confusion,
+    f1,
+    iou,
+    merged,
+)
+from lartpc_ray.metrics.table import Metrics, Row
+from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds, Validation
+
+CLASSES = len(ParticleClass)
+ALL = "ALL"
+TWO_CLASSES = ("TRACK", "EM")
+"""What `TRACK_SHOWER` merges the five into."""
+AS = "as_"
+"""Prefix of a row that counts the voxels of a class predicted to be another."""
+BOUNDARY = (0, 5, 10, 20, 40, 80, 160)
+"""Edges of the bins in distance to the image's boundary, voxels."""
+
+
+class SegmentationTask(Task):
+    """Give every voxel its class."""
+
+    name: Literal["segmentation"] = "segmentation"
+    reduction: Reduction = Field(
+        default="event_mean", description="event_mean: Dominé & Terao; sum: SparseSSNet"
+    )
+    weights: Literal["none", "class", "cluster_vertex"] = Field(
+        default="none", description="of voxels in the loss: class balance, or SparseSSNet's"
+    )
+    relabel: bool = Field(
+        default=False, description="Michel and delta only along their primary ionisation"
+    )
+    coordinates: bool = Field(default=False, description="the network sees each voxel's position")
+    min_energy: NonNegativeFloat = Field(default=0.0, description="MeV; ADC in 2D (SSNet: 10)")
+    max_energy: float = Field(default=1e6, gt=0, description="energies end here (SSNet: 300 ADC)")
+    scale: float = Field(
+        default=1.0, gt=0, description="the network sees log(1 + energy / scale), MeV or ADC"
+    )
+    metric: Literal["accuracy", "f1", "iou"] = Field(
+        default="accuracy",
+        description="goal: non-zero accuracy (mean over events), macro F1, or mean IoU",
+    )
+
+    def branches(self, axes: int) -> dict[str, int]:
+        return {"classes": CLASSES}
+
+    def inputs(self, axes: int) -> int:
+        return 1 + axes * self.coordinates
+
+    def prepare(self, event: Event) -> Event:
+        event = window(event, self.min_energy, self.max_energy)
+        event = primary_ionisation(event) if self.relabel else event
+        if self.weights == "none":
+            return event
+        return balanced(event) if self.weights == "class" else cluster_and_vertex(event)
+
+    def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
+        """log(1 + energy / scale); with `coordinates` also the position in the image, -1 to 1."""
+        parts = [torch.log1p(batch.energy / self.scale)[:, None]]
+        if self.coordinates:
+            parts.append(batch.centred())
+        return torch.cat(parts, dim=1)
+
+    def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
+        total = segmentation_loss(
+            outputs["classes"], batch.semantic, batch.weight, batch.event, self.reduction
+        )
+        return Loss(total, {})
+
+    def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
+        return {"probability": torch.softmax(outputs["classes"].float(), dim=1)}
+
+    def classes(self, outputs: Outputs) -> Int[np.ndarray, " voxel"]:
+        """The likeliest class of each voxel."""
+        likeliest: np.ndarray = outputs["probability"].argmax(axis=1)
+        return likeliest.astype(np.int32)
+
+    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
+        rows = [
+            row
+            for number, (event, outputs) in enumerate(predictions)
+            for row in self.evaluate(number, event, outputs, {}).rows
+        ]
+        if not rows:
+            raise ValueError("no voxel of the split has a class; give labelled events")
+        means = self.summary(Metrics(rows))
+        scores = {
+            name: means[name][self.metric]
+            for name in CLASS_NAMES
+            if self.metric in means.get(name, {})
+        }
+        return Validation(means[ALL][self.metric], scores, {})
+
+    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+        return replace(event, semantic=self.classes(outputs))
+
+    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+        """Accuracies of the event, and the counts that `summary` adds up."""
+        predicted = self.classes(outputs)
+        table = confusion(event.semantic, predicted, CLASSES)
+        if not table.sum():
+            return Metrics([])
+        rows = [Row(number, ALL, "accuracy", accuracy(table))]
+        rows += _accuracies(number, CLASS_NAMES, table)
+        two = merged(table, TRACK_SHOWER)
+        rows += _accuracies(number, TWO_CLASSES, two)
+        rows.append(Row(number, "BOTH", "accuracy", accuracy(two)))
+        for true, name in enumerate(CLASS_NAMES):
+            if table[true].any():
+                counts = zip(CLASS_NAMES, table[true], strict=True)
+                rows += [Row(number, name, AS + other, float(n)) for other, n in counts]
+        return Metrics([*rows, *_by_distance(number, event, predicted)])
+
+    def summary(self, metrics: Metrics) -> Means:
+        """Accuracies as means over events (and their spread); F1, IoU and confusion over voxels."""
+        means = metrics.means()
+        table = np.array(
+            [
+                [metrics.values(true, AS + predicted).sum() for predicted in CLASS_NAMES]
+                for true in CLASS_NAMES
+            ]
+        )
+        for metric, values in (("f1", f1(table)), ("iou", iou(table))):
+            for name, value in zip(CLASS_NAMES, values, strict=True):
+                if name in means:
+                    means[name][metric] = float(value)
+            means.setdefault(ALL, {})[metric] = float(np.nanmean(values))
+        for true, name in enumerate(CLASS_NAMES):
+            for other, count in zip(CLASS_NAMES, table[true], strict=True):
+                if name in means:
+                    means[name][AS + other] = float(count / table[true].sum())
+        means[ALL]["spread"] = float(metrics.values(ALL, "accuracy").std())
+        for name, found in means.items():
+            if name.startswith("from_"):
+                found["accuracy"] = found.pop("right") / found.pop("voxels")
+        return means
+
+
+def _accuracies(number: int, names: tuple[str, ...], table: np.ndarray) -> list[Row]:
+    values = zip(names, class_accuracy(table), strict=True)
+    return [Row(number, name, "accuracy", float(v)) for name, v in values if not np.isnan(v)]
+
+
+def _by_distance(number: int, event: Event, predicted: np.ndarray) -> list[Row]:
+    """Voxels and right ones by distance to the boundary of the image (Dominé & Terao, Fig. 12)."""
+    known = event.semantic >= 0
+    place = np.digitize(boundary_distance(event.coords, event.shape)[known], BOUNDARY) - 1
+    right = (predicted == event.semantic)[known]
+    voxels = np.bincount(place, minlength=len(BOUNDARY))
+    hits = np.bincount(place, right, minlength=len(BOUNDARY))
+    return [
+        Row(number, f"from_{low}", metric, float(value))
+        for low, *values in zip(BOUNDARY, voxels, hits, strict=True)
+        for metric, value in zip(("voxels", "right"), values, strict=True)
+        if values[0]
+    ]
