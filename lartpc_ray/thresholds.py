@@ -166,6 +166,16 @@ def class_goals(given: Sequence[str]) -> dict[str, str]:
     return goals
 
 
+def tuned(
+    found: Sequence[Part], cut: Cut, goals: dict[str, str], settings: ChoiceSettings
+) -> tuple[dict[str, dict[str, np.ndarray]], ThresholdGrid, dict[str, Choice]]:
+    """All scores at every point, the goals' grid, and the point chosen for each class."""
+    scores = surfaces(found, cut)
+    values = {name: goal_scores(metrics, goals[name]) for name, metrics in scores.items()}
+    grid = ThresholdGrid(cut.axes(), values)
+    return scores, grid, {name: choose(grid, name, settings) for name in grid.scores}
+
+
 def exact_s0(
     found: Sequence[Part], name: str, cut: SeedCut, p0: float, goal: str
 ) -> tuple[float, float, float]:
@@ -310,17 +320,17 @@ def main(options: argparse.Namespace) -> int:
         events = splits.events(options.split)
         cut: Cut = DensityCut() if options.cut == "dbscan" else task.cut
         found = parts(state.restored(), task, events)
+        if not found:
+            raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
+        settings = ChoiceSettings(rule=options.rule)
         start_ray(options.workers, dashboard=False)
         try:
-            scores = surfaces(found, cut)
+            scores, grid, choices = tuned(found, cut, goals, settings)
+            if options.refine and isinstance(cut, SeedCut):
+                cut = cut.refined((one.at["p0"] for one in choices.values()), options.refine)
+                scores, grid, choices = tuned(found, cut, goals, settings)
         finally:
             ray.shutdown()
-        values = {name: goal_scores(metrics, goals[name]) for name, metrics in scores.items()}
-        grid = ThresholdGrid(cut.axes(), values)
-        settings = ChoiceSettings(rule=options.rule)
-        choices = {name: choose(grid, name, settings) for name in grid.scores}
-        if not choices:
-            raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
         about = {
             "cut": options.cut,
             "rule": options.rule,
@@ -357,6 +367,9 @@ def parser() -> Parser:
     made.add_argument("--cut", choices=("seeds", "dbscan"), default="seeds", help="what is tuned")
     made.add_argument(
         "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"
+    )
+    made.add_argument(
+        "--refine", type=int, default=0, metavar="N", help="N more p0 beside each class's best"
     )
     made.add_argument("--rule", choices=get_args(Rule), default="robust", help="which point")
     made.add_argument("--split", default="tune", choices=("train", "tune", "test"))

@@ -118,7 +118,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
 ) -> None:
     runs, run = trained
     goals = ("--goal", "MIP=sbd", "--goal", "purity*efficiency")
-    assert tune(runs, run, *goals, "--rule", "best") == 0
+    assert tune(runs, run, *goals, "--rule", "best", "--refine", "2") == 0
     out = capsys.readouterr().out
     assert "tune split, 8 events, rule best" in out
     assert re.search(r"MIP .* sbd\n", out)
@@ -136,6 +136,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     saved = client.download_artifacts(parent.info.run_id, "scores.npz", str(runs))
     with np.load(saved) as arrays:
         assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
+        assert len(arrays["p0"]) > len(SeedCut(grid_points=5).axes()["p0"]), "refined"
 
 
 @pytest.mark.slow

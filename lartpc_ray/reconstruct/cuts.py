@@ -6,8 +6,8 @@ other thresholds is another class here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
 from typing import Annotated, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ class SeedCut(Settings):
     grid_points: int = Field(
         default=21, ge=2, le=1001, description="points of s0 and of p0, evenly from 0 to 1"
     )
-    low_p0: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+    extra_p0: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(1e-6, 1e-4, 1e-3, 1e-2),
         description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
     )
@@ -40,7 +40,17 @@ class SeedCut(Settings):
     def axes(self) -> Points:
         """0 to 1 for both thresholds, p0 finer near 0."""
         points = np.linspace(0, 1, self.grid_points)
-        return {"s0": points, "p0": np.union1d(points, self.low_p0)}
+        return {"s0": points, "p0": np.union1d(points, self.extra_p0)}
+
+    def refined(self, around: Iterable[float], between: int) -> SeedCut:
+        """The same cut with `between` further points of p0 on both sides of some."""
+        points = self.axes()["p0"]
+        extra = set(self.extra_p0)
+        for p0 in around:
+            place = int(np.searchsorted(points, p0))
+            for low, high in pairwise(points[max(0, place - 1) : place + 2]):
+                extra |= {float(point) for point in np.linspace(low, high, between + 2)[1:-1]}
+        return self.model_copy(update={"extra_p0": tuple(sorted(extra))})
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
         """Metric to (s0, p0)."""

@@ -11,6 +11,7 @@ from reference import plain_cluster
 
 from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.reconstruct.sweep import BLOCK, sweep, sweep_exactly
@@ -198,3 +199,11 @@ def test_one_event_gives_a_choice_without_a_held_out_score() -> None:
     assert choice.at == {"s0": 0.5, "p0": 0.5}
     assert choice.held_out is None
     assert choice.events == 1
+
+
+def test_refined_points_lie_on_both_sides_of_the_best() -> None:
+    cut = SeedCut(grid_points=3, extra_p0=(0.1,))
+    assert cut.axes()["p0"].tolist() == [0, 0.1, 0.5, 1]
+    finer = cut.refined([0.5], 1)
+    assert finer.axes()["p0"].tolist() == [0, 0.1, 0.3, 0.5, 0.75, 1]
+    assert cut.refined([0.0], 1).axes()["p0"].tolist() == [0, 0.05, 0.1, 0.5, 1]
