@@ -3,10 +3,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test lint install clean
+.PHONY: tune test segmentation segmentation-2d minkowski lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
+
+segmentation: .venv/installed
+	$(BIN)/python -m lartpc_ray.tune segmentation_3d
+
+segmentation-2d: .venv/installed
+	$(BIN)/python -m lartpc_ray.tune segmentation_2d
+
+# MinkowskiEngine from its source (10 minutes, 2 GB a compiler process); Debian or Ubuntu, as root.
+minkowski: .venv/installed-dev
+	test -e /usr/include/*/cblas.h || (apt-get update -qq && apt-get install -y -qq g++ python3-dev libopenblas-dev)
+	$(BIN)/pip install --quiet --constraint constraints.txt ninja setuptools wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" MAX_JOBS=2 $(BIN)/pip install --use-pep517 --no-deps --no-build-isolation \
+	  --config-settings=--global-option=--blas=openblas MinkowskiEngine==0.5.4
+	$(BIN)/python -m pytest tests/sparse
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import os
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -72,10 +73,7 @@ class MinkowskiEngine(Engine):
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         at: Map = x.sites
-        key = None
-        if at.key is not None:
-            stride = [2 * step for step in at.key.get_tensor_stride()]
-            key = at.manager.stride(at.key, stride)
+        key = None if at.key is None else at.manager.stride(at.key, 2)
         return SparseTensor(
             _convolve(x, weight, 2, 2, key), Map(at.manager, key, at.axes, finer=at)
         )
@@ -98,6 +96,8 @@ def _convolve(
     if x.sites.key is None:
         return x.features @ weight.sum(0)
     library = _library()
+    from MinkowskiEngine.MinkowskiConvolution import ConvolutionMode
+
     generator = library.KernelGenerator(
         side, stride, is_transpose=transpose, dimension=x.sites.axes
     )
@@ -110,7 +110,7 @@ def _convolve(
         x.features.contiguous(),
         weight.contiguous(),
         generator,
-        library.ConvolutionMode.DEFAULT,
+        ConvolutionMode.DEFAULT,
         x.sites.key,
         out,
         x.sites.manager,
@@ -125,8 +125,9 @@ def _library() -> Any:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not hasattr(collections, "Sequence"):
         collections.Sequence = collections.abc.Sequence  # type: ignore[attr-defined]
-    import MinkowskiEngine
-
+    with warnings.catch_warnings():  # it warns of what this file takes care of
+        warnings.simplefilter("ignore")
+        import MinkowskiEngine
     return MinkowskiEngine
 
 
