@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,15 +16,14 @@ import yaml
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
-from lartpc_ray.checkpoint import FILE
+from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Outputs, Thresholds
+from lartpc_ray.tasks.task import CutTask, Outputs, Task, Thresholds
 from lartpc_ray.tracking import Tracking
 
 BATCH_VOXELS = 20_000
@@ -32,7 +31,7 @@ BATCH_VOXELS = 20_000
 
 
 def predict(
-    network: UResNet, task: AnyTask, events: Iterable[Event], *, device: str = "cpu"
+    network: UResNet, task: Task, events: Iterable[Event], *, device: str = "cpu"
 ) -> Iterator[tuple[Event, Outputs]]:
     """Stream the prepared events and what the network says of them.
 
@@ -50,7 +49,7 @@ def predict(
 
 
 @torch.inference_mode()
-def _run(network: UResNet, task: AnyTask, batch: VoxelBatch) -> dict[str, torch.Tensor]:
+def _run(network: UResNet, task: Task, batch: VoxelBatch) -> dict[str, torch.Tensor]:
     training = network.training
     network.eval()
     try:
@@ -73,42 +72,47 @@ def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
         yield group
 
 
-def clustered(
-    network: UResNet, task: AnyTask, events: Iterable[Event], at: Thresholds
-) -> Iterator[Event]:
-    """The prepared events with predicted clusters in place of the true ones.
+def reconstructed(state: Checkpoint, events: Iterable[Event], at: Thresholds) -> Iterator[Event]:
+    """The prepared events with what a trained run finds in the place of the truth.
 
     Args:
-        network: trained.
-        task: prepares the events and groups the voxels of each class.
-        events: with classes; voxels of no class stay in no cluster.
+        state: of a trained run.
+        events: as they come from a file; clustering needs their classes.
         at: class to thresholds; voxels of a class that is not there stay in no cluster.
     """
-    for event, outputs in predict(network, task, events):
+    task = state.trial.task
+    seen = (state.trial.data.splits.seen(event) for event in events)
+    for event, outputs in predict(state.restored(), task, seen):
         yield task.found(event, outputs, at)
 
 
 def main(options: argparse.Namespace) -> int:
     if options.output.exists() and not options.force:
         raise ValueError(f"{options.output}: is there already; --force writes over it")
+    if (options.semantics == "predicted") != bool(options.segmentation_run):
+        raise ValueError("--semantics predicted and --segmentation-run ID go together")
     tracking = Tracking(options.runs, None, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
-        path = options.thresholds or tracking.fetch(options.run, "thresholds-seeds.yaml", folder)
-        at = read_thresholds(path)
-    untuned = [name for name in CLASS_NAMES if name not in at]
+        at: Thresholds = {}
+        if isinstance(state.trial.task, CutTask):
+            name = f"thresholds-{state.trial.task.cut.name}.yaml"
+            path = options.thresholds or tracking.fetch(options.run, name, folder)
+            at = read_thresholds(path, list(state.trial.task.cut.axes()))
+        events = read_events(options.events, layout=state.trial.data.splits.layout)
+        if options.segmentation_run:
+            file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
+            events = reconstructed(checkpoints.load(file), events, {})
+    untuned = [name for name in CLASS_NAMES if at and name not in at]
     if untuned:
         say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
-    layout = state.trial.data.splits.layout
-    events = read_events(options.events, layout=layout)
-    found = clustered(state.restored(), state.trial.task, events, at)
-    count = write_events(options.output, found)
+    count = write_events(options.output, reconstructed(state, events, at))
     say(f"{count} events in {options.output}")
     return 0
 
 
-def read_thresholds(path: Path) -> Thresholds:
+def read_thresholds(path: Path, axes: Sequence[str]) -> Thresholds:
     """The thresholds of each class in a file that `lartpc_ray.thresholds` wrote.
 
     Raises:
@@ -117,24 +121,28 @@ def read_thresholds(path: Path) -> Thresholds:
     try:
         classes = yaml.safe_load(path.read_text())["classes"]
         return {
-            str(name): {axis: float(row[axis]) for axis in ("s0", "p0")}
-            for name, row in classes.items()
+            str(name): {axis: float(row[axis]) for axis in axes} for name, row in classes.items()
         }
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path}: no thresholds s0 and p0 in it; see thresholds --help") from None
+        named = " and ".join(axes)
+        raise ValueError(f"{path}: no thresholds {named} in it; see thresholds --help") from None
 
 
 def parser() -> Parser:
     """The arguments of the command."""
     made = Parser(
         "predict",
-        "Write the clusters that a trained run finds in events, in the PILArNet-M layout.",
+        "Write what a trained run finds in events, in the PILArNet-M layout.",
         "--run 0123abcd events.h5 -o clusters.h5",
     )
     made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M file")
     made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     made.add_argument("--run", required=True, help="id of an MLflow run")
     made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")
+    made.add_argument(
+        "--semantics", choices=("truth", "predicted"), default="truth", help="classes to cluster in"
+    )
+    made.add_argument("--segmentation-run", metavar="ID", help="run that predicts the classes")
     made.add_argument("--force", action="store_true", help="write over OUTPUT")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")

@@ -36,7 +36,7 @@ from lartpc_ray.reconstruct.cuts import Cut, DensityCut, SeedCut, Voxels
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
 from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.screen import Bar
-from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray
 
@@ -57,7 +57,7 @@ class Part:
     voxels: Voxels
 
 
-def parts(network: UResNet, task: ClusteringTask, events: Sequence[Event]) -> list[Part]:
+def parts(network: UResNet, task: CutTask, events: Sequence[Event]) -> list[Part]:
     """The parts of a split in the order of its events, by one pass of the network."""
     found: list[Part] = []
     with Bar("network: event", len(events)) as bar:
@@ -313,7 +313,7 @@ def main(options: argparse.Namespace) -> int:
         folder = Path(scratch)
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
         task, splits = state.trial.task, state.trial.data.splits
-        if not isinstance(task, ClusteringTask):
+        if not isinstance(task, CutTask):
             raise ValueError(f"run {options.run}: the task {task.name} has no thresholds to tune")
         if options.data:
             splits = splits.model_copy(update={"path": options.data})

@@ -10,8 +10,10 @@ import argparse
 import json
 import logging
 import sys
+import tempfile
 import time
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from lartpc_ray.command import Parser, say
 from lartpc_ray.report import Verdict, flat, judge, keep, table, where
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space, make_trial, read_space
+from lartpc_ray.tasks import MichelTask, SegmentationTask
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import chosen_space, learn, read_splits, start_ray, study_parser, trainer
 
@@ -359,7 +362,34 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])
 
 
+def on_top(options: argparse.Namespace, space: Space) -> int:
+    """Tune and judge a reconstruction whose network another run has trained."""
+    tracking = Tracking(options.runs, space.name, options.tracking_uri)
+    trial = space.first_trial()
+    if not isinstance(trial.task, MichelTask):
+        raise ValueError(f"--run: the task {trial.task.name} trains its own network; leave it out")
+    with tempfile.TemporaryDirectory() as scratch:
+        state = checkpoints.load(tracking.fetch(options.run, checkpoints.FILE, Path(scratch)))
+        if not isinstance(state.trial.task, SegmentationTask):
+            raise ValueError(
+                f"--run {options.run}: its task is {state.trial.task.name}, not segmentation"
+            )
+        task = trial.task.model_copy(update={"segmentation": state.trial.task})
+        data = trial.data if options.data else state.trial.data
+        state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
+        verdict = judge(state)
+        run = tracking.start(space.name, {"kind": space.name, "of": options.run})
+        file = checkpoints.save(Path(scratch) / "kept", state)
+        keep(tracking, run, state, file.parent, verdict)
+        tracking.end(run)
+    print(table(verdict))
+    print(where(tracking, options.runs, run))
+    return 0
+
+
 def main(options: argparse.Namespace) -> int:
+    if options.run:
+        return on_top(options, chosen_space(options))
     if options.resume:
         study = Study.reopen(
             options.resume if options.resume.exists() else options.runs / options.resume
@@ -398,6 +428,7 @@ def parser() -> Parser:
     """The arguments of the command."""
     made = study_parser("tune", "Search a study's space.", "clustering --budget laptop")
     made.add_argument("--resume", type=Path, metavar="RUN", help="folder of a study to go on with")
+    made.add_argument("--run", metavar="ID", help="run of the segmentation that michel works on")
     return made
 
 

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from pydantic import Field
 
 from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
 
@@ -89,4 +91,54 @@ class DensityCut(Settings):
         return found
 
 
-Cut = Annotated[SeedCut | DensityCut, Field(discriminator="name")]
+class MichelCut(Settings):
+    """What makes a cluster of Michel voxels a Michel electron (Dominé & Terao 2020, VII)."""
+
+    name: Literal["michel"] = "michel"
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.3, 2.8, 3.7, 5.0)
+    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5, 10)
+    attached: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.83, 5.0, 10.0)
+    edge_radius: tuple[Annotated[float, Field(ge=0)], ...] = (10.0, 15.0, 20.0, 30.0)
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
+
+    def axes(self) -> Points:
+        """All in voxels but min_points, the neighbours that make a core."""
+        names = ("eps", "min_points", "attached", "edge_radius")
+        return {name: np.array(getattr(self, name), float) for name in names}
+
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = ("matched",)
+    ) -> dict[str, np.ndarray]:
+        """`matched`: share of the candidates and the true clusters that belong to each other.
+
+        1 where there is neither. The F1 of identification, were all events one.
+        """
+        shape = [len(points) for points in self.axes().values()]
+        found = np.empty(shape)
+        coords, semantic = voxels["coords"], voxels["semantic"]
+        for row, eps in enumerate(self.eps):
+            tracks = mip_tracks(coords, semantic, eps, MichelSettings().min_points_mip)
+            for column, points in enumerate(self.min_points):
+                each = candidates(coords, semantic, *tracks, eps=eps, min_points=points)
+                found[row, column] = self._matched(each, voxels["truth"], eps)
+        return dict.fromkeys(metrics, found)
+
+    def _matched(self, each: Sequence[Candidate], truth: np.ndarray, eps: float) -> np.ndarray:
+        """(attached, edge_radius) of `matched`, from the clusters of one (eps, min_points)."""
+        ends = [[one.at_end(radius, eps) for radius in self.edge_radius] for one in each]
+        found = np.empty((len(self.attached), len(self.edge_radius)))
+        for row, column in np.ndindex(found.shape):
+            labels = np.full(len(truth), -1, np.int64)
+            for number, one in enumerate(each):
+                if one.distance <= self.attached[row] and ends[number][column]:
+                    labels[one.voxels] = number
+            found[row, column] = michel_counts(truth, labels, self.min_voxels).matched
+        return found
+
+
+def michel_settings(at: dict[str, float]) -> MichelSettings:
+    """A point of the grid as settings."""
+    return MichelSettings.model_validate({**at, "min_points": int(at["min_points"])})
+
+
+Cut = Annotated[SeedCut | DensityCut | MichelCut, Field(discriminator="name")]

@@ -5,14 +5,16 @@ from typing import Annotated
 from pydantic import Field
 
 from lartpc_ray.tasks.clustering import ClusteringTask
+from lartpc_ray.tasks.michel import MichelTask
 from lartpc_ray.tasks.segmentation import SegmentationTask
 from lartpc_ray.tasks.task import Task
 
-AnyTask = Annotated[ClusteringTask | SegmentationTask, Field(discriminator="name")]
+AnyTask = Annotated[ClusteringTask | SegmentationTask | MichelTask, Field(discriminator="name")]
 """The closed union of the tasks there are."""
 TASKS: dict[str, type[Task]] = {
     "clustering": ClusteringTask,
     "segmentation": SegmentationTask,
+    "michel": MichelTask,
 }
 
-__all__ = ["TASKS", "AnyTask", "ClusteringTask", "SegmentationTask"]
+__all__ = ["TASKS", "AnyTask", "ClusteringTask", "MichelTask", "SegmentationTask"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -25,15 +25,14 @@ from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut, Voxels
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.grid import ThresholdGrid
-from lartpc_ray.tasks.task import Outputs, Task, Thresholds, Validation
+from lartpc_ray.tasks.task import CutTask, Outputs, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
 
 
-class ClusteringTask(Task):
+class ClusteringTask(CutTask):
     """Group the voxels of each class into particles."""
 
     rival: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
@@ -116,31 +115,6 @@ class ClusteringTask(Task):
             }
             for name, mask in self._classes(event)
         }
-
-    def score(self, event: Event, outputs: Outputs) -> dict[str, np.ndarray]:
-        """The metric of one event at every point of the threshold grid, by class."""
-        return {
-            name: self.cut.scores(voxels, [self.metric])[self.metric]
-            for name, voxels in self.parts(event, outputs).items()
-        }
-
-    def grid(self, scores: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
-        """The events of what `score` gave, class by class."""
-        events: dict[str, list[np.ndarray]] = {}
-        for event in scores:
-            for name, value in event.items():
-                events.setdefault(name, []).append(np.nan_to_num(value))
-        stacked = {name: np.stack(events[name]) for name in CLASS_NAMES if name in events}
-        return ThresholdGrid(self.cut.axes(), stacked)
-
-    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """The goal: mean over the classes of the score at the class's own best thresholds."""
-        grid = self.grid(self.score(event, outputs) for event, outputs in predictions)
-        if not grid.scores:
-            raise ValueError("no event of the split has a cluster to score; give more events")
-        scores = {name: grid.best_score(name) for name in grid.scores}
-        best = {name: grid.best(name) for name in grid.scores}
-        return Validation(float(np.mean(list(scores.values()))), scores, best)
 
     def untuned(self) -> Thresholds:
         return {name: dict(UNTUNED) for name in CLASS_NAMES}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.reconstruct.cuts import Cut, Voxels
+from lartpc_ray.reconstruct.grid import ThresholdGrid
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
@@ -105,3 +108,33 @@ class Task(Settings, ABC):
     def summary(self, metrics: Metrics) -> Means:
         """The metrics of all events in one number each; the mean unless the metric says else."""
         return metrics.means()
+
+
+class CutTask(Task, ABC):
+    """A task whose outputs become particles by a cut, the thresholds of which are tuned."""
+
+    cut: Cut
+    metric: str
+
+    @abstractmethod
+    def parts(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
+        """Class to its voxels, for the classes with something to score."""
+
+    def grid(self, predictions: Iterable[tuple[Event, Outputs]]) -> ThresholdGrid:
+        """The score of every event at every point, class by class."""
+        scores: dict[str, list[np.ndarray]] = {}
+        for event, outputs in predictions:
+            for name, voxels in self.parts(event, outputs).items():
+                found = self.cut.scores(voxels, [self.metric])[self.metric]
+                scores.setdefault(name, []).append(np.nan_to_num(found))
+        stacked = {name: np.stack(scores[name]) for name in CLASS_NAMES if name in scores}
+        return ThresholdGrid(self.cut.axes(), stacked)
+
+    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
+        """The goal: mean over the classes of the score at the class's own best thresholds."""
+        grid = self.grid(predictions)
+        if not grid.scores:
+            raise ValueError("no event of the split has a cluster to score; give more events")
+        scores = {name: grid.best_score(name) for name in grid.scores}
+        best = {name: grid.best(name) for name in grid.scores}
+        return Validation(float(np.mean(list(scores.values()))), scores, best)

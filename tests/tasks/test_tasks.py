@@ -10,8 +10,8 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.cuts import SeedCut
-from lartpc_ray.tasks import AnyTask, ClusteringTask, SegmentationTask
+from lartpc_ray.reconstruct.cuts import MichelCut, SeedCut
+from lartpc_ray.tasks import AnyTask, ClusteringTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.trial import Trial
 
@@ -23,6 +23,7 @@ TASKS = [
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"
     ),
+    MichelTask(cut=MichelCut(min_voxels=1)),
 ]
 PLANES = [None, "U"]
 

@@ -1,0 +1,134 @@
+"""Michel electrons on top of a segmentation (Dominé & Terao 2020, section VII)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.losses.terms import Loss
+from lartpc_ray.metrics.michel import michel_counts
+from lartpc_ray.metrics.table import Metrics, Row
+from lartpc_ray.reconstruct.cuts import MichelCut, Voxels, michel_settings
+from lartpc_ray.reconstruct.michels import MichelSettings, michels
+from lartpc_ray.tasks.segmentation import SegmentationTask
+from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
+
+MICHEL = ParticleClass.MICHEL.name
+ALL = "ALL"
+"""The row without a cut on the size of the true clusters."""
+TUNED = ("eps", "min_points", "attached", "edge_radius")
+
+
+class MichelTask(CutTask):
+    """Find Michel electrons; the network is a segmentation's."""
+
+    rival: ClassVar[str] = "from true classes, the paper's cuts"
+    name: Literal["michel"] = "michel"
+    segmentation: SegmentationTask = SegmentationTask()
+    semantics: Literal["predicted", "truth"] = Field(
+        default="predicted", description="the classes that the electrons are found from"
+    )
+    cut: MichelCut = MichelCut()
+    metric: Literal["matched"] = "matched"
+
+    def branches(self, axes: int) -> dict[str, int]:
+        return self.segmentation.branches(axes)
+
+    def inputs(self, axes: int) -> int:
+        return self.segmentation.inputs(axes)
+
+    def prepare(self, event: Event) -> Event:
+        return self.segmentation.prepare(event)
+
+    def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
+        return self.segmentation.features(batch)
+
+    def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
+        return self.segmentation.criterion(outputs, batch, step)
+
+    def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
+        return self.segmentation.outputs(outputs, batch)
+
+    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+        """All voxels of the event, where there is a Michel voxel, true or predicted."""
+        semantic = self._semantic(event, outputs)
+        if not _involved(event, semantic):
+            return {}
+        truth = _true_michels(event)
+        return {MICHEL: {"coords": event.coords, "semantic": semantic, "truth": truth}}
+
+    def untuned(self) -> Thresholds:
+        """Those of the paper."""
+        paper = MichelSettings()
+        return {MICHEL: {name: float(getattr(paper, name)) for name in TUNED}}
+
+    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+        """With the predicted classes, and each Michel electron as a cluster."""
+        labels = self._candidates(event, self._semantic(event, outputs), at)
+        semantic = self.segmentation.classes(outputs)
+        return replace(event, semantic=semantic, cluster=labels.astype(np.int32))
+
+    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+        return self._measured(number, event, self._semantic(event, outputs), at)
+
+    def baseline(self, number: int, event: Event) -> Metrics:
+        return self._measured(number, event, event.semantic, self.untuned())
+
+    def summary(self, metrics: Metrics) -> Means:
+        """Identification over all events; purity and efficiency as means over the matches."""
+        means = metrics.means()
+        for name, values in means.items():
+            total = {
+                count: metrics.values(name, count).sum()
+                for count in ("candidates", "right", "true", "seen")
+            }
+            values |= {count: float(value) for count, value in total.items()}
+            if total["candidates"]:
+                values["id_purity"] = float(total["right"] / total["candidates"])
+            if total["true"]:
+                values["id_efficiency"] = float(total["seen"] / total["true"])
+        return means
+
+    def _semantic(self, event: Event, outputs: Outputs) -> Int[np.ndarray, " voxel"]:
+        truth = self.semantics == "truth"
+        return event.semantic if truth else self.segmentation.classes(outputs)
+
+    def _candidates(
+        self, event: Event, semantic: np.ndarray, at: Thresholds
+    ) -> Int[np.ndarray, " voxel"]:
+        return michels(event.coords, semantic, michel_settings(at[MICHEL]))
+
+    def _measured(self, number: int, event: Event, semantic: np.ndarray, at: Thresholds) -> Metrics:
+        if not _involved(event, semantic):
+            return Metrics([])
+        found, truth = self._candidates(event, semantic, at), _true_michels(event)
+        rows: list[Row] = []
+        for name, min_voxels in ((MICHEL, self.cut.min_voxels), (ALL, 0)):
+            counts = michel_counts(truth, found, min_voxels)
+            rows += [
+                Row(number, name, count, float(getattr(counts, count)))
+                for count in ("candidates", "right", "true", "seen")
+            ]
+            if name == MICHEL:
+                rows.append(Row(number, name, "matched", counts.matched))
+            for match in counts.matches:
+                rows.append(Row(number, name, "purity", match.purity))
+                rows.append(Row(number, name, "efficiency", match.efficiency))
+        return Metrics(rows)
+
+
+def _involved(event: Event, semantic: Int[np.ndarray, " voxel"]) -> bool:
+    michel = ParticleClass.MICHEL
+    return bool((semantic == michel).any() or (event.semantic == michel).any())
+
+
+def _true_michels(event: Event) -> Int[np.ndarray, " voxel"]:
+    return np.where(event.semantic == ParticleClass.MICHEL, event.cluster, -1).astype(np.int64)
