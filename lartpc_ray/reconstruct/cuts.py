@@ -91,20 +91,23 @@ class DensityCut(Settings):
         return found
 
 
+MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")
+
+
 class MichelCut(Settings):
     """What makes a cluster of Michel voxels a Michel electron (Dominé & Terao 2020, VII)."""
 
     name: Literal["michel"] = "michel"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.3, 2.8, 3.7, 5.0)
-    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5, 10)
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.8, 3.7)
+    min_points_mip: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
     attached: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.83, 5.0, 10.0)
     edge_radius: tuple[Annotated[float, Field(ge=0)], ...] = (10.0, 15.0, 20.0, 30.0)
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """All in voxels but min_points, the neighbours that make a core."""
-        names = ("eps", "min_points", "attached", "edge_radius")
-        return {name: np.array(getattr(self, name), float) for name in names}
+        """All in voxels but the neighbours that make a core."""
+        return {name: np.array(getattr(self, name), float) for name in MICHEL_AXES}
 
     def scores(
         self, voxels: Voxels, metrics: Sequence[str] = ("matched",)
@@ -116,11 +119,12 @@ class MichelCut(Settings):
         shape = [len(points) for points in self.axes().values()]
         found = np.empty(shape)
         coords, semantic = voxels["coords"], voxels["semantic"]
-        for row, eps in enumerate(self.eps):
-            tracks = mip_tracks(coords, semantic, eps, MichelSettings().min_points_mip)
-            for column, points in enumerate(self.min_points):
+        for row, column in np.ndindex(len(self.eps), len(self.min_points_mip)):
+            eps = self.eps[row]
+            tracks = mip_tracks(coords, semantic, eps, self.min_points_mip[column])
+            for layer, points in enumerate(self.min_points):
                 each = candidates(coords, semantic, *tracks, eps=eps, min_points=points)
-                found[row, column] = self._matched(each, voxels["truth"], eps)
+                found[row, column, layer] = self._matched(each, voxels["truth"], eps)
         return dict.fromkeys(metrics, found)
 
     def _matched(self, each: Sequence[Candidate], truth: np.ndarray, eps: float) -> np.ndarray:
@@ -138,7 +142,8 @@ class MichelCut(Settings):
 
 def michel_settings(at: dict[str, float]) -> MichelSettings:
     """A point of the grid as settings."""
-    return MichelSettings.model_validate({**at, "min_points": int(at["min_points"])})
+    whole = {name: int(at[name]) for name in ("min_points_mip", "min_points")}
+    return MichelSettings.model_validate({**at, **whole})
 
 
 Cut = Annotated[SeedCut | DensityCut | MichelCut, Field(discriminator="name")]

@@ -16,7 +16,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.reconstruct.cuts import MichelCut, Voxels, michel_settings
+from lartpc_ray.reconstruct.cuts import MICHEL_AXES, MichelCut, Voxels, michel_settings
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
 from lartpc_ray.tasks.segmentation import SegmentationTask
 from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
@@ -24,7 +24,6 @@ from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
 MICHEL = ParticleClass.MICHEL.name
 ALL = "ALL"
 """The row without a cut on the size of the true clusters."""
-TUNED = ("eps", "min_points", "attached", "edge_radius")
 
 
 class MichelTask(CutTask):
@@ -68,7 +67,7 @@ class MichelTask(CutTask):
     def untuned(self) -> Thresholds:
         """Those of the paper."""
         paper = MichelSettings()
-        return {MICHEL: {name: float(getattr(paper, name)) for name in TUNED}}
+        return {MICHEL: {name: float(getattr(paper, name)) for name in MICHEL_AXES}}
 
     def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         """With the predicted classes, and each Michel electron as a cluster."""

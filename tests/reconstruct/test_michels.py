@@ -80,7 +80,13 @@ def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> 
 def test_the_grid_is_what_each_point_gives() -> None:
     coords, semantic = drawn(line(60, 52) + line(30, 55), MUON)
     truth = np.where(semantic == ParticleClass.MICHEL, 0, -1)
-    cut = MichelCut(min_points=(1, 5), attached=(2.83, 6.0), edge_radius=(15.0, 40.0), min_voxels=1)
+    cut = MichelCut(
+        min_points_mip=(5, 40),
+        min_points=(1, 5),
+        attached=(2.83, 6.0),
+        edge_radius=(15.0, 40.0),
+        min_voxels=1,
+    )
     found = cut.scores({"coords": coords, "semantic": semantic, "truth": truth})["matched"]
     points = list(cut.axes().values())
     for place in np.ndindex(found.shape):
