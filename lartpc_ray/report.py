@@ -72,9 +72,7 @@ def judge(state: Checkpoint) -> Verdict:
     with_tuned = ", tuned thresholds" if plain else ""
     rows = {f"{THIS}{with_tuned}": measure(network, task, test_events, tuned.thresholds)}
     if plain:
-        at = ", ".join(next(iter(plain.values())))
-        values = ", ".join(f"{value:g}" for value in next(iter(plain.values())).values())
-        rows[f"{THIS}, ({at}) = ({values})"] = measure(network, task, test_events, plain)
+        rows[f"{THIS}, {task.plain}"] = measure(network, task, test_events, plain)
     rows[f"untrained network{with_tuned}"] = measure(
         untrained, task, test_events, chance.thresholds
     )

@@ -35,6 +35,7 @@ UNTUNED = {"s0": 0.0, "p0": 0.5}
 class ClusteringTask(CutTask):
     """Group the voxels of each class into particles."""
 
+    plain: ClassVar[str] = "(s0, p0) = (0, 0.5)"
     rival: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
     name: Literal["clustering"] = "clustering"
     loss: ClusteringLoss = ClusteringLoss()

@@ -29,6 +29,7 @@ ALL = "ALL"
 class MichelTask(CutTask):
     """Find Michel electrons; the network is a segmentation's."""
 
+    plain: ClassVar[str] = "the paper's cuts"
     rival: ClassVar[str] = "from true classes, the paper's cuts"
     name: Literal["michel"] = "michel"
     segmentation: SegmentationTask = SegmentationTask()

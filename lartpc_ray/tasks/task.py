@@ -47,6 +47,8 @@ class Validation:
 class Task(Settings, ABC):
     """Frozen settings with a few methods; a network for the task needs nothing else."""
 
+    plain: ClassVar[str] = ""
+    """What `untuned` is called."""
     rival: ClassVar[str] = ""
     """The method without training that `baseline` measures."""
 
