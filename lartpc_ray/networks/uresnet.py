@@ -164,7 +164,7 @@ class Activation(nn.Module):
                 self.norm.bias,
                 eps=self.norm.eps,
             )
-        return x.with_features(nn.functional.leaky_relu(normal, LEAK))
+        return x.with_features(nn.functional.leaky_relu(normal, LEAK, inplace=True))
 
 
 class Activated(nn.Module):
