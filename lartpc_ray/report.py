@@ -10,12 +10,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
@@ -24,8 +25,8 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.space import shipped
-from lartpc_ray.tasks import AnyTask
+from lartpc_ray.space import Space, shipped
+from lartpc_ray.tasks import AnyTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.task import Means, Thresholds, Validation
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
@@ -202,6 +203,31 @@ def keep(tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict:
     if mean is not None:
         numbers[f"test/mean/{state.trial.task.metric}"] = mean
     tracking.numbers(run, numbers, state.step)
+
+
+def judge_on_top(options: argparse.Namespace, space: Space) -> int:
+    """Tune and judge a reconstruction whose network another run has trained."""
+    tracking = Tracking(options.runs, space.name, options.tracking_uri)
+    trial = space.first_trial()
+    if not isinstance(trial.task, MichelTask):
+        raise ValueError(f"--run: the task {trial.task.name} trains its own network; leave it out")
+    with tempfile.TemporaryDirectory() as scratch:
+        state = checkpoints.load(tracking.fetch(options.run, checkpoints.FILE, Path(scratch)))
+        if not isinstance(state.trial.task, SegmentationTask):
+            raise ValueError(
+                f"--run {options.run}: its task is {state.trial.task.name}, not segmentation"
+            )
+        task = trial.task.model_copy(update={"segmentation": state.trial.task})
+        data = trial.data if options.data else state.trial.data
+        state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
+        verdict = judge(state)
+        run = tracking.start(space.name, {"kind": space.name, "of": options.run})
+        file = checkpoints.save(Path(scratch) / "kept", state)
+        keep(tracking, run, state, file.parent, verdict)
+        tracking.end(run)
+    print(table(verdict))
+    print(where(tracking, options.runs, run))
+    return 0
 
 
 def where(tracking: Tracking, runs: Path, run: str) -> str:

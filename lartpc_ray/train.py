@@ -36,6 +36,7 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import Split
 from lartpc_ray.data.loader import batches
+from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.report import flat, judge, keep, table, validate, where
 from lartpc_ray.screen import said
@@ -87,23 +88,27 @@ def learn(
     stream = batches(
         events, trial.data, trial.task.prepare, start=step, rank=rank.index, ranks=rank.count
     )
-    sums: dict[str, float] = {}
-    since, began = step, time.monotonic()
     while step < trial.optimizer.steps:
-        numbers = _step(model, optimizer, trial, next(stream).to(rank.device), step)
-        sums = {name: sums.get(name, 0.0) + value for name, value in numbers.items()}
-        step += 1
-        if step % trial.optimizer.evaluate_every and step < trial.optimizer.steps:
-            continue
-        means = {name: value / (step - since) for name, value in sums.items()}
-        means |= {"step": step, "seconds_a_step": (time.monotonic() - began) / (step - since)}
+        every = trial.optimizer.evaluate_every
+        until = min(step - step % every + every, trial.optimizer.steps)
+        each = []
+        with Meter(rank.device) as meter:
+            while step < until:
+                batch = next(stream).to(rank.device)
+                each.append(_step(model, optimizer, trial, batch, step))
+                step += 1
+        means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        means |= {
+            "step": step,
+            "seconds_a_step": meter.seconds / len(each),
+            "training_gib": meter.peak_gib,
+        }
         if not rank.index:
             _settle(network, trial, events, step, rank.device)
         means |= _validated(network, trial, tune_events, rank)
         history.append(means)
         state = Checkpoint(trial, step, network.state_dict(), optimizer.state_dict(), history)
         _send(report, means, state, rank)
-        sums, since, began = {}, step, time.monotonic()
 
 
 def _seed(trial: Trial) -> None:
@@ -178,8 +183,13 @@ def _validated(
     """The goal and each class's best score and thresholds, on rank 0; nothing elsewhere."""
     if rank.index:
         return {}
-    found = validate(network, trial.task, events, rank.device)
-    numbers = {"goal": found.goal}
+    with Meter(rank.device) as meter:
+        found = validate(network, trial.task, events, rank.device)
+    numbers = {
+        "goal": found.goal,
+        "seconds_an_event": meter.seconds / len(events),
+        "inference_gib": meter.peak_gib,
+    }
     numbers |= {f"{name}/{trial.task.metric}": score for name, score in found.scores.items()}
     for name, axes in found.thresholds.items():
         numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}

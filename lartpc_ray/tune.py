@@ -10,10 +10,8 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 import time
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +28,19 @@ from ray.tune.search.optuna import OptunaSearch
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
-from lartpc_ray.report import Verdict, flat, judge, keep, table, where
+from lartpc_ray.report import Verdict, flat, judge, judge_on_top, keep, table, where
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space, make_trial, read_space
-from lartpc_ray.tasks import MichelTask, SegmentationTask
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import chosen_space, learn, read_splits, start_ray, study_parser, trainer
 
+COSTS = {
+    "seconds_a_step": "s a step",
+    "training_gib": "training GiB",
+    "seconds_an_event": "s an event",
+    "inference_gib": "inference GiB",
+}
+"""What a trial reports of its cost, and the heads of the columns."""
 PLAN = "plan.json"
 """What a study needs to be resumed, in its folder."""
 
@@ -334,6 +338,20 @@ class Study:
         )
 
 
+def side_by_side(space: Space, ended: list[Any]) -> list[str]:
+    """Every point of a grid with its goal and what it cost, or why it failed."""
+    heads = [*(key.rsplit(".", 1)[-1] for key in space.search), "goal", *COSTS.values()]
+    lines = ["".join(f"{head:>16}" for head in heads)]
+    for result in ended:
+        metrics = result.metrics or {}
+        settings = [cell(result.config[key]) for key in space.search]
+        found = [cell(metrics.get(key)) for key in ("goal", *COSTS)]
+        if result.error:
+            found = [" ", str(result.error).strip().splitlines()[-1]]
+        lines.append("".join(f"{text:>16}" for text in (*settings, *found)))
+    return lines
+
+
 def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Path) -> str:
     """Judge the best trial on the test split and keep it; the text to print."""
     ended = [results[place] for place in range(len(results))]
@@ -359,37 +377,14 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     chosen = flat(state.trial)
     head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
     head += [f"  {key} = {cell(chosen[key])}" for key in study.space.search]
+    if study.space.grid:
+        head += ["", *side_by_side(study.space, ended)]
     return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])
-
-
-def on_top(options: argparse.Namespace, space: Space) -> int:
-    """Tune and judge a reconstruction whose network another run has trained."""
-    tracking = Tracking(options.runs, space.name, options.tracking_uri)
-    trial = space.first_trial()
-    if not isinstance(trial.task, MichelTask):
-        raise ValueError(f"--run: the task {trial.task.name} trains its own network; leave it out")
-    with tempfile.TemporaryDirectory() as scratch:
-        state = checkpoints.load(tracking.fetch(options.run, checkpoints.FILE, Path(scratch)))
-        if not isinstance(state.trial.task, SegmentationTask):
-            raise ValueError(
-                f"--run {options.run}: its task is {state.trial.task.name}, not segmentation"
-            )
-        task = trial.task.model_copy(update={"segmentation": state.trial.task})
-        data = trial.data if options.data else state.trial.data
-        state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
-        verdict = judge(state)
-        run = tracking.start(space.name, {"kind": space.name, "of": options.run})
-        file = checkpoints.save(Path(scratch) / "kept", state)
-        keep(tracking, run, state, file.parent, verdict)
-        tracking.end(run)
-    print(table(verdict))
-    print(where(tracking, options.runs, run))
-    return 0
 
 
 def main(options: argparse.Namespace) -> int:
     if options.run:
-        return on_top(options, chosen_space(options))
+        return judge_on_top(options, chosen_space(options))
     if options.resume:
         study = Study.reopen(
             options.resume if options.resume.exists() else options.runs / options.resume

@@ -25,7 +25,7 @@ from pydantic import Field, PositiveInt
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import Plane, project
+from lartpc_ray.data.steps import Plane, box, project
 from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
@@ -224,14 +224,19 @@ class Splits(Settings):
         default=None, description="see 3D events as this wire plane does, in 2D"
     )
 
+    box: PositiveInt | None = Field(
+        default=None, description="see only a box of this side, around the median voxel"
+    )
+
     @property
     def axes(self) -> int:
         """2 or 3."""
         return 2 if self.plane else 3
 
     def seen(self, event: Event) -> Event:
-        """An event of a file as the trial wants it: as it is, or as a wire plane sees it."""
-        return project(event, self.plane) if self.plane else event
+        """An event of a file as the trial wants it: whole or a box of it, in 3D or on a plane."""
+        event = project(event, self.plane) if self.plane else event
+        return box(event, self.box) if self.box else event
 
     def events(self, split: Split) -> Sequence[Event]:
         """The events of one split, read when asked for.
@@ -249,7 +254,7 @@ class Splits(Settings):
             events = Part(file, _share(len(file), self.fractions, split))
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
-        return Seen(events, self.seen) if self.plane else events
+        return Seen(events, self.seen) if self.plane or self.box else events
 
 
 class Part(Sequence[Event]):

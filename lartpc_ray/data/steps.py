@@ -68,6 +68,17 @@ def project(event: Event, plane: Plane) -> Event:
     )
 
 
+def box(event: Event, side: int) -> Event:
+    """The cube (in 2D the square) of this side around the median voxel, as an image of its own."""
+    if not len(event):
+        return replace(event, shape=(side,) * len(event.shape))
+    low = np.median(event.coords, axis=0).astype(np.int32) - side // 2
+    low = np.clip(low, 0, np.maximum(np.array(event.shape) - side, 0)).astype(np.int32)
+    inside = ((event.coords >= low) & (event.coords < low + side)).all(axis=1)
+    kept = event.keep(inside)
+    return replace(kept, coords=kept.coords - low, shape=(side,) * len(event.shape))
+
+
 def primary_ionisation(event: Event) -> Event:
     """Michel and delta electrons only along their primary ionisation (Dominé & Terao 2020, VI).
 

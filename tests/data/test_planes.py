@@ -5,7 +5,7 @@ import pytest
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import PLANE_SHAPE, project, window
+from lartpc_ray.data.steps import PLANE_SHAPE, box, project, window
 from lartpc_ray.data.weights import balanced, cluster_and_vertex
 
 
@@ -67,3 +67,13 @@ def test_a_plane_sees_wires_and_ticks() -> None:
     assert sorted(set(found)) == sorted(set(wires))
     with pytest.raises(ValueError, match="does not fit a plane"):
         project(Event.of(np.zeros((0, 3), int), np.zeros(0), (2000, 10, 10)), "V")
+
+
+def test_a_box_is_an_image_of_its_own_around_the_median_voxel() -> None:
+    coords = np.array([[100, 100], [101, 99], [102, 98], [5, 5]])
+    seen = box(Event.of(coords, np.ones(4), (512, 512)), 8)
+    assert seen.shape == (8, 8)
+    assert seen.coords.tolist() == [[4, 6], [5, 5], [6, 4]], "medians 100 and 98"
+    corner = box(Event.of(np.array([[0, 1]]), np.ones(1), (512, 512)), 8)
+    assert corner.coords.tolist() == [[0, 1]]
+    assert box(Event.of(np.zeros((0, 2), int), np.zeros(0), (512, 512)), 8).shape == (8, 8)
