@@ -14,27 +14,28 @@ the same input gives the same bits. Figures are in docs/notes.md.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 
-CROWDED = 0.3
+CROWDED = 0.5
 """Share of the 3^D places that is filled, above which all places are gathered."""
-CHUNK = 2048
+CHUNK = 1024
 """Sites whose places are gathered at a time: what they take stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """All neighbours (target, source) within 3^D voxels, sorted by offset.
+    """All neighbours (target, source) within 3^D voxels, sorted by offset, without the site itself.
 
     Attributes:
         source: (pair,) the neighbour.
@@ -48,30 +49,55 @@ class Pairs:
     edges: tuple[int, ...]
     sites: int
 
-    @cached_property
-    def to_target(self) -> Tensor:
-        """(site, pair) ones: sums the pairs of each target."""
-        return _summing(self.target, self.sites)
-
-    @cached_property
-    def to_source(self) -> Tensor:
-        """(site, pair) ones: sums the pairs of each source."""
-        return _summing(self.source, self.sites)
+    @property
+    def offsets(self) -> int:
+        """3^D."""
+        return len(self.edges) - 1
 
     @property
     def crowded(self) -> bool:
         """Do the neighbours fill so many of the places that gathering all of them is faster?"""
-        return len(self.source) > CROWDED * self.sites * (len(self.edges) - 1)
+        return len(self.source) + self.sites > CROWDED * self.sites * self.offsets
 
     @cached_property
-    def table(self) -> Int[Tensor, "site offset"]:
-        """The neighbour in each place; the number of sites where there is none."""
-        offsets = len(self.edges) - 1
-        sizes = torch.tensor(self.edges).diff().to(self.source.device)
-        offset = torch.repeat_interleave(torch.arange(offsets, device=sizes.device), sizes)
-        table = self.source.new_full((self.sites, offsets), self.sites)
-        table[self.target, offset] = self.source
+    def table(self) -> Int32[Tensor, "site offset"]:
+        """The neighbour in each place, the site itself included; `sites` where there is none."""
+        table = self._placed(self.target, self.source, self.sites)
+        table[:, self.offsets // 2] = torch.arange(self.sites, device=table.device)
         return table
+
+    @cached_property
+    def to_target(self) -> Tensor:
+        """(site, pair) ones: sums the pairs of each target."""
+        return self._summing(self.target)
+
+    @cached_property
+    def to_source(self) -> Tensor:
+        """(site, pair) ones: sums the pairs of each source."""
+        return self._summing(self.source)
+
+    def _placed(self, rows: Tensor, values: Tensor, empty: int) -> Int32[Tensor, "site offset"]:
+        """`values` of the pairs in a table of (site, offset)."""
+        sizes = torch.tensor(self.edges, device=rows.device).diff()
+        offset = torch.repeat_interleave(torch.arange(self.offsets, device=rows.device), sizes)
+        table = rows.new_full((self.sites, self.offsets), empty, dtype=torch.int32)
+        table[rows, offset] = values.int()
+        return table
+
+    def _summing(self, rows: Tensor) -> Tensor:
+        """The (site, pair) matrix that adds the pairs of each row, offset by offset."""
+        table = self._placed(rows, torch.arange(len(rows), device=rows.device), -1)
+        filled = table >= 0
+        starts = functional.pad(torch.cumsum(filled.sum(1), 0), (1, 0))
+        ones = torch.ones(len(rows), device=rows.device)
+        size = (self.sites, len(rows))
+        with (
+            warnings.catch_warnings()
+        ):  # torch calls CSR tensors beta; the tests hold them to dense
+            warnings.simplefilter("ignore")
+            return torch.sparse_csr_tensor(
+                starts, table[filled].long(), ones, size, check_invariants=False
+            )
 
 
 @dataclass(eq=False)
@@ -90,32 +116,39 @@ class Level:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """The neighbours, from one search for each of half the offsets; the rest by symmetry."""
-        count, axes = self.coords.shape
-        every = torch.arange(count, device=self.coords.device)
-        sources: list[Tensor] = [every] * 3**axes
-        targets: list[Tensor] = [every] * 3**axes
-        for offset in product((-1, 0, 1), repeat=axes):
-            if offset <= (0,) * axes:
-                continue
-            found = self._find(offset)
-            here = torch.nonzero(found < count)[:, 0]
+        """The neighbours of half the offsets by search; the other half by symmetry."""
+        axes = len(self.shape)
+        none = self.event.new_empty(0)
+        sources: list[Tensor] = [none] * 3**axes
+        targets: list[Tensor] = [none] * 3**axes
+        for offset, found, here in self._neighbours():
             place = sum((step + 1) * 3**axis for axis, step in enumerate(offset))
-            sources[place], targets[place] = found[here], here
-            sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found[here]
-        source, target = torch.cat(sources), torch.cat(targets)
+            sources[place], targets[place] = found, here
+            sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
         edges = (0, *accumulate(len(part) for part in sources))
-        return Pairs(source, target, edges, count)
+        return Pairs(torch.cat(sources), torch.cat(targets), edges, len(self.event))
 
-    def _find(self, offset: tuple[int, ...]) -> Int[Tensor, " site"]:
-        wanted = self.keys + sum(
-            step * stride for step, stride in zip(offset, _strides(self.shape), strict=True)
-        )
-        if not len(self.keys):
-            return wanted
-        place = torch.searchsorted(self.keys, wanted)
-        hit = self.keys[place.clamp(max=len(self.keys) - 1)] == wanted
-        return torch.where(hit, place, len(self.keys))
+    def _neighbours(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
+        """(offset, neighbour, site) for the offsets after (0, ..., 0).
+
+        The three neighbours of a column lie one after the other, so one search finds the first, and
+        the others are next to it or not there.
+        """
+        strides = _strides(self.shape)
+        keys = functional.pad(self.keys, (0, 3), value=-1)
+        for column in product((-1, 0, 1), repeat=len(strides) - 1):
+            if column < (0,) * len(column):
+                continue
+            away = sum(step * stride for step, stride in zip(column, strides, strict=False))
+            if away:
+                place = torch.searchsorted(self.keys, self.keys + (away - 1))
+            else:  # in the column of the site itself only what comes after it
+                place = torch.arange(1, len(self.keys) + 1, device=keys.device)
+            for last in (-1, 0, 1) if away else (1,):
+                hit = keys[place] == self.keys + (away + last)
+                here = torch.nonzero(hit)[:, 0]
+                yield (*column, last), place[here], here
+                place = place + hit
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
@@ -175,7 +208,7 @@ class NativeEngine(Engine):
 
 
 class _Thin(torch.autograd.Function):
-    """y_t = sum over pairs (t, s) of offset o of x_s W_o."""
+    """y_t = x_t W_centre + sum over pairs (t, s) of offset o of x_s W_o."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
@@ -185,24 +218,29 @@ class _Thin(torch.autograd.Function):
         product = x.new_empty(len(gathered), weight.shape[2])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part], weight[offset], out=product[part])
-        summed: Tensor = pairs.to_target.to(product.dtype) @ product
-        return summed
+        return _plus(x @ weight[pairs.offsets // 2], pairs.to_target, product)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
-        pairs = ctx.pairs
+        pairs, centre = ctx.pairs, ctx.pairs.offsets // 2
         upstream = grad.index_select(0, pairs.target)
         gathered = x.index_select(0, pairs.source)
         product = torch.empty_like(gathered)
         grad_weight = torch.zeros_like(weight)
+        torch.mm(x.T, grad, out=grad_weight[centre])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part].T, upstream[part], out=grad_weight[offset])
             if ctx.needs_input_grad[0]:
                 torch.mm(upstream[part], weight[offset].T, out=product[part])
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None
-        return pairs.to_source.to(product.dtype) @ product, grad_weight, None
+        return _plus(grad @ weight[centre].T, pairs.to_source, product), grad_weight, None
+
+
+def _plus(own: Tensor, summing: Tensor, product: Tensor) -> Tensor:
+    """own + summing @ product."""
+    return torch.addmm(own, summing.to(product.dtype), product)
 
 
 class _Crowded(torch.autograd.Function):
@@ -249,19 +287,6 @@ def _parts(pairs: Pairs) -> list[tuple[int, slice]]:
     """The offsets that have pairs, and where those are."""
     ends = zip(pairs.edges[:-1], pairs.edges[1:], strict=True)
     return [(offset, slice(a, b)) for offset, (a, b) in enumerate(ends) if b > a]
-
-
-def _summing(rows: Tensor, count: int) -> Tensor:
-    """The (count, pair) matrix that adds the pairs of each row, in the order of the pairs."""
-    ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
-    starts = torch.cat([ends.new_zeros(1), ends])
-    order = torch.argsort(rows, stable=True)
-    ones = torch.ones(len(rows), device=rows.device)
-    with warnings.catch_warnings():  # torch calls CSR tensors beta; the tests hold them to dense
-        warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(
-            starts, order, ones, (count, len(rows)), check_invariants=False
-        )
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:
