@@ -49,21 +49,21 @@ class MichelCounts:
     Attributes:
         candidates: how many were found.
         right: how many of them share a voxel with a true one.
-        true: how many true ones there are.
+        electrons: how many true ones there are.
         seen: how many of those a candidate belongs to.
         matches: the best match of each true one that is seen.
     """
 
     candidates: int
     right: int
-    true: int
+    electrons: int
     seen: int
     matches: tuple[Match, ...]
 
     @property
     def matched(self) -> float:
         """Share of the candidates and true electrons that belong to each other; 1 without any."""
-        both = self.candidates + self.true
+        both = self.candidates + self.electrons
         return (self.right + self.seen) / both if both else 1.0
 
 

@@ -88,13 +88,13 @@ class MichelTask(CutTask):
         for name, values in means.items():
             total = {
                 count: metrics.values(name, count).sum()
-                for count in ("candidates", "right", "true", "seen")
+                for count in ("candidates", "right", "electrons", "seen")
             }
             values |= {count: float(value) for count, value in total.items()}
             if total["candidates"]:
                 values["id_purity"] = float(total["right"] / total["candidates"])
-            if total["true"]:
-                values["id_efficiency"] = float(total["seen"] / total["true"])
+            if total["electrons"]:
+                values["id_efficiency"] = float(total["seen"] / total["electrons"])
         return means
 
     def _semantic(self, event: Event, outputs: Outputs) -> Int[np.ndarray, " voxel"]:
@@ -115,7 +115,7 @@ class MichelTask(CutTask):
             counts = michel_counts(truth, found, min_voxels)
             rows += [
                 Row(number, name, count, float(getattr(counts, count)))
-                for count in ("candidates", "right", "true", "seen")
+                for count in ("candidates", "right", "electrons", "seen")
             ]
             if name == MICHEL:
                 rows.append(Row(number, name, "matched", counts.matched))

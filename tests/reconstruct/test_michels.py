@@ -66,15 +66,17 @@ def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> 
     truth = np.array([0, 0, 0, 0, 1, 1, 2, -1, -1, -1])
     found = np.array([0, 0, 0, 1, 0, -1, -1, 0, 2, 2])
     counts = michel_counts(truth, found)
-    assert (counts.candidates, counts.right, counts.true, counts.seen) == (3, 2, 3, 1)
+    assert (counts.candidates, counts.right, counts.electrons, counts.seen) == (3, 2, 3, 1)
     (match,) = counts.matches
     assert (match.candidate, match.truth) == (0, 0), "the larger of two candidates of one electron"
     assert match.purity == pytest.approx(3 / 5)
     assert match.efficiency == pytest.approx(3 / 4)
     larger = michel_counts(truth, found, min_voxels=2)
-    assert (larger.candidates, larger.true) == (3, 2)
+    assert (larger.candidates, larger.electrons) == (3, 2)
     none = michel_counts(truth, found, min_voxels=5)
-    assert (none.candidates, none.right, none.true) == (1, 0, 0), "what belongs to nothing counts"
+    assert (none.candidates, none.right, none.electrons) == (1, 0, 0), (
+        "what belongs to nothing counts"
+    )
 
 
 def test_the_grid_is_what_each_point_gives() -> None:
