@@ -248,4 +248,4 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
         path = tmp_path / "thresholds.yaml"
         path.write_text(text)
         with pytest.raises(ValueError, match="no thresholds s0 and p0"):
-            predict.read_thresholds(path)
+            predict.read_thresholds(path, ["s0", "p0"])
