@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
 import yaml
 from mlflow import MlflowClient
 
@@ -19,6 +20,7 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import predict, thresholds
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
+from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
@@ -111,6 +113,39 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
         assert len(np.unique(after.cluster)) == 4
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_segmentation_run_gives_the_classes_to_cluster_in(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    state = checkpoints.load(tmp_path / "saved")
+    small = {"network.depth": 2, "network.filters": 4, "task.name": "segmentation"}
+    layout = {"data.splits.layout.side": 32}
+    trial = make_trial({**small, **layout})
+    network = trial.make_network()
+    with torch.no_grad():  # whatever it sees, it says MIP
+        out = network.decoders["classes"].out
+        out.weight.zero_()
+        out.bias.copy_(torch.eye(5)[ParticleClass.MIP])
+    saved = Checkpoint(trial, 0, network.state_dict(), {}, [])
+    tracking = Tracking(runs, "segmentation_3d")
+    other = tracking.start("trial 0", {"trial": "0"})
+    tracking.file(other, checkpoints.save(tmp_path / "other", saved))
+    assert tune(runs, run) == 0
+    out_file, source = tmp_path / "out.h5", str(tmp_path / "data" / "test.h5")
+    arguments = ["--run", run, "--runs", str(runs), source, "-o", str(out_file)]
+    chain = ["--semantics", "predicted", "--segmentation-run", other]
+    assert run_command(predict.parser(), predict.main, [*arguments, *chain]) == 0
+    for event in read_events(out_file, layout=state.trial.data.splits.layout):
+        assert (event.semantic == ParticleClass.MIP).all()
+        assert event.cluster.max() >= 1
+    classes = ["--run", other, "--runs", str(runs), source, "-o", str(out_file), "--force"]
+    assert run_command(predict.parser(), predict.main, classes) == 0
+    assert run_command(predict.parser(), predict.main, [*classes, *chain[:2]]) == 2
+    assert "go together" in capsys.readouterr().err
+    assert tune(runs, other) == 2
+    assert "the task segmentation has no thresholds to tune" in capsys.readouterr().err
 
 
 def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(

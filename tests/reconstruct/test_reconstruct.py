@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reference import plain_cluster
 
 from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.reconstruct.density import dbscan
@@ -207,3 +208,21 @@ def test_refined_points_lie_on_both_sides_of_the_best() -> None:
     finer = cut.refined([0.5], 1)
     assert finer.axes()["p0"] == pytest.approx([0, 0.1, 0.3, 0.5, 0.75, 1])
     assert cut.refined([0.0], 1).axes()["p0"] == pytest.approx([0, 0.05, 0.1, 0.5, 1])
+
+
+@pytest.mark.slow
+def test_fifty_thousand_voxels_and_a_thousand_seeds_fit_into_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 1000, 50_000)
+    given = {
+        "position": rng.uniform(-1, 1, (1000, 3))[truth] + 0.005 * rng.normal(size=(50_000, 3)),
+        "margin": np.full(50_000, 0.01),
+        "seediness": rng.uniform(size=50_000),
+        "truth": truth,
+    }
+    points = np.array([0.1, 0.5])
+    sweep(**given, s0=points, p0=points)
+    with Meter("cpu") as meter:
+        found = sweep(**given, s0=points, p0=points)
+    assert found["n_clusters"].max() > 1000
+    assert meter.peak_gib < 0.1
