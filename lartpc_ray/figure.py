@@ -1,14 +1,15 @@
-"""Pictures: the score over the threshold grid of a class."""
+"""Pictures: the score over the threshold grid of a class; what Michel electrons were found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lartpc_ray.metrics.michel import Match
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 
 EDGE = 20
@@ -58,6 +59,26 @@ def draw_surface(
     axes.tick_params(axis="x", rotation=90)
     axes.set(xlabel=horizontal, ylabel=vertical, title=f"{name}: {choice.events} events")
     axes.legend(facecolor="0.35", labelcolor="white", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_michels(path: Path, matches: Sequence[Match]) -> None:
+    """Draw the energies and the sizes of matched Michel electrons, found beside true.
+
+    The spectrum ends at 52.8 MeV, less what photons carry away (Dominé & Terao 2020, VII).
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    spectrum, sizes = figure.subplots(1, 2)
+    bins = np.linspace(0, 60, 31).tolist()
+    spectrum.hist([one.true_energy for one in matches], bins, histtype="step", label="true")
+    spectrum.hist([one.found_energy for one in matches], bins, histtype="step", label="found")
+    spectrum.set(xlabel="energy of the cluster [MeV]", ylabel="Michel electrons")
+    spectrum.legend()
+    sizes.plot([one.true for one in matches], [one.found for one in matches], ".", alpha=0.6)
+    largest = max((max(one.true, one.found) for one in matches), default=1)
+    sizes.plot([0, largest], [0, largest], color="0.6", linewidth=1)
+    sizes.set(xlabel="true voxels", ylabel="found voxels", title=f"{len(matches)} matched")
     figure.savefig(path, dpi=110)
 
 

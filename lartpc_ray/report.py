@@ -22,6 +22,7 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
+from lartpc_ray.figure import draw_michels
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
@@ -224,6 +225,13 @@ def judge_on_top(options: argparse.Namespace, space: Space) -> int:
         run = tracking.start(space.name, {"kind": space.name, "of": options.run})
         file = checkpoints.save(Path(scratch) / "kept", state)
         keep(tracking, run, state, file.parent, verdict)
+        found = predict(state.restored(), task, data.splits.events("test"))
+        picture = Path(scratch) / "michels.png"
+        draw_michels(
+            picture,
+            [match for pair in found for match in task.matches(*pair, verdict.thresholds)],
+        )
+        tracking.file(run, picture)
         tracking.end(run)
     print(table(verdict))
     print(where(tracking, options.runs, run))

@@ -29,7 +29,6 @@ from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_surface
-from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.cuts import Cut, DensityCut, SeedCut, Voxels
@@ -68,19 +67,20 @@ def parts(network: UResNet, task: CutTask, events: Sequence[Event]) -> list[Part
 
 
 def surfaces(
-    found: Sequence[Part], cut: Cut, metrics: Sequence[str] = SCORES
+    found: Sequence[Part], cut: Cut, metrics: Sequence[str] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """The scores of all parts at all points, by Ray tasks.
 
     Args:
         found: the parts; a class's scores come in their order.
         cut: what is tuned.
-        metrics: which scores.
+        metrics: which scores; all that the cut has by default.
 
     Returns:
         class to metric to (event, point...).
     """
     shards = list(_shards(found))
+    metrics = metrics or cut.metrics
     done = _in_parallel(shards, cut, metrics)
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     for number, shard in enumerate(shards):
@@ -146,18 +146,18 @@ def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
     return np.asarray(value)
 
 
-def class_goals(given: Sequence[str]) -> dict[str, str]:
-    """The goal of each class from `GOAL` for all and `CLASS=GOAL` for one; ARI by default.
+def class_goals(given: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
+    """The goal of each class from `GOAL` for all and `CLASS=GOAL` for one; by default the first.
 
     Raises:
         ValueError: for an unknown class or metric.
     """
-    goals = dict.fromkeys(CLASS_NAMES, "ari")
+    goals = dict.fromkeys(CLASS_NAMES, metrics[0])
     for text in sorted(given, key=lambda text: "=" in text):
         name, _, goal = text.rpartition("=")
         for metric in goal.split("*"):
-            if metric not in SCORES or metric == "n_clusters":
-                known = ", ".join(other for other in SCORES if other != "n_clusters")
+            if metric not in metrics or metric == "n_clusters":
+                known = ", ".join(other for other in metrics if other != "n_clusters")
                 raise ValueError(f"--goal {text}: {metric!r} is unknown; give {known}, or A*B")
         if name and name not in CLASS_NAMES:
             known = ", ".join(CLASS_NAMES)
@@ -297,17 +297,17 @@ def keep(
         each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
         numbers = {**choice.at, "score": choice.score, "error": choice.error}
         tracking.numbers(each, numbers, 0)
-        picture = folder / f"{label}.png"
-        goal = content["classes"][label]["goal"]
-        draw_surface(picture, grid, label, choice, PUBLISHED, goal)
-        tracking.file(each, picture)
+        if len(grid.axes) == 2:
+            picture = folder / f"{label}.png"
+            goal = content["classes"][label]["goal"]
+            draw_surface(picture, grid, label, choice, PUBLISHED, goal)
+            tracking.file(each, picture)
         tracking.end(each)
     tracking.end(child)
     tracking.end(run)
 
 
 def main(options: argparse.Namespace) -> int:
-    goals = class_goals(options.goal)
     tracking = Tracking(options.runs, options.study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -319,6 +319,7 @@ def main(options: argparse.Namespace) -> int:
             splits = splits.model_copy(update={"path": options.data})
         events = splits.events(options.split)
         cut: Cut = DensityCut() if options.cut == "dbscan" else task.cut
+        goals = class_goals(options.goal, cut.metrics)
         found = parts(state.restored(), task, events)
         if not found:
             raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
@@ -332,7 +333,7 @@ def main(options: argparse.Namespace) -> int:
         finally:
             ray.shutdown()
         about = {
-            "cut": options.cut,
+            "cut": cut.name,
             "rule": options.rule,
             "run": options.run,
             "split": options.split,
@@ -364,7 +365,7 @@ def parser() -> Parser:
     )
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
     made.add_argument("--run", required=True, help="id of an MLflow run with a checkpoint")
-    made.add_argument("--cut", choices=("seeds", "dbscan"), default="seeds", help="what is tuned")
+    made.add_argument("--cut", choices=("dbscan",), help="instead of the task's own cut")
     made.add_argument(
         "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"
     )

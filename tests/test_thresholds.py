@@ -18,11 +18,13 @@ from mlflow import MlflowClient
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import predict, thresholds
+from lartpc_ray import tune as search
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.space import make_trial
@@ -115,37 +117,84 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
     assert "is there already" in capsys.readouterr().err
 
 
-def test_a_segmentation_run_gives_the_classes_to_cluster_in(
-    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs, run = trained
-    state = checkpoints.load(tmp_path / "saved")
+@pytest.fixture
+def segmented(trained: tuple[Path, str], tmp_path: Path) -> str:
+    """A segmentation run in the same folder; whatever its network sees, it says MIP."""
     small = {"network.depth": 2, "network.filters": 4, "task.name": "segmentation"}
     layout = {"data.splits.layout.side": 32}
     trial = make_trial({**small, **layout})
     network = trial.make_network()
-    with torch.no_grad():  # whatever it sees, it says MIP
+    with torch.no_grad():
         out = network.decoders["classes"].out
         out.weight.zero_()
         out.bias.copy_(torch.eye(5)[ParticleClass.MIP])
     saved = Checkpoint(trial, 0, network.state_dict(), {}, [])
-    tracking = Tracking(runs, "segmentation_3d")
-    other = tracking.start("trial 0", {"trial": "0"})
-    tracking.file(other, checkpoints.save(tmp_path / "other", saved))
+    tracking = Tracking(trained[0], "segmentation_3d")
+    run = tracking.start("trial 0", {"trial": "0"})
+    tracking.file(run, checkpoints.save(tmp_path / "segmentation", saved))
+    return run
+
+
+def test_a_segmentation_run_gives_the_classes_to_cluster_in(
+    trained: tuple[Path, str],
+    segmented: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs, run = trained
+    layout = checkpoints.load(tmp_path / "saved").trial.data.splits.layout
     assert tune(runs, run) == 0
     out_file, source = tmp_path / "out.h5", str(tmp_path / "data" / "test.h5")
     arguments = ["--run", run, "--runs", str(runs), source, "-o", str(out_file)]
-    chain = ["--semantics", "predicted", "--segmentation-run", other]
+    chain = ["--semantics", "predicted", "--segmentation-run", segmented]
     assert run_command(predict.parser(), predict.main, [*arguments, *chain]) == 0
-    for event in read_events(out_file, layout=state.trial.data.splits.layout):
+    for event in read_events(out_file, layout=layout):
         assert (event.semantic == ParticleClass.MIP).all()
         assert event.cluster.max() >= 1
-    classes = ["--run", other, "--runs", str(runs), source, "-o", str(out_file), "--force"]
+    classes = ["--run", segmented, "--runs", str(runs), source, "-o", str(out_file), "--force"]
     assert run_command(predict.parser(), predict.main, classes) == 0
     assert run_command(predict.parser(), predict.main, [*classes, *chain[:2]]) == 2
     assert "go together" in capsys.readouterr().err
-    assert tune(runs, other) == 2
+    assert tune(runs, segmented) == 2
     assert "the task segmentation has no thresholds to tune" in capsys.readouterr().err
+
+
+def stopped_muon() -> Event:
+    """A track 3 x 3 thick and a Michel electron of 8 voxels at its end."""
+    muon = [[x, 15 + a, 15 + b] for x in range(20) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    michel = [[20, 17 + step, 15] for step in range(8)]
+    return Event.of(
+        np.array(muon + michel),
+        np.ones(188),
+        (32, 32, 32),
+        semantic=np.array([ParticleClass.MIP] * 180 + [ParticleClass.MICHEL] * 8),
+        cluster=np.array([0] * 180 + [1] * 8),
+    )
+
+
+def test_michels_on_top_of_a_segmentation_run(
+    trained: tuple[Path, str],
+    segmented: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs, run = trained
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    for split in ("train", "tune", "test"):
+        write_events(folder / f"{split}.h5", [stopped_muon()] * 2)
+    arguments = ["michel", "--runs", str(runs), "--data", str(folder)]
+    for setting in ("data.splits.layout.side=32", "task.cut.min_voxels=5", "task.semantics=truth"):
+        arguments += ["--set", setting]
+    assert run_command(search.parser(), search.main, [*arguments, "--run", segmented]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"this network, tuned thresholds +1\.000 +1\.000", out)
+    assert re.search(r"true Michel electrons .*\n  this network, tuned thresholds +2\.000", out)
+    (kept,) = MlflowClient(Tracking(runs, None).uri).search_runs(["3"])
+    assert run_command(search.parser(), search.main, [*arguments, "--run", run]) == 2
+    assert "its task is clustering, not segmentation" in capsys.readouterr().err
+    names = MlflowClient(Tracking(runs, None).uri).list_artifacts(kept.info.run_id)
+    assert "michels.png" in {file.path for file in names}
 
 
 def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
@@ -253,10 +302,10 @@ def test_a_goal_is_a_metric_or_a_product() -> None:
     assert goal_scores(scores, "purity*efficiency").tolist() == [0.25, 0]
     for goal in ("purty", "n_clusters", "purity*"):
         with pytest.raises(ValueError, match="is unknown; give ari"):
-            thresholds.class_goals([goal])
+            thresholds.class_goals([goal], SCORES)
     with pytest.raises(ValueError, match="'MUON' is no class; give one of HIP, MIP"):
-        thresholds.class_goals(["MUON=ari"])
-    goals = thresholds.class_goals(["MIP=sbd", "ami"])
+        thresholds.class_goals(["MUON=ari"], SCORES)
+    goals = thresholds.class_goals(["MIP=sbd", "ami"], SCORES)
     assert (goals["MIP"], goals["HIP"]) == ("sbd", "ami")
 
 

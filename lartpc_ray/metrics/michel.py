@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 Labels = Int[np.ndarray, " voxel"]
 
@@ -23,6 +23,7 @@ class Match:
         shared: voxels of both.
         found: voxels of the candidate.
         true: voxels of the true cluster.
+        found_energy, true_energy: of those, MeV; 0 where no energies were given.
     """
 
     candidate: int
@@ -30,6 +31,8 @@ class Match:
     shared: int
     found: int
     true: int
+    found_energy: float
+    true_energy: float
 
     @property
     def purity(self) -> float:
@@ -67,14 +70,21 @@ class MichelCounts:
         return (self.right + self.seen) / both if both else 1.0
 
 
-def michel_counts(truth: Labels, found: Labels, min_voxels: int = 0) -> MichelCounts:
+def michel_counts(
+    truth: Labels,
+    found: Labels,
+    min_voxels: int = 0,
+    energy: Float[np.ndarray, " voxel"] | None = None,
+) -> MichelCounts:
     """Compare the candidates of an event with its true Michel electrons.
 
     Args:
         truth: number of the true Michel electron of each voxel, -1 for all other voxels.
         found: number of the candidate of each voxel, -1 none.
         min_voxels: smaller true clusters do not count, nor do candidates that belong to them.
+        energy: of each voxel, MeV.
     """
+    energy = np.zeros(len(truth)) if energy is None else energy
     names, sizes = np.unique(truth[truth >= 0], return_counts=True)
     true_size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
     candidates, right = 0, 0
@@ -90,7 +100,15 @@ def michel_counts(truth: Labels, found: Labels, min_voxels: int = 0) -> MichelCo
         if true_size[name] < min_voxels:
             continue
         candidates, right = candidates + 1, right + 1
-        match = Match(candidate, name, int(shared[most]), len(mine), true_size[name])
+        match = Match(
+            candidate=candidate,
+            truth=name,
+            shared=int(shared[most]),
+            found=len(mine),
+            true=true_size[name],
+            found_energy=float(energy[found == candidate].sum()),
+            true_energy=float(energy[truth == name].sum()),
+        )
         if name not in best or match.shared > best[name].shared:
             best[name] = match
     counted = sum(size >= min_voxels for size in true_size.values())

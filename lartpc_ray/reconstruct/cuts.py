@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +29,7 @@ Points = dict[str, Float[np.ndarray, " point"]]
 class SeedCut(Settings):
     """s0 and p0 of the seeds (Koh et al. 2020, II.C)."""
 
+    metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["seeds"] = "seeds"
     grid_points: int = Field(
         default=21, ge=2, le=1001, description="points of s0 and of p0, evenly from 0 to 1"
@@ -70,6 +71,7 @@ class SeedCut(Settings):
 class DensityCut(Settings):
     """eps and min_points of DBSCAN: needs no network."""
 
+    metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["dbscan"] = "dbscan"
     eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0)
     min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 10)
@@ -97,6 +99,7 @@ MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")
 class MichelCut(Settings):
     """What makes a cluster of Michel voxels a Michel electron (Dominé & Terao 2020, VII)."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("matched",)
     name: Literal["michel"] = "michel"
     eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.8, 3.7)
     min_points_mip: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
@@ -109,9 +112,7 @@ class MichelCut(Settings):
         """All in voxels but the neighbours that make a core."""
         return {name: np.array(getattr(self, name), float) for name in MICHEL_AXES}
 
-    def scores(
-        self, voxels: Voxels, metrics: Sequence[str] = ("matched",)
-    ) -> dict[str, np.ndarray]:
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> dict[str, np.ndarray]:
         """`matched`: share of the candidates and the true clusters that belong to each other.
 
         1 where there is neither. The F1 of identification, were all events one.

@@ -14,7 +14,7 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.losses.terms import Loss
-from lartpc_ray.metrics.michel import michel_counts
+from lartpc_ray.metrics.michel import Match, michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.reconstruct.cuts import MICHEL_AXES, MichelCut, Voxels, michel_settings
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
@@ -78,6 +78,12 @@ class MichelTask(CutTask):
 
     def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
         return self._measured(number, event, self._semantic(event, outputs), at)
+
+    def matches(self, event: Event, outputs: Outputs, at: Thresholds) -> tuple[Match, ...]:
+        """The Michel electrons of the event that were found, with their energies."""
+        found = self._candidates(event, self._semantic(event, outputs), at)
+        truth, size = _true_michels(event), self.cut.min_voxels
+        return michel_counts(truth, found, size, event.energy).matches
 
     def baseline(self, number: int, event: Event) -> Metrics:
         return self._measured(number, event, event.semantic, self.untuned())
