@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from lartpc_ray import checkpoint as checkpoints
@@ -26,10 +27,11 @@ from lartpc_ray.figure import draw_michels
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
+from lartpc_ray.screen import cell
 from lartpc_ray.space import Space, shipped
 from lartpc_ray.tasks import AnyTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.task import Means, Thresholds, Validation
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
 
 THIS = "this network"
@@ -251,18 +253,81 @@ def where(tracking: Tracking, runs: Path, run: str) -> str:
     )
 
 
+def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
+    """The trials, best first, each with the settings in which they differ."""
+    values: dict[str, set[str | None]] = {}
+    for name in {name for trial in trials for name in trial.parameters}:
+        values[name] = {trial.parameters.get(name) for trial in trials}
+    differ = sorted(name for name, each in values.items() if len(each) > 1)
+    rows = [
+        {
+            "trial": trial.number,
+            "goal": trial.numbers.get("goal"),
+            "run": trial.id,
+            "status": trial.status,
+            "settings": {name: trial.parameters.get(name) for name in differ},
+        }
+        for trial in trials
+    ]
+    return sorted(rows, key=lambda row: -np.inf if row["goal"] is None else -row["goal"])
+
+
+def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The trials of a study as text, a column a setting in which they differ."""
+    differ = list(rows[0]["settings"])
+    heads = ["trial", "goal", *(name.rsplit(".", 1)[-1] for name in differ)]
+    cells = [
+        [str(row["trial"]), cell(row["goal"])] + [_short(row["settings"][name]) for name in differ]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) + 2 for column in zip(heads, *cells, strict=True)]
+    lines = [f"{study}: {len(rows)} trials, best first"]
+    for line in (heads, *cells):
+        row = "".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _short(value: str | None) -> str:
+    try:
+        return cell(float(value)) if value and "." in value else str(value or "-")
+    except ValueError:
+        return str(value)
+
+
 def main(options: argparse.Namespace) -> int:
+    if bool(options.study) == bool(options.run):
+        raise ValueError("give the name of a study, or --run ID")
     tracking = Tracking(options.runs, None, options.tracking_uri)
+    content: dict[str, Any] = {}
+    if options.study:
+        rows = compared(tracking.trials(options.study))
+        if not rows:
+            raise ValueError(f"study {options.study!r}: its newest search has no trial yet")
+        content["trials"] = rows
+    best = options.run or next((row["run"] for row in rows if row["goal"] is not None), None)
     with tempfile.TemporaryDirectory() as folder:
-        content = json.loads(tracking.fetch(options.run, "verdict.json", Path(folder)).read_text())
-    print(json.dumps(content, indent=1) if options.json else table(Verdict(**content)))
+        try:
+            file = tracking.fetch(best or "none", "verdict.json", Path(folder))
+            content |= json.loads(file.read_text())
+        except ValueError:
+            if options.run:  # a search that has not ended has no verdict yet
+                raise
+    if options.json:
+        print(json.dumps(content, indent=1))
+        return 0
+    if options.study:
+        print(study_text(options.study, content.pop("trials")))
+    if content:
+        print(f"\n{table(Verdict(**content))}" if options.study else table(Verdict(**content)))
     return 0
 
 
 def parser() -> Parser:
     """The arguments of the command."""
-    made = Parser("report", "Print the table of a trained network again.", "--run 0123abcd")
-    made.add_argument("--run", required=True, help="id of an MLflow run")
+    made = Parser("report", "Print the trials of a study, and the table of the best.", "clustering")
+    made.add_argument("study", nargs="?", metavar="NAME", help="its newest search")
+    made.add_argument("--run", help="id of an MLflow run: the table of one network")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     made.add_argument("--json", action="store_true", help="print the numbers as JSON")

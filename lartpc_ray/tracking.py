@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ from mlflow.exceptions import MlflowException
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A trial as its run tells it: the last value of each number."""
+
+    id: str
+    number: int
+    parameters: dict[str, str]
+    numbers: dict[str, float]
+    status: str
 
 
 class Tracking:
@@ -62,6 +74,40 @@ class Tracking:
             return run
         created = self._client.create_run(self.experiment, tags=tags, run_name=name)
         return str(created.info.run_id)
+
+    def trials(self, study: str) -> list[TrialRun]:
+        """The trials of the newest search of a study, in their order.
+
+        Raises:
+            ValueError: where there is no search of that study.
+        """
+        experiment = self._client.get_experiment_by_name(study)
+        newest = ["attributes.start_time DESC"]
+        searches = experiment and self._client.search_runs(
+            [experiment.experiment_id], "tags.kind = 'search'", order_by=newest, max_results=1
+        )
+        if not experiment or not searches:
+            raise ValueError(f"study {study!r}: no search of it in {self.uri}")
+        self.experiment = str(experiment.experiment_id)
+        parent = f"tags.`mlflow.parentRunId` = '{searches[0].info.run_id}'"
+        found = []
+        token = None
+        while True:
+            page = self._client.search_runs([self.experiment], parent, page_token=token)
+            found += [
+                TrialRun(
+                    id=str(run.info.run_id),
+                    number=int(run.data.tags["trial"]),
+                    parameters=dict(run.data.params),
+                    numbers=dict(run.data.metrics),
+                    status=str(run.info.status),
+                )
+                for run in page
+                if "trial" in run.data.tags
+            ]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda trial: trial.number)
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
         """Log parameters; those already there are left alone."""

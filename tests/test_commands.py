@@ -63,6 +63,8 @@ def truncated(folder: Path) -> str:
         (["lartpc_ray.tune", "smoke", "--resume", "nowhere"], "no study to resume here"),
         (["lartpc_ray.train", "smoke", "--set", "optimizer.steps"], "write it as path=value"),
         (["lartpc_ray.report", "--run", "none", "--runs", "TMP"], "run none: no verdict.json"),
+        (["lartpc_ray.report", "nope", "--runs", "TMP"], "study 'nope': no search of it in"),
+        (["lartpc_ray.report", "--runs", "TMP"], "give the name of a study, or --run ID"),
         (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
     ],
 )

@@ -99,6 +99,11 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
         [*command, "--runs", str(tmp_path / "b")], capture_output=True, text=True, cwd=ROOT
     )
     assert again.stdout.strip() in tables[1]
+    command = [sys.executable, "-m", "lartpc_ray.report", "smoke", "--runs", str(tmp_path / "b")]
+    study = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert study.stdout.startswith("smoke: 2 trials, best first")
+    assert "learning_rate" in study.stdout.splitlines()[1]
+    assert again.stdout.strip() in study.stdout
     artefacts = {path.name for path in (tmp_path / "b").rglob("mlartifacts/**/*") if path.is_file()}
     assert {"checkpoint.pt", "trial.json", "verdict.json", "table.txt", "smoke.yaml"} <= artefacts
 
