@@ -30,6 +30,7 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
+from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.settings import Settings
 from lartpc_ray.sparse import obstacles
 from lartpc_ray.tasks import TASKS
@@ -68,6 +69,7 @@ class Space:
         budget, budget_name: how much the search may cost.
         overrides: what the command line fixed.
         grid: every point is tried, in order.
+        costs: what is minimised beside the goal.
         text: the file, for the record.
     """
 
@@ -79,6 +81,7 @@ class Space:
     budget_name: str
     overrides: dict[str, Any]
     grid: bool = False
+    costs: tuple[str, ...] = ()
     text: str = field(default="", repr=False)
 
     def trial(self, sampled: dict[str, Any]) -> Trial:
@@ -145,7 +148,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
     """
     text = path.read_text()
     content, lines = _load(path, text)
-    known = ("task", "about", "fixed", "search", "first", "budgets")
+    known = ("task", "about", "fixed", "search", "first", "costs", "budgets")
     source = _Source(path, lines, str(content.get("task", "clustering")))
     for key in content:
         if key not in known:
@@ -183,6 +186,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
         budget,
         overrides or {},
         kinds == {"grid"},
+        _costs(source, content.get("costs") or []),
         text,
     )
 
@@ -271,6 +275,14 @@ def _budget(source: _Source, entries: dict[str, Any], name: str) -> Budget:
     except ValidationError as error:
         key, reason = _reason(error, Budget)
         raise ValueError(f"{source.at(f'budgets.{name}.{key}')}: {reason}") from None
+
+
+def _costs(source: _Source, names: Any) -> tuple[str, ...]:
+    for name in names if isinstance(names, list) else [names]:
+        if name not in COSTS:
+            near = _nearest(str(name), COSTS) or f"; known are {', '.join(COSTS)}"
+            raise ValueError(f"{source.at('costs')}: {name!r} is no cost{near}")
+    return tuple(names)
 
 
 def _distribution(

@@ -15,6 +15,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import ray
 from optuna.samplers import BaseSampler, GridSampler, TPESampler
@@ -28,19 +29,14 @@ from ray.tune.search.optuna import OptunaSearch
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
+from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.report import Verdict, flat, judge, judge_on_top, keep, table, where
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space, make_trial, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import chosen_space, learn, read_splits, start_ray, study_parser, trainer
 
-COSTS = {
-    "seconds_a_step": "s a step",
-    "training_gib": "training GiB",
-    "seconds_an_event": "s an event",
-    "inference_gib": "inference GiB",
-}
-"""What a trial reports of its cost, and the heads of the columns."""
+PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"
 PLAN = "plan.json"
 """What a study needs to be resumed, in its folder."""
 
@@ -320,7 +316,7 @@ class Study:
         return {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
 
     def _searcher(self) -> OptunaSearch:
-        seed = self.space.first_trial().seed
+        seed, costs = self.space.first_trial().seed, self.space.costs
         sampler: BaseSampler
         if self.space.grid:
             choices = {key: list(value.choices) for key, value in self.space.search.items()}  # type: ignore[attr-defined]
@@ -330,8 +326,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         return OptunaSearch(
             self.space.search,
-            metric="goal",
-            mode="max",
+            metric=["goal", *costs] if costs else "goal",
+            mode=["max", *["min"] * len(costs)] if costs else "max",
             points_to_evaluate=None if self.space.grid else [self.space.first],
             sampler=sampler,
             study_name=self.folder.name,
@@ -339,7 +335,7 @@ class Study:
 
 
 def side_by_side(space: Space, ended: list[Any]) -> list[str]:
-    """Every point of a grid with its goal and what it cost, or why it failed."""
+    """Trials with their settings, their goal and what it cost, or why they failed."""
     heads = [*(key.rsplit(".", 1)[-1] for key in space.search), "goal", *COSTS.values()]
     lines = ["".join(f"{head:>16}" for head in heads)]
     for result in ended:
@@ -363,7 +359,9 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     if not good:
         first = str(ended[0].error).strip().splitlines()
         raise RuntimeError(f"all {len(ended)} trials failed; the first: {first[-1]}")
-    number, best, metrics = max(good, key=lambda one: float(one[2]["goal"]))
+    goal = np.array([float(metrics["goal"]) for *_, metrics in good])
+    costs = np.array([[float(one[name]) for name in study.space.costs] for *_, one in good])
+    number, best, metrics = good[pick(goal, costs) if study.space.costs else goal.argmax()]
     saved = best.checkpoint or tune.Checkpoint(metrics["checkpoint_path"])
     run = progress.run(number)
     with saved.as_directory() as folder:
@@ -379,6 +377,10 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     head += [f"  {key} = {cell(chosen[key])}" for key in study.space.search]
     if study.space.grid:
         head += ["", *side_by_side(study.space, ended)]
+    elif study.space.costs:
+        front = [good[place][1] for place in np.flatnonzero(pareto(goal, costs))]
+        head += ["", f"trials that no other beats ({PICK}):"]
+        head += side_by_side(study.space, front)
     return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])
 
 

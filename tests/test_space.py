@@ -109,6 +109,8 @@ def test_what_the_command_line_fixes_is_not_searched(write) -> None:
         ),
         ("  network.blocks: 1\n", "  network.blocks: [\n", r"not YAML"),
         ("{int: [3, 5]}", "{grid: [3, 4, 5]}", r"make all of search grids, or none"),
+        ("budgets:", "costs: [goal]\nbudgets:", r"'goal' is no cost; known are seconds_a_step"),
+        ("budgets:", "costs: [training_gb]\nbudgets:", r"did you mean 'training_gib'"),
     ],
 )
 def test_every_mistake_is_named_with_its_line(write, old: str, new: str, message: str) -> None:
@@ -136,6 +138,11 @@ def test_a_grid_is_searched_whole(write) -> None:
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2, 2e-2]}")
     space = read_space(write(text.replace("{choice", "{grid")), "smoke")
     assert space.trials == 12
+
+
+def test_costs_are_minimised_beside_the_goal(write) -> None:
+    text = GOOD.replace("budgets:", "costs: [seconds_an_event, inference_gib]\nbudgets:")
+    assert read_space(write(text), "smoke").costs == ("seconds_an_event", "inference_gib")
 
 
 def test_a_trial_survives_json() -> None:

@@ -46,8 +46,8 @@ def test_batches_make_the_order_of_arrival_meaningless() -> None:
     assert decisions([0, 1, 2, 3]) == {0: GO, 1: GO, 2: STOP, 3: GO}
 
 
-def tune(runs: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--runs", str(runs), *more]
+def tune(runs: Path, *more: str, study: str = "smoke") -> subprocess.Popen:
+    command = [sys.executable, "-m", "lartpc_ray.tune", study, "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
@@ -159,3 +159,24 @@ def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
     trial = out[out.index("{") : out.rindex("}") + 1]
     assert json.loads(trial)["network"]["depth"] == 3
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_search_with_costs_shows_the_trials_that_no_other_beats(tmp_path: Path) -> None:
+    mine = tmp_path / "cheap.yaml"
+    text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
+    mine.write_text(f"{text}\ncosts: [seconds_an_event, inference_gib]\n")
+    status, out, err = finished(tune(tmp_path, "--budget", "smoke", study=str(mine)))
+    assert status == 0, err
+    assert "trials that no other beats (picked: of those within 0.01" in out
+    assert "s an event" in out
+
+
+@pytest.mark.slow
+def test_a_grid_shows_every_point_with_its_cost(tmp_path: Path) -> None:
+    options = ("--budget", "smoke", "--set", "optimizer.steps=1", "--set", "data.splits.box=32")
+    status, out, err = finished(tune(tmp_path, *options, study="dense_vs_sparse"))
+    assert status == 0, err
+    rows = [line.split() for line in out.splitlines() if "dense" in line or "native" in line]
+    assert "training GiB" in out
+    assert sorted(row[0] for row in rows if len(row) == 6) == ["dense", "native"]
