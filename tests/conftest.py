@@ -9,7 +9,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from jaxtyping import install_import_hook
 
-PURE = ("data", "networks", "losses", "sparse")  # numba and the refusal tests do without
+ENGINES = tuple(f"sparse.{name}" for name in ("engine", "native", "minkowski", "dense"))
+PURE = ("data", "networks", "losses", *ENGINES)  # numba and the refusal tests do without
 install_import_hook([f"lartpc_ray.{room}" for room in PURE], "beartype.beartype")
 
 import numpy as np  # noqa: E402 (the hook comes before what it checks)

@@ -24,7 +24,7 @@ OWNERS = {
     "mlflow": ["tracking.py"],
     "optuna": ["space.py", "tune.py"],
     "h5py": ["data/files.py"],
-    "numba": ["metrics/clustering.py", "reconstruct/sweep.py"],
+    "numba": ["metrics/clustering.py", "reconstruct/sweep.py", "sparse/walk.py"],
     "sklearn": ["reconstruct/density.py"],
     "yaml": ["predict.py", "report.py", "space.py", "thresholds.py"],
     "rich": ["screen.py"],

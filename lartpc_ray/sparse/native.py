@@ -1,4 +1,4 @@
-"""The default engine: plain torch operations, deterministic, 2D and 3D alike.
+"""The default engine: torch operations, deterministic, 2D and 3D alike.
 
 A voxel's key counts events, then axes with a margin of one, so that a neighbour's key never wraps
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.walk import counting_sort, merge
 
 CROWDED = 0.5
 """Share of the 3^D places that is filled, above which all places are gathered."""
@@ -62,7 +63,11 @@ class Pairs:
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
         """The neighbour in each place, the site itself included; `sites` where there is none."""
-        table = self._placed(self.target, self.source, self.sites)
+        sizes = torch.tensor(self.edges, device=self.source.device).diff()
+        offset = torch.repeat_interleave(torch.arange(self.offsets, device=sizes.device), sizes)
+        full = (self.sites, self.offsets)
+        table = self.source.new_full(full, self.sites, dtype=torch.int32)
+        table[self.target, offset] = self.source.int()
         table[:, self.offsets // 2] = torch.arange(self.sites, device=table.device)
         return table
 
@@ -76,28 +81,17 @@ class Pairs:
         """(site, pair) ones: sums the pairs of each source."""
         return self._summing(self.source)
 
-    def _placed(self, rows: Tensor, values: Tensor, empty: int) -> Int32[Tensor, "site offset"]:
-        """`values` of the pairs in a table of (site, offset)."""
-        sizes = torch.tensor(self.edges, device=rows.device).diff()
-        offset = torch.repeat_interleave(torch.arange(self.offsets, device=rows.device), sizes)
-        table = rows.new_full((self.sites, self.offsets), empty, dtype=torch.int32)
-        table[rows, offset] = values.int()
-        return table
-
     def _summing(self, rows: Tensor) -> Tensor:
         """The (site, pair) matrix that adds the pairs of each row, offset by offset."""
-        table = self._placed(rows, torch.arange(len(rows), device=rows.device), -1)
-        filled = table >= 0
-        starts = functional.pad(torch.cumsum(filled.sum(1), 0), (1, 0))
+        if rows.is_cuda:
+            starts, order = _by_row(rows, self.sites)
+        else:
+            starts, order = map(torch.from_numpy, counting_sort(rows.numpy(), self.sites))
         ones = torch.ones(len(rows), device=rows.device)
         size = (self.sites, len(rows))
-        with (
-            warnings.catch_warnings()
-        ):  # torch calls CSR tensors beta; the tests hold them to dense
+        with warnings.catch_warnings():  # torch calls CSR tensors beta; tests hold them to dense
             warnings.simplefilter("ignore")
-            return torch.sparse_csr_tensor(
-                starts, table[filled].long(), ones, size, check_invariants=False
-            )
+            return torch.sparse_csr_tensor(starts, order, ones, size, check_invariants=False)
 
 
 @dataclass(eq=False)
@@ -129,26 +123,14 @@ class Level:
         return Pairs(torch.cat(sources), torch.cat(targets), edges, len(self.event))
 
     def _neighbours(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
-        """(offset, neighbour, site) for the offsets after (0, ..., 0).
-
-        The three neighbours of a column lie one after the other, so one search finds the first, and
-        the others are next to it or not there.
-        """
+        """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
         strides = _strides(self.shape)
-        keys = functional.pad(self.keys, (0, 3), value=-1)
-        for column in product((-1, 0, 1), repeat=len(strides) - 1):
-            if column < (0,) * len(column):
-                continue
-            away = sum(step * stride for step, stride in zip(column, strides, strict=False))
-            if away:
-                place = torch.searchsorted(self.keys, self.keys + (away - 1))
-            else:  # in the column of the site itself only what comes after it
-                place = torch.arange(1, len(self.keys) + 1, device=keys.device)
-            for last in (-1, 0, 1) if away else (1,):
-                hit = keys[place] == self.keys + (away + last)
-                here = torch.nonzero(hit)[:, 0]
-                yield (*column, last), place[here], here
-                place = place + hit
+        zero = (0,) * len(strides)
+        for offset in product((-1, 0, 1), repeat=len(strides)):
+            if offset > zero:
+                steps = zip(offset, strides, strict=True)
+                found, here = _apart(self.keys, sum(step * stride for step, stride in steps))
+                yield offset, found, here
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
@@ -287,6 +269,28 @@ def _parts(pairs: Pairs) -> list[tuple[int, slice]]:
     """The offsets that have pairs, and where those are."""
     ends = zip(pairs.edges[:-1], pairs.edges[1:], strict=True)
     return [(offset, slice(a, b)) for offset, (a, b) in enumerate(ends) if b > a]
+
+
+def _apart(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
+    """All (other, one) of ascending keys with keys[other] = keys[one] + distance."""
+    if keys.is_cuda:
+        return _searched(keys, distance)
+    other, one = merge(keys.numpy(), distance)
+    return torch.from_numpy(other), torch.from_numpy(one)
+
+
+def _searched(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
+    """`walk.merge` in torch."""
+    wanted = keys + distance
+    place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
+    here = torch.nonzero(keys[place] == wanted)[:, 0]
+    return place[here], here
+
+
+def _by_row(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`walk.counting_sort` in torch."""
+    ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
+    return functional.pad(ends, (1, 0)), torch.argsort(rows, stable=True)
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:

@@ -7,6 +7,8 @@ from torch.nn import functional
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, obstacles
 from lartpc_ray.sparse.dense import Grid, _fits
+from lartpc_ray.sparse.native import _apart, _by_row, _searched
+from lartpc_ray.sparse.walk import counting_sort
 
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -192,3 +194,14 @@ def test_dense_refuses_what_does_not_fit() -> None:
     grid = Grid(torch.zeros(1, dtype=torch.int64), 64, (4096,) * 3)
     with pytest.raises(MemoryError, match="64 images of 4096 x 4096 x 4096 voxels, 32 channels"):
         _fits(grid, 32, torch.zeros(1))
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
+    keys = torch.unique(torch.randint(0, 600, (count,)))
+    for distance in (1, 7, 100):
+        for mine, theirs in zip(_apart(keys, distance), _searched(keys, distance), strict=True):
+            assert mine.tolist() == theirs.tolist()
+    rows = torch.randint(0, 20, (count,))
+    for mine, theirs in zip(counting_sort(rows.numpy(), 20), _by_row(rows, 20), strict=True):
+        assert mine.tolist() == theirs.tolist()
