@@ -33,7 +33,7 @@ from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.batch import VoxelBatch
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.files import Split
 from lartpc_ray.data.loader import batches
 from lartpc_ray.metrics.resources import Meter
@@ -156,9 +156,7 @@ def _step(
 
 
 @torch.no_grad()
-def _settle(
-    network: UResNet, trial: Trial, events: Sequence[Event], step: int, device: str
-) -> None:
+def _settle(network: UResNet, trial: Trial, events: Events, step: int, device: str) -> None:
     """Take BatchNorm's averages over the next batches, all with the weights as they are now.
 
     The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training

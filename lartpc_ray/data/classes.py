@@ -21,7 +21,4 @@ NO_CLASS = -1
 TRACK_SHOWER = np.array([0, 0, 1, 1, 1], dtype=np.int32)
 """5 -> 2 (SparseSSNet): track = HIP, MIP; shower = shower, delta, Michel."""
 
-POSTER = np.array([1, 1, 0, 3, 2], dtype=np.int32)
-"""5 -> 4 (poster of Koh et al.): 0 shower fragment, 1 track, 2 Michel, 3 delta."""
-
 CLASS_NAMES = tuple(particle.name for particle in ParticleClass)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,6 +125,14 @@ class Event:
             again[order[1:]] = key[order[1:]] == key[order[:-1]]
             advice = "this voxel is listed twice; duplicates=merge adds such energies"
             _refuse(again, self.coords, "position", advice)
+
+
+class Events(Sequence[Event]):
+    """Events by number, read when asked for."""
+
+    def voxels(self, index: int) -> int:
+        """Voxels of an event, or nearly: it balances batches; cheaper than reading, if it can."""
+        return len(self[index])
 
 
 def _merged(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
@@ -24,8 +24,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
-from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import Plane, box, project
+from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.steps import Plane, box, project, smear
 from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
@@ -72,7 +72,7 @@ class Layout(Settings):
     )
 
 
-class EventFile(Sequence[Event]):
+class EventFile(Events):
     """Random access to the events of one PILArNet-M file.
 
     Example:
@@ -99,6 +99,12 @@ class EventFile(Sequence[Event]):
             return self._event(int(index))
         except (ValueError, OSError) as error:
             raise ValueError(f"{self.path}: event {index}: {error}") from None
+
+    def voxels(self, index: int) -> int:
+        """Voxels of an event, from its table of clusters alone."""
+        columns = CLUSTER_COLUMNS[self.version]
+        cluster = _table(self._file, "cluster", index, columns, np.int64)
+        return int(cluster[self._truth(cluster)[2], 0].sum())
 
     def _event(self, index: int) -> Event:
         point = _table(self._file, "point", index, POINT_COLUMNS, np.float32)
@@ -220,10 +226,12 @@ class Splits(Settings):
         Annotated[float, Field(gt=0, lt=1)],
     ] = (0.7, 0.1, 0.2)
     layout: Layout = Layout()
+    smear: float = Field(
+        default=0.0, ge=0, le=4, description="standard deviation of every deposit, voxels"
+    )
     plane: Plane | None = Field(
         default=None, description="see 3D events as this wire plane does, in 2D"
     )
-
     box: PositiveInt | None = Field(
         default=None, description="see only a box of this side, around the median voxel"
     )
@@ -234,11 +242,12 @@ class Splits(Settings):
         return 2 if self.plane else 3
 
     def seen(self, event: Event) -> Event:
-        """An event of a file as the trial wants it: whole or a box of it, in 3D or on a plane."""
+        """An event of a file as the trial wants it: smeared, on a plane, or a box of it."""
+        event = smear(event, self.smear) if self.smear else event
         event = project(event, self.plane) if self.plane else event
         return box(event, self.box) if self.box else event
 
-    def events(self, split: Split) -> Sequence[Event]:
+    def events(self, split: Split) -> Events:
         """The events of one split, read when asked for.
 
         Raises:
@@ -246,7 +255,7 @@ class Splits(Settings):
         """
         path = Path(self.path)
         if self.path == "sample":
-            events: Sequence[Event] = EventFile(sample(split), self.layout)
+            events: Events = EventFile(sample(split), self.layout)
         elif path.is_dir():
             events = EventFile(_in_folder(path, split), self.layout)
         else:
@@ -254,13 +263,13 @@ class Splits(Settings):
             events = Part(file, _share(len(file), self.fractions, split))
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
-        return Seen(events, self.seen) if self.plane or self.box else events
+        return Seen(events, self.seen) if self.smear or self.plane or self.box else events
 
 
-class Part(Sequence[Event]):
+class Part(Events):
     """Some of the events of a file, in a given order."""
 
-    def __init__(self, events: Sequence[Event], indices: np.ndarray) -> None:
+    def __init__(self, events: Events, indices: np.ndarray) -> None:
         self._events = events
         self._indices = indices
 
@@ -272,11 +281,14 @@ class Part(Sequence[Event]):
             return Part(self._events, self._indices[index])
         return self._events[int(self._indices[index])]
 
+    def voxels(self, index: int) -> int:
+        return self._events.voxels(int(self._indices[index]))
 
-class Seen(Sequence[Event]):
+
+class Seen(Events):
     """Events of a file after a step that all tasks share."""
 
-    def __init__(self, events: Sequence[Event], step: Callable[[Event], Event]) -> None:
+    def __init__(self, events: Events, step: Callable[[Event], Event]) -> None:
         self._events = events
         self._step = step
 
@@ -286,6 +298,9 @@ class Seen(Sequence[Event]):
     def __getitem__(self, index: Any) -> Any:
         found = self._events[index]
         return Seen(found, self._step) if isinstance(index, slice) else self._step(found)
+
+    def voxels(self, index: int) -> int:
+        return self._events.voxels(index)
 
 
 def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray:

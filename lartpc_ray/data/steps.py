@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from scipy.stats import norm
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
@@ -77,6 +78,53 @@ def box(event: Event, side: int) -> Event:
     inside = ((event.coords >= low) & (event.coords < low + side)).all(axis=1)
     kept = event.keep(inside)
     return replace(kept, coords=kept.coords - low, shape=(side,) * len(event.shape))
+
+
+def smear(event: Event, sigma: float) -> Event:
+    """Every deposit as a Gaussian cloud, as diffusion makes it (3 mm in the sample of Koh et al.).
+
+    A voxel gives its neighbours the integral of the Gaussian over them, out to two standard
+    deviations and a voxel; what leaves the image is lost. A voxel reached by several takes the
+    truth of the one that gave it most.
+
+    Args:
+        event: of any dimension.
+        sigma: standard deviation, voxels.
+    """
+    reach = int(2 * sigma) + 1
+    edges = norm.cdf((np.arange(-reach, reach + 2) - 0.5) / sigma)
+    along = np.diff(edges) / (edges[-1] - edges[0])
+    axes = len(event.shape)
+    steps = np.indices((2 * reach + 1,) * axes).reshape(axes, -1).T
+    share = along[steps].prod(axis=1)
+    coords = (event.coords[:, None] + (steps - reach)).reshape(-1, axes)
+    inside = ((coords >= 0) & (coords < event.shape)).all(axis=1)
+
+    def copies(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values, len(share))[inside]
+
+    return Event.of(
+        coords[inside].astype(np.int32),
+        (event.energy[:, None] * share).ravel()[inside],
+        event.shape,
+        semantic=copies(event.semantic),
+        cluster=copies(event.cluster),
+        merge=True,
+    )
+
+
+def poster_classes(event: Event) -> Event:
+    """The four classes of Koh et al.'s poster: tracks together, and showers piece by piece.
+
+    HIP becomes MIP, which then means track; each connected piece of a shower is a cluster.
+    """
+    semantic = np.where(event.semantic == ParticleClass.HIP, ParticleClass.MIP, event.semantic)
+    cluster = event.cluster.copy()
+    shower = event.semantic == ParticleClass.SHOWER
+    for one in np.unique(cluster[shower & (cluster >= 0)]):
+        mine = np.flatnonzero(shower & (event.cluster == one))
+        cluster[mine] = cluster.max() + 1 + pieces(event.coords[mine])
+    return replace(event, semantic=semantic.astype(np.int32), cluster=cluster)
 
 
 def primary_ionisation(event: Event) -> Event:
@@ -157,3 +205,19 @@ def augment(event: Event, rng: np.random.Generator) -> Event:
     flip = rng.random(len(shape)) < 0.5
     coords = np.where(flip, shape - 1 - coords, coords).astype(np.int32)
     return replace(event, coords=coords)
+
+
+def shift(event: Event, most: int, rng: np.random.Generator) -> Event:
+    """The event moved by up to `most` voxels an axis, never out of the image."""
+    if not len(event):
+        return event
+    low = np.maximum(-event.coords.min(axis=0), -most)
+    high = np.minimum(np.array(event.shape) - 1 - event.coords.max(axis=0), most)
+    by = rng.integers(low, high, endpoint=True)
+    return replace(event, coords=(event.coords + by).astype(np.int32))
+
+
+def rescale(event: Event, spread: float, rng: np.random.Generator) -> Event:
+    """All energies times one factor, normal around 1, as a calibration may be off."""
+    factor = np.float32(max(0.0, rng.normal(1.0, spread)))
+    return replace(event, energy=event.energy * factor, truth=event.truth * factor)

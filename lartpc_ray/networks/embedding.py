@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.networks.uresnet import UResNet
 
 NARROWEST = 1e-6
@@ -57,8 +58,25 @@ class Embedding:
         )
 
 
+def own_head(
+    outputs: Float[Tensor, "voxel heads"], semantic: Int[Tensor, " voxel"]
+) -> Float[Tensor, "voxel channel"]:
+    """Of the outputs of all classes, class by class, those of each voxel's own.
+
+    Classes are clustered apart from each other, so nothing asks them to share one embedding. A
+    voxel without a class takes the first; it joins no cluster.
+    """
+    heads = outputs.view(len(outputs), len(ParticleClass), -1)
+    own: Tensor = heads[torch.arange(len(outputs), device=outputs.device), semantic.clamp(min=0)]
+    return own
+
+
 def start_embedding(
-    network: UResNet, margin: float, offset_scale: float, widest: float = 2.0
+    network: UResNet,
+    margin: float,
+    offset_scale: float,
+    widest: float = 2.0,
+    heads: int = 1,
 ) -> None:
     """Begin with small offsets and a given margin, so that a voxel starts at its own place.
 
@@ -66,6 +84,8 @@ def start_embedding(
         network: with the branches of `embedding_branches`.
         margin: the margin every voxel begins with, below `widest`.
         offset_scale: factor on the initial weights of the offsets and the margin.
+        widest: factor of the margin's sigmoid.
+        heads: how often the branches are there, once or once a class.
     """
     out = network.decoders["embedding"].out
     if not isinstance(out, nn.Linear):
@@ -73,4 +93,5 @@ def start_embedding(
     with torch.no_grad():
         out.weight.mul_(offset_scale)
         out.bias.zero_()
-        out.bias[-1] = math.log(margin / (widest - margin))
+        channels = out.out_features // heads
+        out.bias[channels - 1 :: channels] = math.log(margin / (widest - margin))

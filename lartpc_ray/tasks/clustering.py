@@ -15,12 +15,17 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import above
+from lartpc_ray.data.steps import above, poster_classes
 from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.clustering import scores
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.networks.embedding import Embedding, embedding_branches, start_embedding
+from lartpc_ray.networks.embedding import (
+    Embedding,
+    embedding_branches,
+    own_head,
+    start_embedding,
+)
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut, Voxels
@@ -49,8 +54,14 @@ class ClusteringTask(CutTask):
     )
     coordinates: bool = Field(default=False, description="the network sees each voxel's position")
     classes: bool = Field(default=False, description="the network sees each voxel's class")
+    class_heads: bool = Field(
+        default=False, description="every class has outputs, so an embedding, of its own"
+    )
     learn_min_voxels: int = Field(
         default=1, ge=1, description="true clusters with fewer voxels are not learnt from"
+    )
+    poster: bool = Field(
+        default=False, description="the poster's four classes: one of tracks, showers in pieces"
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
     cut: SeedCut = SeedCut()
@@ -62,21 +73,29 @@ class ClusteringTask(CutTask):
             raise ValueError(f"start_margin: must be below widest_margin {self.widest_margin}")
         return self
 
+    @property
+    def heads(self) -> int:
+        """How many embeddings a voxel has, of which its class chooses one."""
+        return len(ParticleClass) if self.class_heads else 1
+
     def branches(self, axes: int) -> dict[str, int]:
-        return embedding_branches(axes)
+        return {name: self.heads * width for name, width in embedding_branches(axes).items()}
 
     def inputs(self, axes: int) -> int:
         return 1 + axes * self.coordinates + len(ParticleClass) * self.classes
 
     def start(self, network: UResNet) -> None:
-        start_embedding(network, self.start_margin, self.start_scale, self.widest_margin)
+        start_embedding(
+            network, self.start_margin, self.start_scale, self.widest_margin, self.heads
+        )
 
     def frozen(self, step: int) -> tuple[str, ...]:
         """Phase one trains the embedding with the seediness decoder frozen (Koh III.A)."""
         return ("seediness",) if step < self.seediness_from else ()
 
     def prepare(self, event: Event) -> Event:
-        return above(event, self.min_energy)
+        event = above(event, self.min_energy)
+        return poster_classes(event) if self.poster else event
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
         """log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
@@ -94,7 +113,7 @@ class ClusteringTask(CutTask):
         return torch.cat(parts, dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
-        embedding = Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
+        embedding = self._embedding(outputs, batch)
         clusters = TrueClusters.of(
             batch.event, batch.semantic, batch.cluster, self.learn_min_voxels
         )
@@ -104,7 +123,12 @@ class ClusteringTask(CutTask):
         return clustering_loss(embedding, clusters, settings)
 
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
-        return dict(vars(Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)))
+        return dict(vars(self._embedding(outputs, batch)))
+
+    def _embedding(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> Embedding:
+        if self.class_heads:
+            outputs = {name: own_head(rows, batch.semantic) for name, rows in outputs.items()}
+        return Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
 
     def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """Class to its voxels, for the classes with a cluster to score."""

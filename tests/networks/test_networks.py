@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from lartpc_ray.networks.embedding import Embedding, embedding_branches, start_embedding
+from lartpc_ray.networks.embedding import (
+    Embedding,
+    embedding_branches,
+    own_head,
+    start_embedding,
+)
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 
 SMALL = NetworkSettings(depth=3, filters=4, blocks=1)
@@ -67,3 +72,17 @@ def test_the_start_sets_the_margin() -> None:
     found = Embedding.of(out, coords, (8, 8, 8))
     assert found.margin.tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
     assert found.position[0].tolist() == pytest.approx([-0.75, -0.5, -0.25], abs=1e-4)
+
+
+def test_a_voxel_takes_the_outputs_of_its_class() -> None:
+    semantic = torch.tensor([1, 4, -1])
+    outputs = torch.arange(30.0).view(3, 10)
+    assert own_head(outputs, semantic).tolist() == [[2, 3], [18, 19], [20, 21]]
+    network = UResNet(SMALL, {name: 5 * width for name, width in embedding_branches(3).items()})
+    start_embedding(network, 0.1, 1e-6, heads=5)
+    coords = torch.tensor([[1, 2, 3], [3, 2, 1]])
+    out = network.eval()(coords, torch.ones(2, 1), (8, 8, 8), torch.zeros(2).long())
+    mine = {name: own_head(rows, torch.tensor([0, 4])) for name, rows in out.items()}
+    found = Embedding.of(mine, coords, (8, 8, 8))
+    assert found.margin.tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
+    assert found.position[1].tolist() == pytest.approx([-0.25, -0.5, -0.75], abs=1e-4)

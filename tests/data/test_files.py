@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import make_event
 
-from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import (
@@ -19,8 +18,6 @@ from lartpc_ray.data.files import (
     sample,
     write_events,
 )
-from lartpc_ray.data.loader import DataSettings, batches
-from lartpc_ray.data.steps import above, augment, crop, overlay
 
 SMALL = Layout(side=16)
 
@@ -204,95 +201,3 @@ def test_a_folder_and_a_single_file_give_three_splits(
 def test_events_refuse_rows_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="class 9"):
         Event.of(np.zeros((1, 3), int), np.ones(1), (4, 4, 4), semantic=np.array([9]))
-
-
-def test_augmentation_keeps_distances_and_the_image(rng: np.random.Generator) -> None:
-    event = make_event(rng)
-    seen = set()
-    for seed in range(400):
-        turned = augment(event, np.random.default_rng(seed))
-        distance = np.linalg.norm(np.diff(turned.coords, axis=0), axis=1)
-        np.testing.assert_allclose(distance, np.linalg.norm(np.diff(event.coords, axis=0), axis=1))
-        seen.add(turned.coords.tobytes())
-    assert len(seen) == 48
-
-
-def test_an_overlay_adds_energies_and_keeps_clusters_apart() -> None:
-    def two_voxels(place: int, energy: list, semantic: list, cluster: list) -> Event:
-        return Event.of(
-            np.array([[place, place], [1, 1]]),
-            np.array(energy),
-            (4, 4),
-            semantic=np.array(semantic),
-            cluster=np.array(cluster),
-        )
-
-    one = two_voxels(0, [1.0, 2.0], [0, 1], [0, 3])
-    two = two_voxels(3, [4.0, 5.0], [2, 3], [0, -1])
-    both = overlay(one, two)
-    found = {
-        tuple(row): value
-        for row, *value in zip(
-            both.coords.tolist(), both.energy, both.semantic, both.cluster, strict=True
-        )
-    }
-    assert found == {(0, 0): [1, 0, 0], (1, 1): [7, 3, -1], (3, 3): [4, 2, 4]}
-    with pytest.raises(ValueError, match="over one of"):
-        overlay(one, Event.of(np.zeros((0, 2), int), np.zeros(0), (5, 5)))
-
-
-def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
-    events = [make_event(rng) for _ in range(4)]
-    settings = DataSettings(batch_events=3, augment=False)
-    plain = next(batches(events, settings, lambda event: event))
-    laid = next(batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event: event))
-    assert int(plain.event.max()) == 2
-    assert int(laid.event.max()) == 1
-    assert laid.energy.sum().item() == pytest.approx(plain.energy.sum().item())
-
-
-def test_threshold_and_crop(rng: np.random.Generator) -> None:
-    event = make_event(rng)
-    assert (above(event, 0.5).energy > 0.5).all()
-    assert 0 < len(above(event, 0.5)) < len(event)
-    boxed = crop(event, 8, rng)
-    assert 0 < len(boxed) < len(event)
-    assert (np.ptp(boxed.coords, axis=0) < 8).all()
-    assert boxed.shape == event.shape
-
-
-def stream(events: list[Event], steps: int, **more: int) -> list[VoxelBatch]:
-    settings = DataSettings(batch_events=4, seed=3)
-    source = batches(events, settings, lambda event: event, **more)
-    return [next(source) for _ in range(steps)]
-
-
-def test_batches_repeat_resume_and_share(rng: np.random.Generator) -> None:
-    events = [make_event(rng, 10 + count) for count in range(7)]
-    first, again = stream(events, 5), stream(events, 5)
-    resumed = stream(events, 2, start=3)
-    for a, b in zip(first, again, strict=True):
-        assert a.coords.equal(b.coords)
-    assert first[3].coords.equal(resumed[0].coords)
-    left, right = stream(events, 1, rank=0, ranks=2)[0], stream(events, 1, rank=1, ranks=2)[0]
-    assert len(left.energy) + len(right.energy) == len(first[0].energy)
-    in_one_epoch = sum(len(batch.energy) for batch in stream(events, 7)) / 4
-    assert in_one_epoch == sum(len(event) for event in events)
-
-
-def test_a_batch_fits_its_budget_of_voxels(rng: np.random.Generator) -> None:
-    events = [make_event(rng, 50) for _ in range(4)]
-    settings = DataSettings(batch_events=4, batch_voxels=120)
-    batch = next(batches(events, settings, lambda event: event))
-    assert len(batch.energy) == 100
-    with pytest.raises(ValueError, match="for 5 workers: at least one each"):
-        next(batches(events, settings, lambda event: event, ranks=5))
-
-
-def test_a_batch_splits_into_its_events(rng: np.random.Generator) -> None:
-    events = [make_event(rng, 5), make_event(rng, 0), make_event(rng, 3)]
-    batch = VoxelBatch.of(events)
-    assert [len(part) for part in batch.split(batch.energy)] == [5, 0, 3]
-    np.testing.assert_array_equal(batch.split(batch.coords)[2], events[2].coords)
-    with pytest.raises(ValueError, match="several shapes"):
-        VoxelBatch.of([events[0], make_event(rng, 5, side=8)])
