@@ -4,11 +4,12 @@ A voxel's key counts events, then axes with a margin of one, so that a neighbour
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
 once a batch, sorted by offset, and shared by all layers of that level.
 
-A submanifold convolution has two ways. In thin images (LArTPC tracks fill a fifth of the 27 places)
-it gathers the pairs, multiplies offset by offset, and sums each site's share with one sparse matrix
-of ones. In crowded ones it gathers all 27 places of some thousand sites at a time, zeros included,
-and needs one product for them. Gradients do the same the other way. Nothing is added atomically, so
-the same input gives the same bits. Figures are in docs/notes.md.
+A convolution has two ways. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of
+the 8 children of a coarse site) it gathers the pairs, multiplies offset by offset, and sums each
+site's share with one sparse matrix of ones. In crowded ones it takes all places, zeros included,
+and needs one product for them: of some thousand sites at a time where there are 27. Gradients do
+the same the other way. Nothing is added atomically, so the same input gives the same bits. Figures
+are in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -29,66 +30,75 @@ from lartpc_ray.sparse.engine import Engine, SparseTensor
 from lartpc_ray.sparse.walk import counting_sort, merge
 
 CROWDED = 0.5
-"""Share of the 3^D places that is filled, above which all places are gathered."""
+"""Share of the places (neighbours or children) that is filled, above which all are gathered."""
 CHUNK = 1024
 """Sites whose places are gathered at a time: what they take stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """All neighbours (target, source) within 3^D voxels, sorted by offset, without the site itself.
+    """Which sites a convolution reads (source) for which (target), sorted by offset.
+
+    Neighbours within 3^D voxels, the site itself left out; or children and their parent.
 
     Attributes:
-        source: (pair,) the neighbour.
-        target: (pair,) the site whose neighbour it is.
+        source: (pair,) the site that is read.
+        target: (pair,) the site that is written.
         edges: where each offset's pairs begin, and the end of the last.
-        sites: how many there are.
+        sources: how many sites there are to read.
+        targets: how many there are to write.
     """
 
     source: Int[Tensor, " pair"]
     target: Int[Tensor, " pair"]
     edges: tuple[int, ...]
-    sites: int
+    sources: int
+    targets: int
 
     @property
     def offsets(self) -> int:
-        """3^D."""
+        """3^D or 2^D."""
         return len(self.edges) - 1
+
+    @cached_property
+    def reverse(self) -> Pairs:
+        """The same pairs, read the other way."""
+        return Pairs(self.target, self.source, self.edges, self.targets, self.sources)
 
     @property
     def crowded(self) -> bool:
         """Do the neighbours fill so many of the places that gathering all of them is faster?"""
-        return len(self.source) + self.sites > CROWDED * self.sites * self.offsets
+        return len(self.source) > CROWDED * self.targets * self.offsets
 
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
-        """The neighbour in each place, the site itself included; `sites` where there is none."""
+        """The neighbour in each place, the site itself included; `sources` where there is none."""
         sizes = torch.tensor(self.edges, device=self.source.device).diff()
         offset = torch.repeat_interleave(torch.arange(self.offsets, device=sizes.device), sizes)
-        full = (self.sites, self.offsets)
-        table = self.source.new_full(full, self.sites, dtype=torch.int32)
+        full = (self.targets, self.offsets)
+        table = self.source.new_full(full, self.sources, dtype=torch.int32)
         table[self.target, offset] = self.source.int()
-        table[:, self.offsets // 2] = torch.arange(self.sites, device=table.device)
+        table[:, self.offsets // 2] = torch.arange(self.targets, device=table.device)
         return table
 
     @cached_property
     def to_target(self) -> Tensor:
-        """(site, pair) ones: sums the pairs of each target."""
-        return self._summing(self.target)
+        """(target, pair) ones: sums the pairs of each target."""
+        return self._summing(self.target, self.targets)
 
     @cached_property
     def to_source(self) -> Tensor:
-        """(site, pair) ones: sums the pairs of each source."""
-        return self._summing(self.source)
+        """(source, pair) ones: sums the pairs of each source."""
+        return self._summing(self.source, self.sources)
 
-    def _summing(self, rows: Tensor) -> Tensor:
+    def _summing(self, rows: Tensor, sites: int) -> Tensor:
         """The (site, pair) matrix that adds the pairs of each row, offset by offset."""
         if rows.is_cuda:
-            starts, order = _by_row(rows, self.sites)
+            starts, order = _by_row(rows, sites)
         else:
-            starts, order = map(torch.from_numpy, counting_sort(rows.numpy(), self.sites))
+            starts, order = map(torch.from_numpy, counting_sort(rows.numpy(), sites))
         ones = torch.ones(len(rows), device=rows.device)
-        size = (self.sites, len(rows))
+        size = (sites, len(rows))
         with warnings.catch_warnings():  # torch calls CSR tensors beta; tests hold them to dense
             warnings.simplefilter("ignore")
             return torch.sparse_csr_tensor(starts, order, ones, size, check_invariants=False)
@@ -120,7 +130,8 @@ class Level:
             sources[place], targets[place] = found, here
             sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
         edges = (0, *accumulate(len(part) for part in sources))
-        return Pairs(torch.cat(sources), torch.cat(targets), edges, len(self.event))
+        sites = len(self.event)
+        return Pairs(torch.cat(sources), torch.cat(targets), edges, sites, sites)
 
     def _neighbours(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
@@ -144,6 +155,16 @@ class Level:
         corner = ((self.coords & 1) << torch.arange(axes, device=half.device)).sum(1)
         return level, parent * 2**axes + corner
 
+    @cached_property
+    def children(self) -> Pairs:
+        """Each site (source) and its parent (target), by corner."""
+        level, slot = self.coarse
+        corners = 2 ** len(self.shape)
+        corner = slot % corners
+        order = torch.argsort(corner, stable=True)
+        edges = (0, *torch.cumsum(torch.bincount(corner, minlength=corners), 0).tolist())
+        return Pairs(order, slot[order] // corners, edges, len(slot), len(level.event))
+
 
 class NativeEngine(Engine):
     """Sparse convolutions in plain torch."""
@@ -161,11 +182,14 @@ class NativeEngine(Engine):
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         pairs = x.sites.pairs
-        way = _Crowded if pairs.crowded else _Thin
-        return x.with_features(way.apply(x.features, weight, pairs))  # type: ignore[no-untyped-call]
+        if pairs.crowded:
+            return x.with_features(_Crowded.apply(x.features, weight, pairs))  # type: ignore[no-untyped-call]
+        return x.with_features(_summed(x.features, weight, pairs, own=True))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
+        if not x.sites.children.crowded:
+            return SparseTensor(_summed(x.features, weight, x.sites.children), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
         wide = wide.index_copy(0, slot, x.features)
@@ -175,7 +199,9 @@ class NativeEngine(Engine):
     def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         if x.sites.finer is None:
             raise ValueError("up: these sites did not come from down")
-        _, slot = x.sites.finer.coarse
+        children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
+        if not children.crowded:
+            return SparseTensor(_summed(x.features, weight, children.reverse), x.sites.finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
         features = wide.view(-1, outputs).index_select(0, slot)
@@ -189,40 +215,49 @@ class NativeEngine(Engine):
         return x.features.index_select(0, back)
 
 
+def _summed(x: Tensor, weight: Tensor, pairs: Pairs, *, own: bool = False) -> Tensor:
+    """y_t = sum over pairs (t, s) of offset o of x_s W_o; with `own` also x_t W_centre."""
+    out: Tensor = _Thin.apply(x, weight, pairs, own)  # type: ignore[no-untyped-call]
+    return out
+
+
 class _Thin(torch.autograd.Function):
-    """y_t = x_t W_centre + sum over pairs (t, s) of offset o of x_s W_o."""
+    """`_summed`, and its gradient by the same sums the other way."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs, own: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.pairs = pairs
+        ctx.pairs, ctx.own = pairs, own
         gathered = x.index_select(0, pairs.source)
         product = x.new_empty(len(gathered), weight.shape[2])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part], weight[offset], out=product[part])
-        return _plus(x @ weight[pairs.offsets // 2], pairs.to_target, product)
+        return _plus(x @ weight[pairs.offsets // 2] if own else None, pairs.to_target, product)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         pairs, centre = ctx.pairs, ctx.pairs.offsets // 2
         upstream = grad.index_select(0, pairs.target)
         gathered = x.index_select(0, pairs.source)
         product = torch.empty_like(gathered)
         grad_weight = torch.zeros_like(weight)
-        torch.mm(x.T, grad, out=grad_weight[centre])
+        if ctx.own:
+            torch.mm(x.T, grad, out=grad_weight[centre])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part].T, upstream[part], out=grad_weight[offset])
             if ctx.needs_input_grad[0]:
                 torch.mm(upstream[part], weight[offset].T, out=product[part])
         if not ctx.needs_input_grad[0]:
-            return None, grad_weight, None
-        return _plus(grad @ weight[centre].T, pairs.to_source, product), grad_weight, None
+            return None, grad_weight, None, None
+        own = grad @ weight[centre].T if ctx.own else None
+        return _plus(own, pairs.to_source, product), grad_weight, None, None
 
 
-def _plus(own: Tensor, summing: Tensor, product: Tensor) -> Tensor:
-    """own + summing @ product."""
-    return torch.addmm(own, summing.to(product.dtype), product)
+def _plus(own: Tensor | None, summing: Tensor, product: Tensor) -> Tensor:
+    """own + summing @ product, in the memory of own."""
+    summing = summing.to(product.dtype)
+    return summing @ product if own is None else own.addmm_(summing, product)
 
 
 class _Crowded(torch.autograd.Function):
