@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
@@ -22,11 +22,6 @@ class ClusteringLoss(Settings):
     """Which mask loss, and the weights of the terms."""
 
     mask: MaskName = Field(default="lovasz_hinge", description="Koh II.5 is the Lovász hinge")
-    lone: NonNegativeFloat = Field(
-        default=1.0,
-        description="weight of the mask and smoothing of clusters that are alone in their class; "
-        "with nothing to be told from, they teach kernels to be wide",
-    )
     gamma_seediness: NonNegativeFloat = Field(default=1.0, description="gamma1 of Koh II.11")
     gamma_embedding: NonNegativeFloat = Field(default=1.0, description="gamma2 of Koh II.11")
     smoothing: NonNegativeFloat = Field(default=1.0, description="weight of Koh II.6")
@@ -86,10 +81,6 @@ class TrueClusters:
         within = torch.arange(len(member), device=member.device) - start[member]
         return member, first[mine][member] + within
 
-    def alone(self) -> Bool[Tensor, " cluster"]:
-        """Which are the only one of their group."""
-        return torch.bincount(self.group)[self.group] == 1
-
     def mean(self, values: Float[Tensor, member * rest]) -> Float[Tensor, cluster * rest]:
         """Mean over the voxels of each cluster."""
         total = values.new_zeros(len(self), *values.shape[1:]).index_add(0, self.own, values)
@@ -111,14 +102,13 @@ def clustering_loss(embedding: Embedding, clusters: TrueClusters, settings: Clus
     member, cluster = clusters.pairs()
     q = exponents(position[member], centre[cluster], width[cluster])
     inside = clusters.own[member] == cluster
-    shaped = replace(clusters, weight=clusters.weight * settings.lone ** clusters.alone().float())
-    mask = MASKS[settings.mask](q, inside, cluster, len(clusters)) @ shaped.weight
-    smooth = smoothing(margin, width, shaped)
+    mask = MASKS[settings.mask](q, inside, cluster, len(clusters)) @ clusters.weight
+    smooth = smoothing(margin, width, clusters)
     inter = separation(centre, clusters, settings.inter_distance)
     own = torch.exp(-q[inside])
     seed = seediness_loss(embedding.seediness[clusters.voxel], own, clusters)
-    embedded = mask + settings.smoothing * smooth + settings.inter * inter
-    total = settings.gamma_seediness * seed + settings.gamma_embedding * embedded
+    shaped = mask + settings.smoothing * smooth + settings.inter * inter
+    total = settings.gamma_seediness * seed + settings.gamma_embedding * shaped
     terms = {"mask": mask, "smoothing": smooth, "inter": inter, "seediness": seed}
     return Loss(total, {name: value.detach() for name, value in terms.items()})
 

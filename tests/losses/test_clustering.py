@@ -129,25 +129,3 @@ def test_a_batch_without_clusters_gives_zero_with_a_gradient() -> None:
     loss.total.backward()
     assert loss.total.item() == 0
     assert position.grad is not None
-
-
-def test_clusters_alone_in_their_class_may_weigh_less() -> None:
-    semantic = torch.tensor([1, 1, 1, 3])
-    event, cluster = torch.zeros(4).long(), torch.tensor([4, 4, 9, 2])
-    found = TrueClusters.of(event, semantic, cluster)
-    assert found.alone().tolist() == [False, False, True]
-    embedding = Embedding(
-        torch.tensor([[0.0], [0.2], [0.5], [0.9]]),
-        torch.tensor([0.4, 0.6, 0.5, 0.1]),
-        torch.tensor([0.9, 0.8, 0.7, 0.6]),
-    )
-    whole, half, none = (
-        clustering_loss(embedding, found, ClusteringLoss(mask="balanced_bce", lone=lone)).terms
-        for lone in (1.0, 0.5, 0.0)
-    )
-    both = clustering_loss(
-        Embedding(POSITION, MARGIN, SEEDINESS), clusters(), ClusteringLoss(mask="balanced_bce")
-    )
-    assert none["mask"].item() == pytest.approx(both.terms["mask"].item() / 2)
-    assert whole["mask"] + none["mask"] == pytest.approx(2 * half["mask"])
-    assert none["seediness"] == whole["seediness"], "a seed is a seed, alone or not"
