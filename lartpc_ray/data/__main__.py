@@ -13,7 +13,8 @@ import numpy as np
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.files import ClassMap, EventFile, Layout, sample
+from lartpc_ray.data.files import EventFile, sample
+from lartpc_ray.data.layout import ClassMap, Layout
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
