@@ -197,7 +197,7 @@ def _growing(file: h5py.File, name: str) -> h5py.Dataset:
     return file.create_dataset(name, (0,), maxshape=(None,), chunks=(CHUNK_EVENTS,), dtype=kind)
 
 
-SAMPLE_SIZES = {"train": 150, "tune": 40, "test": 60}
+SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
 
 
 def sample(split: Split) -> Path:

@@ -1,14 +1,17 @@
-"""The variable-length rows of an HDF5 dataset, each looked at before HDF5 makes room for it.
+"""The variable-length rows of an HDF5 dataset, read without HDF5's own reader of them.
 
-HDF5 makes room for whatever length a row claims, and then finds that the file does not hold it. A
-row is a descriptor of 16 bytes (length u4, address u8, number u4) in the dataset, and its values
-lie elsewhere in the file, never compressed: no row is longer than the file.
+That one makes room for whatever length a row claims before it looks whether the file holds it, and
+does not come back from some broken heaps. A row is a descriptor of 16 bytes (length u4, address u8,
+number u4) in the dataset. Its values lie in a heap at that address, never compressed: `GCOL`, u1
+version, 3 bytes, u8 size of the heap; then objects of u2 number (0: free space), 6 bytes, u8 size,
+values, each object padded to 8 bytes.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import zlib
 from typing import Any
 
@@ -16,7 +19,11 @@ import numpy as np
 
 from lartpc_ray.data.source import MOST_BYTES, MOST_VOXELS
 
+HEAD = 16
+"""Bytes before the objects of a heap, and before the values of an object."""
 DESCRIPTOR = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")])
+MOST_HEAP = 2**28
+"""Bytes of a heap: one event of 4,000,000 voxels has half of them."""
 CONTIGUOUS, CHUNKED = 1, 2
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 
@@ -53,10 +60,16 @@ class Rows:
         self.name = name
         self._dataset = dataset
         self._raw = raw
-        self._item = dataset.dtype.metadata["vlen"].itemsize
-        self._known: tuple[int, int, np.ndarray] = (0, 0, np.zeros(0, np.int64))
-        plan = dataset.id.get_create_plist()
+        self._kind = dataset.dtype.metadata["vlen"]
+        self._known: tuple[int, np.ndarray] = (0, np.zeros(0, DESCRIPTOR))
+        self._heap: tuple[int, bytes] = (-1, b"")
+        plan, start = dataset.id.get_create_plist(), dataset.file.id.get_create_plist()
         self._filters = [plan.get_filter(place)[0] for place in range(plan.get_nfilters())]
+        self._base = int(start.get_userblock())
+        if start.get_sizes() != (8, 8):
+            raise ValueError(
+                f"{name} has addresses of another size than 8 bytes; h5repack the file"
+            )
         room(dataset, name, DESCRIPTOR.itemsize, raw)
 
     def __len__(self) -> int:
@@ -66,21 +79,53 @@ class Rows:
         """The values of one row.
 
         Raises:
-            ValueError: where the row claims more than `most` values, or more than the file holds.
+            ValueError: where the row claims more than `most` values, or others than are there.
         """
-        length = self.length(index)
-        if length > most or length * self._item > self._raw.size:
+        length, address, number = self._descriptor(index)
+        if not length:
+            return np.zeros(0, self._kind)
+        if length > most:
             raise ValueError(f"{self.name} claims {length} values; the file is broken")
-        return np.asarray(self._dataset[index])
+        heap = self._heap_at(address)
+        start, size = self._object(heap, number)
+        if size != length * self._kind.itemsize:
+            raise ValueError(f"{self.name} claims {length} values, there are {size} bytes of them")
+        return np.frombuffer(heap, self._kind, length, start)
 
     def length(self, index: int) -> int:
         """How many values a row claims to hold."""
-        start, stop, lengths = self._known
-        if not start <= index < stop:
+        return self._descriptor(index)[0]
+
+    def _descriptor(self, index: int) -> tuple[int, int, int]:
+        start, known = self._known
+        if not start <= index < start + len(known):
             start, raw = self._descriptors(index)
-            lengths = np.frombuffer(raw, DESCRIPTOR)["length"].astype(np.int64)
-            self._known = (start, start + len(lengths), lengths)
-        return int(lengths[index - start])
+            known = np.frombuffer(raw, DESCRIPTOR)
+            self._known = (start, known)
+        length, address, number = known[index - start].item()
+        return length, address, number
+
+    def _heap_at(self, address: int) -> bytes:
+        at, heap = self._heap
+        if at != address:
+            head = self._raw.read(self._base + address, 16) if address < self._raw.size else b""
+            size = int.from_bytes(head[8:], "little")
+            there = min(self._raw.size - self._base - address, MOST_HEAP)
+            if head[:5] != b"GCOL\1" or size > there:
+                raise ValueError(f"{self.name} has its values at {address}, where none are")
+            heap = self._raw.read(self._base + address, size)
+            self._heap = (address, heap)
+        return heap
+
+    def _object(self, heap: bytes, number: int) -> tuple[int, int]:
+        """(first byte, bytes) of an object of a heap."""
+        place = HEAD
+        while place + HEAD <= len(heap):
+            found, size = struct.unpack_from("<H6xQ", heap, place)
+            if found == number and place + HEAD + size <= len(heap):
+                return place + HEAD, size
+            place += HEAD + -(-size // 8) * 8 if found else max(size, HEAD)
+        raise ValueError(f"{self.name} has no values of number {number} where they should be")
 
     def _descriptors(self, index: int) -> tuple[int, bytes]:
         """The first row of the piece that holds a row, and the descriptors of the piece."""

@@ -23,8 +23,10 @@ MOST_BYTES = 2**26
 """Of a chunk, a basket or an array of a file, unpacked."""
 
 
-class EventSource(Sequence[Any], ABC):  # of Event; named so, the tests' type checks read one
+class EventSource(Sequence[Any], ABC):
     """The events of one file, read when asked for.
+
+    Not named a sequence of events: the type checks of the tests would then read one of them.
 
     What is wrong in a file is a `ValueError` of one line that names the file and the event.
 
@@ -138,6 +140,7 @@ def positions(xyz: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: where one is not whole.
     """
+    xyz = xyz.astype(np.float64)
     wrong = ~(np.isfinite(xyz) & (np.abs(xyz) < 2**30) & (xyz == np.floor(xyz)))
     if wrong.any():
         voxel = int(np.argmax(wrong.any(axis=1)))
