@@ -18,7 +18,7 @@ from plotly import graph_objects as plotly
 from lartpc_ray.data.classes import CLASS_NAMES, NO_CLASS
 from lartpc_ray.data.event import Event
 
-MOST_DRAWN = 100_000
+MOST_DRAWN = 70_000
 """Voxels of an event that are drawn: those of most energy. The page stays below 10 MB."""
 GREY = "#b0b0b0"
 CLASS_COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")
@@ -118,11 +118,12 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 def _clusters(title: str, event: Event, cluster: np.ndarray) -> View:
     """A colour a cluster, the largest first; one number in two classes is two clusters."""
     key = cluster.astype(np.int64) * (len(CLASS_NAMES) + 1) + event.semantic
-    key[cluster < 0] = np.iinfo(np.int64).min
-    _, place, counts = np.unique(key, return_inverse=True, return_counts=True)
-    rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")[place]
-    colour = np.where(cluster < 0, NO_CLASS, rank % len(CLUSTER_COLOURS))
-    return View(title, colour.astype(np.int32), cluster, CLUSTER_COLOURS)
+    known = cluster >= 0
+    _, place, counts = np.unique(key[known], return_inverse=True, return_counts=True)
+    rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")
+    colour = np.full(len(event), NO_CLASS, np.int32)
+    colour[known] = rank[place] % len(CLUSTER_COLOURS)
+    return View(title, colour, cluster, CLUSTER_COLOURS)
 
 
 def _page(event: Event, title: str, shown: Sequence[View]) -> Any:

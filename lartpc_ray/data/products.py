@@ -131,7 +131,7 @@ def groups(given: np.ndarray | None, count: int) -> np.ndarray:
     return own if given is None else np.where(given < 2**31, given, own).astype(np.int64)
 
 
-def _found(ids: Ids, others: Ids) -> np.ndarray:
+def _found(ids: Ids, others: UInt64[np.ndarray, " other"]) -> np.ndarray:
     """The first place of each id among the others; -1 where it is not."""
     if not len(others):
         return np.full(len(ids), -1)

@@ -25,7 +25,7 @@ DESCRIPTOR = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")]
 MOST_HEAP = 2**28
 """Bytes of a heap: one event of 4,000,000 voxels has half of them."""
 CONTIGUOUS, CHUNKED = 1, 2
-DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
+DEFLATE, SHUFFLE = 1, 2
 
 
 class Raw:
@@ -150,9 +150,7 @@ class Rows:
             if mask >> place & 1:
                 continue
             if kind == DEFLATE:
-                raw = zlib.decompressobj().decompress(raw, count + 4)
-            elif kind == FLETCHER32:
-                raw = raw[:-4]
+                raw = zlib.decompressobj().decompress(raw, count)
             elif kind == SHUFFLE:
                 raw = np.frombuffer(raw, np.uint8).reshape(DESCRIPTOR.itemsize, -1).T.tobytes()
             else:

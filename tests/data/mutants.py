@@ -1,14 +1,13 @@
-"""Broken files of every format, and the process that reads them: `python mutants.py FOLDER FIRST`.
+"""Broken files of every format, and the process that reads them.
 
-The process has 1 GB more than it starts with. It prints a line before each mutant and one after, so
-that a crash or a hang belongs to one of them.
+`python mutants.py FOLDER FIRST NAMES COUNT`: the process has 1 GB more than it starts with. It
+prints a line before each mutant and one after, so that a crash or a hang belongs to one of them.
 """
 
 from __future__ import annotations
 
 import io
 import lzma
-import os
 import resource
 import signal
 import sys
@@ -210,7 +209,9 @@ def plan_of(names: list[str], count: int) -> list[tuple[str, int]]:
     return [(name, number) for number in range(-(-count // len(names))) for name in names][:count]
 
 
+def main(folder: str, first: str, names: str, count: str) -> None:
+    serve(Path(folder), plan_of(names.split(","), int(count)), int(first))
+
+
 if __name__ == "__main__":
-    here = Path(sys.argv[1])
-    os.environ["OMP_NUM_THREADS"] = "1"
-    serve(here, plan_of(sys.argv[3].split(","), int(sys.argv[4])), int(sys.argv[2]))
+    main(*sys.argv[1:])
