@@ -12,7 +12,7 @@ from lartpc_ray.command import say
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.layout import ClassMap, Layout
-from lartpc_ray.data.source import EventSource
+from lartpc_ray.data.source import MOST_SIDE, EventSource
 
 KEPT = ("coords", "energy", "semantic", "cluster")
 """What a PILArNet-M file keeps of an event."""
@@ -72,8 +72,7 @@ def difference(one: Event, other: Event) -> str | None:
 
 
 def _compare(source: EventSource, target: Path, chosen: range) -> None:
-    side = max((max(source[n].shape) for n in chosen), default=1)
-    layout = Layout(side=side, classes=ClassMap(low_energy="unlabelled"))
+    layout = Layout(side=MOST_SIDE, classes=ClassMap(low_energy="unlabelled"))
     with open_events(target, layout) as written:
         if len(written) != len(chosen):
             raise ValueError(f"{target}: {len(written)} events, {len(chosen)} were written")

@@ -15,10 +15,8 @@ import numpy as np
 from lartpc_ray.data.layout import Layout
 from lartpc_ray.data.products import LArCVFile, Voxels, groups
 from lartpc_ray.data.rows import Raw, room
-from lartpc_ray.data.source import MOST_BYTES, MOST_VOXELS, listed, named
+from lartpc_ray.data.source import MOST_BYTES, MOST_SIDE, MOST_VOXELS, listed, named
 
-MOST_SIDE = 2**20
-"""Voxels along an axis; ids of three axes then fit 60 bits."""
 NO_UPROOT = "a ROOT file is read through uproot; install it with pip install 'lartpc-ray[larcv]'"
 
 

@@ -19,6 +19,8 @@ PROTON = 4
 """The pid of a proton in PILArNet-M; above are the nuclei."""
 MOST_VOXELS = 4_000_000
 """Of an event; one in use has some thousands, the largest 200,000. More is a broken count."""
+MOST_SIDE = 2**20
+"""Voxels along an axis; ids of three axes then fit 60 bits."""
 MOST_BYTES = 2**26
 """Of a chunk, a basket or an array of a file, unpacked."""
 
