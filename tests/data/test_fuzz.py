@@ -1,7 +1,7 @@
 """2,000 broken files: each is read, or refused in one line that names it; none is in the way."""
 
-import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -37,23 +37,28 @@ def answers(
     return found
 
 
-def is_right(asked: str, answer: str, folder: Path) -> bool:
+def outcome(asked: str, answer: str, sound: dict[str, str], folder: Path) -> str:
+    """In a word or two; `wrong` where it is not what a reader may do."""
     name, number = asked.split("\t")[1:3]
-    whole = answer.rsplit("\t", 1)[0] == mutants.read(folder / name)
-    if int(number) < 100 and answer.startswith("read"):
-        return whole  # a file cut short is read only where nothing of it is missing
-    return answer.startswith(("read ", f"refused {folder / f'mutant-{name}'}: "))
+    came = answer.rsplit("\t", 1)[0]
+    if came == sound[name]:
+        return "read as it was"
+    if came.startswith("read ") and int(number) >= 100:
+        return "read with other values"  # which are possible: no format has sums over all its bytes
+    fine = came.startswith(f"refused {folder / f'mutant-{name}'}: ")
+    return "refused" if fine else "wrong"
 
 
 @pytest.mark.slow
 def test_broken_files_are_read_right_or_refused(tmp_path: Path) -> None:
     names = mutants.write_bases(tmp_path)
+    sound = {name: mutants.read(tmp_path / name) for name in names}
+    assert all(answer.startswith("read ") for answer in sound.values())
     found = answers(tmp_path, names, COUNT)
-    wrong = [(asked, answer) for asked, answer in found if not is_right(asked, answer, tmp_path)]
-    counts = Counter((asked.split("\t")[1], answer.split()[0]) for asked, answer in found)
-    print(json.dumps({f"{name} {what}": count for (name, what), count in sorted(counts.items())}))
+    came = [outcome(asked, answer, sound, tmp_path) for asked, answer in found]
+    print(Counter(came))
     assert len(found) == COUNT
-    assert wrong == []
+    assert [pair for pair, word in zip(found, came, strict=True) if word == "wrong"] == []
 
 
 TRAPS = """
@@ -81,7 +86,7 @@ def test_a_reader_that_crashes_hangs_or_swells_is_caught(tmp_path: Path) -> None
     script.write_text(TRAPS)
     found = answers(tmp_path, names, len(names), script)
     came = {asked.split("\t")[1]: answer for asked, answer in found}
-    assert came.pop("v1.h5") == "ended with status -6"
-    assert came.pop("v2.h5") == "ended with status -14"
+    assert came.pop("v1.h5") == f"ended with status -{signal.SIGABRT}"
+    assert came.pop("v2.h5") == f"ended with status -{signal.SIGPROF}"
     assert came.pop("v3.h5").startswith("memory")
     assert {answer.split("\t")[0] for answer in came.values()} == {"read 0"}
