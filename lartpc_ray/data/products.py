@@ -60,16 +60,20 @@ class LArCVFile(EventSource):
             voxel = int(np.argmax(outside))
             raise ValueError(f"voxel {voxel}: id {ids[voxel]}: outside the image {shape}")
         cluster, pid = self._instances(ids, index)
-        semantic, kept = self._semantics(ids, pid, index)
+        semantic, kept = self._semantics(ids, pid, shape, index)
         coords = self._places(ids.astype(np.int64), shape)
         return self._made(coords, energy, shape, semantic, cluster, kept)
 
-    def _semantics(self, ids: Ids, pid: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _semantics(
+        self, ids: Ids, pid: np.ndarray, shape: tuple[int, ...], index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(class, kept) of each voxel; one that has no code is of no class."""
         semantic, kept = np.full(len(ids), -1, np.int32), np.ones(len(ids), bool)
         if self._classes is None:
             return semantic, kept
-        (others, values), _ = self._tensor(self._classes, index)
+        (others, values), size = self._tensor(self._classes, index)
+        if size != shape:
+            raise ValueError(f"{self._classes} is an image of {size} voxels, the energies' {shape}")
         if not (np.isfinite(values) & (values == np.floor(values)) & (abs(values) < 1000)).all():
             raise ValueError(f"{self._classes} holds values that are no class codes")
         place = _found(ids, others)

@@ -180,6 +180,16 @@ def test_planes_of_larcv3(tmp_path: Path) -> None:
         open_events(FILES / "pilarnet_m_event7675.npz", layout)
 
 
+def test_images_of_two_sizes_do_not_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "two.h5"
+    with h5py.File(path, "w") as file:
+        file["Events/event_id"] = np.zeros(1, [("run", "<i8")])
+        tensors(file, "sparse3d_data", [[[(0, 1.0)]]], (2, 2, 2))
+        tensors(file, "sparse3d_semantics", [[[(0, 1)]]], (2, 2, 3))
+    with pytest.raises(ValueError, match=r"event 0: semantics is an image of \(2, 2, 3\) voxels"):
+        read(path)
+
+
 def test_particles_and_shared_voxels_of_larcv3(tmp_path: Path) -> None:
     path = tmp_path / "small.h5"
     with h5py.File(path, "w") as file:
