@@ -35,7 +35,8 @@ def convert(source: EventSource, target: Path, chosen: range, *, check: bool = F
     """
     whole = Path(f"{target}.unchecked") if check else target
     try:
-        count = write_events(whole, told((source[n] for n in chosen), len(chosen), "converted"))
+        events = told((source[n] for n in chosen), len(chosen), "converted")
+        count = write_events(whole, events, predicted=source.predicted)
         if check:
             _compare(source, whole, chosen)
             os.replace(whole, target)

@@ -83,6 +83,13 @@ def test_some_events_and_progress(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "it has the events 0:5" in capsys.readouterr().err
 
 
+def test_found_clusters_stay_found_ones(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_events(tmp_path / "a.h5", [labelled(make_event(rng))], predicted=True)
+    assert command("convert", tmp_path / "a.h5", tmp_path / "b.h5", "--side", 16) == 0
+    with open_events(tmp_path / "b.h5") as events:
+        assert events.predicted
+
+
 def test_progress_is_a_line_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     event = Event.of(np.zeros((0, 3), int), np.zeros(0), (4, 4, 4))
     assert len(list(told([event] * 250, 250, "made"))) == 250
@@ -93,9 +100,9 @@ def test_progress_is_a_line_at_each_tenth(capsys: pytest.CaptureFixture[str]) ->
 def test_a_check_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def wrong(path: Path, events: object) -> int:
+    def wrong(path: Path, events: object, **more: object) -> int:
         changed = (replace(event, energy=event.energy * np.float32(1.001)) for event in events)
-        return write_events(path, changed)
+        return write_events(path, changed, **more)
 
     monkeypatch.setattr(module, "write_events", wrong)
     root = FILES / "larcv2_5events.root"
