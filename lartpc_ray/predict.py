@@ -107,7 +107,7 @@ def main(options: argparse.Namespace) -> int:
     untuned = [name for name in CLASS_NAMES if at and name not in at]
     if untuned:
         say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
-    count = write_events(options.output, reconstructed(state, events, at))
+    count = write_events(options.output, reconstructed(state, events, at), predicted=True)
     say(f"{count} events in {options.output}")
     return 0
 
@@ -135,7 +135,7 @@ def parser() -> Parser:
         "Write what a trained run finds in events, in the PILArNet-M layout.",
         "--run 0123abcd events.h5 -o clusters.h5",
     )
-    made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M file")
+    made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M or LArCV file")
     made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     made.add_argument("--run", required=True, help="id of an MLflow run")
     made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")

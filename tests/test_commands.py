@@ -66,6 +66,11 @@ def truncated(folder: Path) -> str:
         (["lartpc_ray.report", "nope", "--runs", "TMP"], "study 'nope': no search of it in"),
         (["lartpc_ray.report", "--runs", "TMP"], "give the name of a study, or --run ID"),
         (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
+        (["lartpc_ray.data", "convert", "none.root", "TMP/a.h5"], "none.root: no such file"),
+        (
+            ["lartpc_ray.data", "draw", "none.npz", "--event", "0", "-o", "a.html"],
+            "none.npz: no such",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(

@@ -23,12 +23,14 @@ OWNERS = {
     "ray": ["thresholds.py", "train.py", "tune.py"],
     "mlflow": ["tracking.py"],
     "optuna": ["space.py", "tune.py"],
-    "h5py": ["data/files.py"],
+    "h5py": ["data/files.py", "data/larcv.py"],
+    "uproot": ["data/larcv.py"],
+    "plotly": ["data/draw.py"],
     "numba": ["metrics/clustering.py", "reconstruct/sweep.py", "sparse/walk.py"],
     "sklearn": ["reconstruct/density.py"],
     "yaml": ["predict.py", "report.py", "space.py", "thresholds.py"],
     "rich": ["screen.py"],
-    "matplotlib": ["figure.py"],
+    "matplotlib": ["data/draw.py", "figure.py"],
     "MinkowskiEngine": ["sparse/minkowski.py"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -23,7 +23,7 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
@@ -113,6 +113,8 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
     ):
         assert len(before) == len(after)
         assert len(np.unique(after.cluster)) == 4
+    with open_events(out, layout) as found:
+        assert found.predicted
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert "is there already" in capsys.readouterr().err
 

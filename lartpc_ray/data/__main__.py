@@ -1,10 +1,12 @@
-"""`python -m lartpc_ray.data inspect FILE`: what is in a file of events."""
+"""`python -m lartpc_ray.data COMMAND`: look into files of events, convert them, draw an event."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ import numpy as np
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.files import ClassMap, EventFile, Layout, sample
+from lartpc_ray.data.convert import convert
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import SAMPLE_SIZES, open_events, sample
+from lartpc_ray.data.layout import ClassMap, Layout, Products
+from lartpc_ray.data.source import EventSource
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
@@ -22,42 +28,48 @@ def inspect(path: Path, layout: Layout) -> dict[str, Any]:
     Raises:
         ValueError: naming file, event and value of the first thing that is wrong.
     """
-    voxels, energies = [], []
+    voxels, energies, unlabelled = [], [], 0
     classes = {
         particle.name: {"voxels": 0, "clusters": 0, "events": 0} for particle in ParticleClass
     }
-    unlabelled = 0
-    low, high = np.full(3, np.iinfo(np.int32).max), np.full(3, -1)
-    with EventFile(path, layout) as events:
-        version = events.version
+    low, high, shapes = [], [], set()
+    with open_events(path, layout) as events:
+        kind = events.kind
         for event in events:
             voxels.append(len(event))
             energies.append(float(event.energy.sum()))
             unlabelled += int((event.semantic < 0).sum())
+            shapes.add(event.shape)
             if len(event):
-                low = np.minimum(low, event.coords.min(axis=0))
-                high = np.maximum(high, event.coords.max(axis=0))
-            for particle in ParticleClass:
-                mask = event.semantic == particle
-                clusters = np.unique(event.cluster[mask])
-                counts = classes[particle.name]
-                counts["voxels"] += int(mask.sum())
-                counts["clusters"] += int((clusters >= 0).sum())
-                counts["events"] += bool(mask.any())
+                low.append(event.coords.min(axis=0))
+                high.append(event.coords.max(axis=0))
+            _count(event, classes)
+    if len(shapes) > 1:
+        raise ValueError(f"{path}: images of several sizes: {sorted(shapes)}")
     return {
         "file": str(path),
-        "layout": f"PILArNet-M {version}",
+        "layout": kind,
         "events": len(voxels),
         "empty_events": sum(count == 0 for count in voxels),
         "voxels": sum(voxels),
         "median_voxels": float(np.median(voxels)) if voxels else 0.0,
         "median_energy_mev": float(np.median(energies)) if energies else 0.0,
         "unlabelled_voxels": unlabelled,
-        "lowest": low.tolist() if sum(voxels) else None,
-        "highest": high.tolist() if sum(voxels) else None,
-        "side": layout.side,
+        "lowest": np.min(low, axis=0).tolist() if low else None,
+        "highest": np.max(high, axis=0).tolist() if high else None,
+        "image": list(shapes.pop()) if shapes else None,
         "classes": classes,
     }
+
+
+def _count(event: Event, classes: dict[str, dict[str, int]]) -> None:
+    for particle in ParticleClass:
+        mask = event.semantic == particle
+        clusters = np.unique(event.cluster[mask])
+        counts = classes[particle.name]
+        counts["voxels"] += int(mask.sum())
+        counts["clusters"] += int((clusters >= 0).sum())
+        counts["events"] += bool(mask.any())
 
 
 def text(found: dict[str, Any]) -> str:
@@ -66,7 +78,7 @@ def text(found: dict[str, Any]) -> str:
         f"{found['file']}: {found['layout']}",
         f"{found['events']} events ({found['empty_events']} empty), {found['voxels']} voxels, "
         f"median {found['median_voxels']:.0f} voxels, {found['median_energy_mev']:.0f} MeV each",
-        f"positions {found['lowest']} to {found['highest']} in an image of {found['side']}³",
+        f"positions {found['lowest']} to {found['highest']} in an image of {found['image']}",
         "",
         f"{'class':<10}{'voxels':>10}{'clusters':>10}{'events':>10}",
     ]
@@ -79,29 +91,188 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(options: argparse.Namespace) -> int:
-    path = Path(options.file)
-    if options.file in ("sample/train", "sample/tune", "sample/test"):
-        path = sample(options.file.split("/")[1])
-    classes = ClassMap(low_energy=options.low_energy)
-    layout = Layout(side=options.side, classes=classes, duplicates=options.duplicates)
+def run_inspect(options: argparse.Namespace) -> int:
+    path = _path(options.file)
+    layout = _layout(options, options.low_energy or "drop")
     say(f"reading {path}")
     found = inspect(path, layout)
     print(json.dumps(found) if options.json else text(found))
     return 0
 
 
-def parser() -> Parser:
-    """The arguments of the command."""
-    made = Parser("data", "Look into files of events.", "inspect events.h5 --side 768")
-    made.add_argument("what", choices=["inspect"], help="inspect: print what is in a file")
-    made.add_argument("file", help="a PILArNet-M file, or sample/train, sample/tune, sample/test")
-    made.add_argument("--side", type=int, default=512, help="voxels along each axis of the image")
+def run_convert(options: argparse.Namespace) -> int:
+    path, target = _path(options.file), options.output
+    if target.exists() and not options.force:
+        raise ValueError(f"{target}: is there already; --force writes over it")
+    with open_events(path, _layout(options, options.low_energy or "unlabelled")) as events:
+        chosen = _range(events, options.events)
+        say(f"{path}: {events.kind}, {len(chosen)} of {len(events)} events")
+        count = convert(events, target, chosen, check=options.check)
+    say(f"{count} events in {target}")
+    return 0
+
+
+def run_draw(options: argparse.Namespace) -> int:
+    from lartpc_ray.data.draw import brightest, draw, matched, views  # plotly takes its time
+
+    path, number = _path(options.file), options.event
+    if options.output.suffix != ".html":
+        raise ValueError(f"{options.output}: the page ends in .html; the picture lies beside it")
+    layout = _layout(options, options.low_energy or "drop")
+    with open_events(path, layout) as events:
+        whole, predicted = _one(events, number), events.predicted
+    event, found = brightest(whole), None
+    if options.predicted:
+        with open_events(options.predicted, layout) as others:
+            found = matched(event, _one(others, number))
+    title = f"{path.name}, event {number}: {len(whole)} voxels, {whole.energy.sum():.0f} MeV"
+    if len(event) < len(whole):
+        title += f" (drawn: the {len(event)} of most energy)"
+    picture = draw(options.output, event, title, views(event, predicted=predicted, found=found))
+    say(f"{options.output} and {picture}")
+    return 0
+
+
+def _one(events: EventSource, number: int) -> Event:
+    if not 0 <= number < len(events):
+        raise ValueError(f"{events.path}: event {number} of {len(events)}; count from 0")
+    event: Event = events[number]
+    return event
+
+
+def _path(given: str) -> Path:
+    samples = {f"sample/{split}": split for split in SAMPLE_SIZES}
+    return sample(samples[given]) if given in samples else Path(given)
+
+
+def _layout(options: argparse.Namespace, low_energy: str) -> Layout:
+    """How the file is to be read, by the arguments that the commands share."""
+    products: dict[str, Any] = {}
+    for item in options.larcv:
+        name, equals, value = item.partition("=")
+        if not equals or name not in Products.model_fields:
+            known = ", ".join(Products.model_fields)
+            raise ValueError(f"--larcv {item}: write NAME=VALUE; the names are {known}")
+        products[name] = value.split(",") if name == "codes" else value
+    return Layout(
+        side=options.side,
+        classes=ClassMap.model_validate({"low_energy": low_energy}),
+        duplicates=options.duplicates,
+        larcv=Products.model_validate_strings(products),
+    )
+
+
+def _range(events: EventSource, given: str | None) -> range:
+    """The events `A:B`, from A to B - 1."""
+    bounds = re.fullmatch(r"(\d*):(\d*)", given or ":")
+    if not bounds:
+        raise ValueError(f"--events {given}: write A:B, the first and the one behind the last")
+    first, last = int(bounds[1] or 0), int(bounds[2] or len(events))
+    if given and not first < last <= len(events):
+        raise ValueError(f"{events.path}: --events {given}: it has the events 0:{len(events)}")
+    return range(first, last)
+
+
+def _reading(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "file",
+        help="PILArNet-M, larcv3, LArCV2 ROOT or npz; sample/train, sample/tune, sample/test",
+    )
+    made.add_argument(
+        "--side", type=int, default=512, help="voxels along each axis, where the file does not say"
+    )
     made.add_argument("--duplicates", choices=["error", "merge"], default="error")
     made.add_argument(
-        "--low-energy", choices=["drop", "SHOWER", "unlabelled"], default="drop", help="LED voxels"
+        "--low-energy",
+        choices=["drop", "SHOWER", "unlabelled"],
+        help="LED voxels (default drop; convert keeps them, unlabelled)",
     )
+    made.add_argument(
+        "--larcv", metavar="NAME=VALUE", action="append", default=[],
+        help=f"of a LArCV file: {', '.join(Products.model_fields)}",
+    )  # fmt: skip
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
+
+
+def _inspect_arguments(made: argparse.ArgumentParser) -> None:
+    _reading(made)
     made.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _convert_arguments(made: argparse.ArgumentParser) -> None:
+    _reading(made)
+    made.add_argument("output", type=Path, metavar="OUT.h5", help="PILArNet-M v3 file to write")
+    made.add_argument("--events", metavar="A:B", help="only these, from A to B - 1")
+    made.add_argument("--check", action="store_true", help="read the result back and compare")
+    made.add_argument("--force", action="store_true", help="write over OUT.h5")
+
+
+def _draw_arguments(made: argparse.ArgumentParser) -> None:
+    _reading(made)
+    made.add_argument("--event", type=int, required=True, metavar="N", help="counted from 0")
+    made.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT.html",
+        help="OUT.png lies beside it",
+    )
+    made.add_argument(
+        "--predicted",
+        type=Path,
+        metavar="FILE",
+        help="the same events as lartpc_ray.predict "
+        "wrote them: their clusters beside the true ones",
+    )
+
+
+Action = Callable[[argparse.Namespace], int]
+Arguments = Callable[[argparse.ArgumentParser], None]
+COMMANDS: dict[str, tuple[str, str, Arguments, Action]] = {
+    "inspect": (
+        "print what is in a file",
+        "events.h5 --side 768",
+        _inspect_arguments,
+        run_inspect,
+    ),
+    "convert": (
+        "write the events of a file as PILArNet-M v3",
+        "larcv.root events.h5 --check",
+        _convert_arguments,
+        run_convert,
+    ),
+    "draw": (
+        "an event as an interactive page and a picture",
+        "events.h5 --event 3 -o event.html",
+        _draw_arguments,
+        run_draw,
+    ),
+}
+"""What each command does, an example, its arguments, its action."""
+
+
+def main(options: argparse.Namespace) -> int:
+    return COMMANDS[options.what][3](options)
+
+
+def parser() -> Parser:
+    """The arguments of the commands."""
+    made = Parser(
+        "data",
+        "Look into files of events, convert them, draw an event.",
+        f"inspect {COMMANDS['inspect'][1]}",
+    )
+    commands = made.add_subparsers(
+        dest="what", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
+    for name, (about, example, arguments, _) in COMMANDS.items():
+        epilog = f"example: python -m lartpc_ray.data {name} {example}"
+        arguments(
+            commands.add_parser(
+                name, help=about, description=about, epilog=epilog, allow_abbrev=False
+            )
+        )
     return made
 
 

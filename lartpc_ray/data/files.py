@@ -1,6 +1,7 @@
-"""PILArNet-M HDF5 (layouts v1, v2, v3) <-> Event, and the splits of a data set.
+"""Files of events, known by their content; PILArNet-M HDF5 <-> Event; the splits of a data set.
 
-The layout (one variable-length row an event, to be reshaped; ordered by cluster):
+PILArNet-M in its layouts v1, v2 and v3 holds one variable-length row an event, to be reshaped,
+ordered by cluster:
 
 * `point` float32 (voxel, 8): x, y, z, energy [MeV], deposit, time, electrons, dx.
 * `cluster` integer (cluster, 5): voxels, fragment, group, interaction, semantic; v2, v3 add pid.
@@ -11,175 +12,171 @@ A file may be packed with xz (`events.h5.xz`): it is unpacked in memory, never o
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from lartpc_ray.data.classes import NO_CLASS, ParticleClass
+from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.larcv import HDF5File, RootFile
+from lartpc_ray.data.layout import Layout
+from lartpc_ray.data.npz import ArrayFile
+from lartpc_ray.data.rows import Raw, Rows
+from lartpc_ray.data.source import (
+    MOST_VOXELS,
+    PROTON,
+    EventSource,
+    classed,
+    listed,
+    named,
+    one_line,
+    positions,
+)
 from lartpc_ray.data.steps import Plane, box, project, smear
 from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
 CLUSTER_COLUMNS = {"v1": 5, "v2": 6, "v3": 6}
 EXTRA_COLUMNS = {"v2": 5, "v3": 6}
-PROTON = 4
+PREDICTED = "predicted"
+"""Attribute of a file whose classes and clusters were found by a network."""
+MOST_CODES = 8
+"""More than there are classes: a cluster and a class as one number."""
+CHUNK_EVENTS = 256
+"""Rows of a chunk, which holds 16 bytes of each event."""
+ROW_KINDS = (("point", "fiu"), ("cluster", "iu"))
+"""Datasets of every layout, and the kinds of numbers that they may hold."""
+MOST_VALUES = POINT_COLUMNS * MOST_VOXELS
+MOST_UNPACKED = 2**30
+"""Bytes that a packed file may have in memory."""
 Split = Literal["train", "tune", "test"]
-Code = Literal["HIP", "MIP", "SHOWER", "DELTA", "MICHEL", "drop", "unlabelled"]
 
 
-class ClassMap(Settings):
-    """What a file's semantic codes mean.
-
-    `drop` removes the voxels, `unlabelled` keeps them in the image with no class and no cluster.
-    """
-
-    shower: Code = "SHOWER"
-    track: Code = "MIP"
-    proton_track: Code = Field(default="HIP", description="tracks with pid 4 or above (nuclei)")
-    michel: Code = "MICHEL"
-    delta: Code = "DELTA"
-    low_energy: Code = Field(default="drop", description="LED, the low-energy deposits")
-
-    def table(self) -> tuple[Code, ...]:
-        """The class of each code of the file: 0 to 4, then 5 for the proton tracks."""
-        return (
-            self.shower,
-            self.track,
-            self.michel,
-            self.delta,
-            self.low_energy,
-            self.proton_track,
-        )
-
-
-class Layout(Settings):
-    """How a PILArNet-M file is to be read."""
-
-    side: PositiveInt = Field(default=512, description="voxels along each axis of the image")
-    classes: ClassMap = ClassMap()
-    duplicates: Literal["error", "merge"] = Field(
-        default="error",
-        description="merge: energies of a voxel listed twice are added, the larger's truth kept",
-    )
-
-
-class EventFile(Events):
+class EventFile(EventSource):
     """Random access to the events of one PILArNet-M file.
 
     Example:
-        >>> with EventFile(sample("test")) as events:
-        ...     events.version, len(events)
+        >>> events = EventFile(sample("test"))
+        >>> events.version, len(events)
         ('v3', 60)
     """
 
-    def __init__(self, path: str | Path, layout: Layout | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        layout: Layout | None = None,
+        opened: tuple[h5py.File, Raw] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.layout = layout or Layout()
-        self._file = _open(self.path)
-        self.version = _version(self.path, self._file)
+        self._file, self._raw = opened or _open(self.path)
+        with named(self.path):
+            self._point, self._cluster = _truth_rows(self._file, self._raw)
+            self.version = _version(self._file, self._raw, self._point, self._cluster)
+            self.predicted = bool(self._file.attrs.get(PREDICTED, False))
+        self.kind = f"PILArNet-M {self.version}"
 
     def __len__(self) -> int:
-        return int(self._file["point"].shape[0])
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.path}: event {index} of {len(self)}; count from 0")
-        try:
-            return self._event(int(index))
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{self.path}: event {index}: {error}") from None
+        return len(self._point)
 
     def voxels(self, index: int) -> int:
         """Voxels of an event, from its table of clusters alone."""
-        columns = CLUSTER_COLUMNS[self.version]
-        cluster = _table(self._file, "cluster", index, columns, np.int64)
-        return int(cluster[self._truth(cluster)[2], 0].sum())
+        with named(f"{self.path}: event {index}"):
+            cluster, _, kept = self._clusters(index)
+            return int(cluster[kept, 0].sum())
 
     def _event(self, index: int) -> Event:
-        point = _table(self._file, "point", index, POINT_COLUMNS, np.float32)
-        columns = CLUSTER_COLUMNS[self.version]
-        cluster = _table(self._file, "cluster", index, columns, np.int64)
+        point = _table(self._point, index, POINT_COLUMNS).astype(np.float32)
+        cluster, semantic, kept = self._clusters(index)
         sizes = cluster[:, 0]
-        if (sizes < 0).any() or sizes.sum() != len(point):
+        if ((sizes < 0) | (sizes > len(point))).any() or sizes.sum() != len(point):
             raise ValueError(f"the clusters hold {sizes.sum()} voxels, the image {len(point)}")
-        semantic, instance, kept = self._truth(cluster)
-        keep = np.repeat(kept, sizes)
-        coords = _positions(point[:, :3])
-        event = (
-            coords[keep],
-            point[keep, 3],
-            np.repeat(semantic, sizes)[keep],
-            np.repeat(instance, sizes)[keep],
+        return self._made(
+            positions(point[:, :3]),
+            point[:, 3],
+            (self.layout.side,) * 3,
+            np.repeat(semantic, sizes),
+            np.repeat(cluster[:, 2], sizes),
+            np.repeat(kept, sizes),
         )
-        merge = self.layout.duplicates == "merge"
-        shape = (self.layout.side,) * 3
-        return Event.of(event[0], event[1], shape, semantic=event[2], cluster=event[3], merge=merge)
 
-    def _truth(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(class, instance, kept) of each row of the file's cluster table."""
-        code = cluster[:, 4].copy()
-        if ((code < 0) | (code > 4)).any():
-            raise ValueError(f"semantic code {code[(code < 0) | (code > 4)][0]}: 0 to 4 are known")
-        if cluster.shape[1] > 5:
-            code[(code == 1) & (cluster[:, 5] >= PROTON)] = 5
-        names = self.layout.classes.table()
-        meaning = [
-            ParticleClass[name] if name in ParticleClass.__members__ else NO_CLASS for name in names
-        ]
-        semantic = np.array(meaning, np.int32)[code]
-        kept = np.array([name != "drop" for name in names])[code]
-        return semantic, np.where(semantic < 0, -1, cluster[:, 2]).astype(np.int32), kept
+    def _clusters(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The table of an event's clusters, the class of each, and whether it is kept."""
+        cluster = _table(self._cluster, index, CLUSTER_COLUMNS[self.version]).astype(np.int64)
+        pid = cluster[:, 5] if cluster.shape[1] > 5 else np.full(len(cluster), -1)
+        return cluster, *classed(cluster[:, 4], pid, self.layout.classes)
 
     def close(self) -> None:
         self._file.close()
+        self._raw.close()
 
-    def __enter__(self) -> EventFile:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+def open_events(path: str | Path, layout: Layout | None = None) -> EventSource:
+    """The events of a file of any known format: PILArNet-M, larcv3, LArCV2 ROOT or npz.
+
+    What the file holds tells the format, not its name.
+
+    Raises:
+        ValueError: in one line, where it is none of them or broken.
+
+    Example:
+        >>> with open_events(sample("test")) as events:
+        ...     events.kind
+        'PILArNet-M v3'
+    """
+    path, layout = Path(path), layout or Layout()
+    start = _start(path)
+    if start.startswith(b"root"):
+        return RootFile(path, layout)
+    opened = None if start.startswith(b"PK") else _open(path)
+    if opened and _is_larcv(path, opened[0]):
+        return HDF5File(path, layout, opened)
+    if layout.larcv.projection is not None:
+        raise ValueError(f"{path}: larcv.projection is set, but this is no LArCV file")
+    return EventFile(path, layout, opened) if opened else ArrayFile(path, layout)
 
 
 def read_events(
     path: str | Path, *, indices: Iterable[int] | None = None, layout: Layout | None = None
 ) -> Iterator[Event]:
-    """Stream the events of a PILArNet-M file, one in memory at a time.
+    """Stream the events of a file, one in memory at a time.
 
     Args:
-        path: the file, plain or packed (`.h5`, `.h5.xz`).
+        path: the file, of any format that `open_events` knows.
         indices: which events and in which order; all by default.
-        layout: image size and class map.
+        layout: image size, class map, products.
 
     Raises:
         ValueError: with the file, the event and the value that cannot be.
     """
-    with EventFile(path, layout) as events:
+    with open_events(path, layout) as events:
         for index in range(len(events)) if indices is None else indices:
             yield events[index]
 
 
 def write_events(
-    path: str | Path, events: Iterable[Event], *, version: Literal["v1", "v2", "v3"] = "v3"
+    path: str | Path,
+    events: Iterable[Event],
+    *,
+    version: Literal["v1", "v2", "v3"] = "v3",
+    predicted: bool = False,
 ) -> int:
-    """Write events in the PILArNet-M layout; an interrupted write leaves no file.
+    """Write events in the PILArNet-M layout; an interrupted write leaves no file of that name.
 
     Columns that an `Event` does not know are 0 (points) or -1 (clusters), as in the public files.
+
+    Args:
+        path: to write; until all is written it is `PATH.part`, which the next write replaces.
+        events: taken one by one, so that any number fits into memory.
+        version: of the layout.
+        predicted: say in the file that a network found its classes and clusters.
 
     Returns:
         the number of events written.
@@ -187,24 +184,30 @@ def write_events(
     part = Path(f"{path}.part")
     try:
         with h5py.File(part, "w") as file:
+            file.attrs.update({PREDICTED: True} if predicted else {})
             names = ["point", "cluster"] + (["cluster_extra"] if version != "v1" else [])
-            for name in names:
-                kind = h5py.vlen_dtype(np.int64 if name == "cluster" else np.float32)
-                file.create_dataset(name, (0,), maxshape=(None,), chunks=(256,), dtype=kind)
+            tables = {name: _growing(file, name) for name in names}
             count = 0
-            for event in events:
+            for count, event in enumerate(events, 1):
                 rows = _rows(event, version)
-                for name in names:
-                    file[name].resize(count + 1, axis=0)
-                    file[name][count] = rows[name].ravel()
-                count += 1
+                for name, table in tables.items():
+                    if count % CHUNK_EVENTS == 1:
+                        table.resize(count - 1 + CHUNK_EVENTS, axis=0)
+                    table[count - 1] = rows[name].ravel()
+            for table in tables.values():
+                table.resize(count, axis=0)
         os.replace(part, path)
         return count
     finally:
         part.unlink(missing_ok=True)
 
 
-SAMPLE_SIZES = {"train": 150, "tune": 40, "test": 60}
+def _growing(file: h5py.File, name: str) -> h5py.Dataset:
+    kind = h5py.vlen_dtype(np.int64 if name == "cluster" else np.float32)
+    return file.create_dataset(name, (0,), maxshape=(None,), chunks=(CHUNK_EVENTS,), dtype=kind)
+
+
+SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
 
 
 def sample(split: Split) -> Path:
@@ -215,8 +218,8 @@ def sample(split: Split) -> Path:
 class Splits(Settings):
     """Where the three splits come from.
 
-    `path` is `sample` (packaged), a folder with train, tune and test files (`.h5` or `.h5.xz`), or
-    one file, cut by event number into `fractions`.
+    `path` is `sample` (packaged), a folder with train, tune and test files (`.h5`, `.h5.xz` or
+    `.root`), or one file, cut by event number into `fractions`.
     """
 
     path: str = "sample"
@@ -239,7 +242,7 @@ class Splits(Settings):
     @property
     def axes(self) -> int:
         """2 or 3."""
-        return 2 if self.plane else 3
+        return 2 if self.plane or self.layout.larcv.projection is not None else 3
 
     def seen(self, event: Event) -> Event:
         """An event of a file as the trial wants it: smeared, on a plane, or a box of it."""
@@ -257,9 +260,9 @@ class Splits(Settings):
         if self.path == "sample":
             events: Events = EventFile(sample(split), self.layout)
         elif path.is_dir():
-            events = EventFile(_in_folder(path, split), self.layout)
+            events = open_events(_in_folder(path, split), self.layout)
         else:
-            file = EventFile(path, self.layout)
+            file = open_events(path, self.layout)
             events = Part(file, _share(len(file), self.fractions, split))
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
@@ -314,91 +317,122 @@ def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray
 
 
 def _in_folder(folder: Path, split: Split) -> Path:
-    for name in (f"{split}.h5", f"{split}.h5.xz"):
+    names = [f"{split}{end}" for end in (".h5", ".h5.xz", ".root")]
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder}: no {split}.h5 or {split}.h5.xz in this folder")
+    raise ValueError(f"{folder}: no {' or '.join(names)} in this folder")
 
 
-def _open(path: Path) -> h5py.File:
+def _start(path: Path) -> bytes:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a PILArNet-M HDF5 file")
+        raise ValueError(f"{path}: no such file; give a file of events")
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def _is_larcv(path: Path, file: h5py.File) -> bool:
+    with named(path):
+        return "Data" in file and "Events" in file
+
+
+def _open(path: Path) -> tuple[h5py.File, Raw]:
+    """An HDF5 file, plain or packed, and its bytes."""
+    packed = _start(path).startswith(b"\xfd7zXZ")
     try:
-        if path.suffix == ".xz":
-            return h5py.File.in_memory(lzma.decompress(path.read_bytes()))
-        return h5py.File(path, "r")
-    except (OSError, lzma.LZMAError, EOFError, zlib.error, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not a readable HDF5 file, or cut short ({reason})") from None
+        if packed:
+            plain = io.BytesIO(_unpacked(path.read_bytes()))
+            return h5py.File(plain, "r"), Raw(plain)
+        return h5py.File(path, "r"), Raw(path.open("rb"))
+    except (OSError, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        reason = one_line(error)
+        raise ValueError(f"{path}: not a readable HDF5 file, or cut short ({reason})") from error
 
 
-def _version(path: Path, file: h5py.File) -> Literal["v1", "v2", "v3"]:
-    for name in ("point", "cluster"):
-        if name not in file or not isinstance(file[name], h5py.Dataset):
-            found = ", ".join(sorted(file)) or "nothing"
-            raise ValueError(f"{path}: no dataset '{name}' (found: {found}); not PILArNet-M")
-        if h5py.check_vlen_dtype(file[name].dtype) is None or file[name].ndim != 1:
-            raise ValueError(f"{path}: dataset '{name}' is not one variable-length row an event")
-    if len(file["point"]) != len(file["cluster"]):
-        sizes = f"{len(file['point'])} and {len(file['cluster'])}"
-        raise ValueError(f"{path}: point and cluster hold {sizes} events; the file is cut short")
+def _unpacked(packed: bytes) -> bytes:
+    parts, size = [], 0
+    while packed:
+        unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=2**28)
+        parts.append(unpack.decompress(packed, MOST_UNPACKED + 1 - size))
+        size += len(parts[-1])
+        if size > MOST_UNPACKED:
+            raise ValueError(f"more than {MOST_UNPACKED} bytes unpacked; use xz -d first")
+        if not unpack.eof:
+            raise EOFError("the packed data ends too early")
+        packed = unpack.unused_data.lstrip(b"\0")
+    return b"".join(parts)
+
+
+def _truth_rows(file: h5py.File, raw: Raw) -> tuple[Rows, Rows]:
+    point, cluster = (_dataset(file, raw, name, kinds) for name, kinds in ROW_KINDS)
+    if len(point) != len(cluster):
+        sizes = f"{len(point)} and {len(cluster)}"
+        raise ValueError(f"point and cluster hold {sizes} events; the file is cut short")
+    return point, cluster
+
+
+def _dataset(file: h5py.File, raw: Raw, name: str, kinds: str) -> Rows:
+    if name not in file or not isinstance(file[name], h5py.Dataset):
+        found = listed(file)
+        raise ValueError(f"no dataset '{name}' (found: {found}); not PILArNet-M, nor larcv3")
+    base = h5py.check_vlen_dtype(file[name].dtype)
+    if base is None or file[name].ndim != 1:
+        raise ValueError(f"dataset '{name}' is not one variable-length row an event")
+    if np.dtype(base).kind not in kinds:
+        raise ValueError(f"dataset '{name}' holds {base}, which its columns cannot be")
+    return Rows(name, file[name], raw)
+
+
+def _version(file: h5py.File, raw: Raw, point: Rows, cluster: Rows) -> Literal["v1", "v2", "v3"]:
     if "cluster_extra" not in file:
-        return "v1" if _columns(path, file) == 5 else "v2"
-    for index in range(len(file["cluster"])):
-        clusters, rest = divmod(len(file["cluster"][index]), 6)
+        return "v1" if _columns(point, cluster) == 5 else "v2"
+    extra = _dataset(file, raw, "cluster_extra", "fiu")
+    for index in range(min(len(cluster), len(extra))):
+        clusters, rest = divmod(cluster.length(index), 6)
         if rest:
             break
         if clusters:
-            return "v3" if len(file["cluster_extra"][index]) == 6 * clusters else "v2"
+            return "v3" if extra.length(index) == 6 * clusters else "v2"
     return "v3"
 
 
-def _columns(path: Path, file: h5py.File) -> int:
+def _columns(point: Rows, cluster: Rows) -> int:
     """5 or 6: the columns with which every event's clusters hold its points."""
-    for index in range(len(file["cluster"])):
-        flat = np.asarray(file["cluster"][index])
-        points = len(file["point"][index]) // POINT_COLUMNS
+    for index in range(len(cluster)):
+        flat = cluster.row(index, MOST_VALUES)
+        points = point.length(index) // POINT_COLUMNS
         fits = [n for n in (5, 6) if len(flat) % n == 0 and flat[::n].sum() == points]
         if len(flat) and len(fits) == 1:
             return fits[0]
         if not fits:
-            raise ValueError(f"{path}: event {index}: the cluster table fits neither v1 nor v2, v3")
+            raise ValueError(f"event {index}: the cluster table fits neither v1 nor v2, v3")
     return 5
 
 
-def _table(file: h5py.File, name: str, index: int, columns: int, kind: type) -> np.ndarray:
-    flat = np.asarray(file[name][index])
+def _table(rows: Rows, index: int, columns: int) -> np.ndarray:
+    flat = rows.row(index, MOST_VALUES)
     if len(flat) % columns:
-        raise ValueError(f"{name} has {len(flat)} values, not a multiple of {columns}")
-    return flat.reshape(-1, columns).astype(kind)
-
-
-def _positions(xyz: np.ndarray) -> np.ndarray:
-    wrong = ~(np.isfinite(xyz) & (np.abs(xyz) < 2**30) & (xyz == np.floor(xyz)))
-    if wrong.any():
-        voxel = int(np.argmax(wrong.any(axis=1)))
-        position = xyz[voxel].tolist()
-        raise ValueError(f"voxel {voxel}: position {position}: voxel indices are whole numbers")
-    return xyz.astype(np.int32)
+        raise ValueError(f"{rows.name} has {len(flat)} values, not a multiple of {columns}")
+    return flat.reshape(-1, columns)
 
 
 def _rows(event: Event, version: str) -> dict[str, np.ndarray]:
     """The rows of one event in the file's layout: clusters by (instance, class), voxels after."""
     if len(event.shape) != 3:
         raise ValueError(f"a PILArNet-M file holds 3D images, not {len(event.shape)}D")
-    label = np.stack([event.cluster, event.semantic], axis=1)
-    unique, place = np.unique(label, axis=0, return_inverse=True)
-    order = np.argsort(place.ravel(), kind="stable")
+    key = event.cluster.astype(np.int64) * MOST_CODES + event.semantic + 1
+    unique, place = np.unique(key, return_inverse=True)
+    group, semantic = unique // MOST_CODES, unique % MOST_CODES - 1
+    order = np.argsort(place, kind="stable")
     point = np.zeros((len(event), POINT_COLUMNS), np.float32)
     point[:, :3] = event.coords[order]
     point[:, 3] = event.energy[order]
     cluster = np.full((len(unique), CLUSTER_COLUMNS[version]), -1, np.int64)
-    cluster[:, 0] = np.bincount(place.ravel(), minlength=len(unique))
+    cluster[:, 0] = np.bincount(place, minlength=len(unique))
     cluster[:, 1] = np.arange(len(unique))
-    cluster[:, 2] = unique[:, 0]
-    code = {0: 1, 1: 1, 2: 0, 3: 3, 4: 2, -1: 4}
-    cluster[:, 4] = [code[int(semantic)] for semantic in unique[:, 1]]
+    cluster[:, 2] = group
+    cluster[:, 4] = np.array([4, 1, 1, 0, 3, 2])[semantic + 1]
     if version != "v1":
-        cluster[:, 5] = np.where(unique[:, 1] == ParticleClass.HIP, PROTON, -1)
+        cluster[:, 5] = np.where(semantic == ParticleClass.HIP, PROTON, -1)
     extra = np.full((len(unique), EXTRA_COLUMNS.get(version, 0)), -1, np.float32)
     return {"point": point, "cluster": cluster, "cluster_extra": extra}

@@ -9,15 +9,8 @@ from conftest import make_event
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import (
-    ClassMap,
-    EventFile,
-    Layout,
-    Splits,
-    read_events,
-    sample,
-    write_events,
-)
+from lartpc_ray.data.files import EventFile, Splits, read_events, sample, write_events
+from lartpc_ray.data.layout import ClassMap, Layout
 
 SMALL = Layout(side=16)
 

@@ -1,0 +1,85 @@
+"""Any file of events -> PILArNet-M v3, event by event."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lartpc_ray.command import say
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import open_events, write_events
+from lartpc_ray.data.layout import ClassMap, Layout
+from lartpc_ray.data.source import MOST_SIDE, EventSource
+
+KEPT = ("coords", "energy", "semantic", "cluster")
+"""What a PILArNet-M file keeps of an event."""
+
+
+def convert(source: EventSource, target: Path, chosen: range, *, check: bool = False) -> int:
+    """Write events of a file as PILArNet-M v3; the file is there when all of it is right.
+
+    Args:
+        source: the events, in 3D.
+        target: to write; a killed conversion leaves no such file, or the one that was there.
+        chosen: numbers of the events to write.
+        check: read the result back and compare every event before it takes its name.
+
+    Returns:
+        the number of events written.
+
+    Raises:
+        ValueError: naming file and event that cannot be read, or that came back different.
+    """
+    whole = Path(f"{target}.unchecked") if check else target
+    try:
+        events = told((source[n] for n in chosen), len(chosen), "converted")
+        count = write_events(whole, events, predicted=source.predicted)
+        if check:
+            _compare(source, whole, chosen)
+            os.replace(whole, target)
+        return count
+    finally:
+        if check:
+            whole.unlink(missing_ok=True)
+
+
+def told(events: Iterable[Event], total: int, done: str) -> Iterator[Event]:
+    """The events as they come; a line of progress at each tenth of them.
+
+    Args:
+        events: any.
+        total: how many there will be.
+        done: what has happened to them, for the line.
+    """
+    for count, event in enumerate(events, 1):
+        yield event
+        if 10 * (count - 1) // total < 10 * count // total:
+            say(f"{count} of {total} events {done}")
+
+
+def difference(one: Event, other: Event) -> str | None:
+    """The first thing in which two events differ, whatever the order of their voxels."""
+    if len(one) != len(other):
+        return f"{len(one)} and {len(other)} voxels"
+    mine, theirs = (np.lexsort(event.coords.T) for event in (one, other))
+    for name in KEPT:
+        differs = getattr(one, name)[mine] != getattr(other, name)[theirs]
+        if differs.any():
+            return f"{int(differs.sum())} values of {name}"
+    return None
+
+
+def _compare(source: EventSource, target: Path, chosen: range) -> None:
+    layout = Layout(side=MOST_SIDE, classes=ClassMap(low_energy="unlabelled"))
+    with open_events(target, layout) as written:
+        if len(written) != len(chosen):
+            raise ValueError(f"{target}: {len(written)} events, {len(chosen)} were written")
+        pairs = ((n, source[n], written[place]) for place, n in enumerate(chosen))
+        for n, event, back in pairs:
+            differs = difference(event, back)
+            if differs:
+                raise ValueError(f"{target}: event {n} of {source.path} came back with {differs}")
+    say(f"{len(chosen)} events came back as they were")

@@ -1,0 +1,99 @@
+"""The page and the picture of an event."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_event
+
+from lartpc_ray.command import run
+from lartpc_ray.data import __main__ as data
+from lartpc_ray.data.draw import MOST_DRAWN, brightest, draw, matched, views
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import write_events
+
+FILES = Path(__file__).parent / "files"
+
+
+def command(*arguments: object) -> int:
+    return run(data.parser(), data.main, [str(argument) for argument in arguments])
+
+
+def labels(page: Path) -> list[str]:
+    """The buttons of a page: its ways to colour."""
+    return re.findall(r'"label":"([^"]*)","method":"update"', page.read_text())
+
+
+def test_the_real_event_is_drawn(tmp_path: Path) -> None:
+    page = tmp_path / "event.html"
+    file = FILES / "pilarnet_m_event7675.npz"
+    assert command("draw", file, "--side", 768, "--event", 0, "-o", page) == 0
+    text, picture = page.read_text(), (tmp_path / "event.png").read_bytes()
+    assert not re.search(r"<(script|link)[^>]*(src|href)=", text), "nothing is fetched"
+    assert "Plotly.newPlot" in text
+    assert "1277 voxels, 856 MeV" in text
+    assert labels(page) == ["energy", "class", "true cluster"]
+    assert 4e6 < len(text) < 10e6
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 200_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["event.html", "event.png"]
+
+
+def test_predicted_clusters_beside_the_true_ones(tmp_path: Path, rng: np.random.Generator) -> None:
+    event = make_event(rng, 40)
+    write_events(tmp_path / "a.h5", [event])
+    found = event.keep(event.semantic >= 0)
+    write_events(tmp_path / "b.h5", [found], predicted=True)
+    page, rest = tmp_path / "a.html", ("--side", 16, "--event", 0, "-o", tmp_path / "a.html")
+    assert command("draw", tmp_path / "b.h5", *rest) == 0
+    assert labels(page) == ["energy", "class", "predicted cluster"]
+    assert command("draw", tmp_path / "a.h5", *rest, "--predicted", tmp_path / "b.h5") == 0
+    assert labels(page) == ["energy", "class", "true cluster", "predicted cluster"]
+
+
+def test_voxels_are_matched_by_position(rng: np.random.Generator) -> None:
+    event = make_event(rng, 30)
+    order = rng.permutation(30)
+    other = event.keep(order >= 5)
+    found = matched(event, other)
+    assert found[order >= 5].tolist() == event.cluster[order >= 5].tolist()
+    assert (found[order < 5] == -1).all()
+    with pytest.raises(ValueError, match="not one voxel in common"):
+        matched(event.keep(order < 5), other)
+    with pytest.raises(ValueError, match="not the same event"):
+        matched(event, make_event(rng, 5, side=8))
+
+
+def test_a_cluster_lives_within_a_class() -> None:
+    event = Event.of(
+        np.array([[n, 0, 0] for n in range(5)]),
+        np.ones(5),
+        (8, 8, 8),
+        semantic=np.array([0, 1, 1, 1, 1]),
+        cluster=np.array([3, 3, 3, -1, 5]),
+    )
+    assert views(event)[2].value.tolist() == [1, 0, 0, -1, 2]
+
+
+def test_planes_and_empty_events(tmp_path: Path) -> None:
+    flat = Event.of(np.array([[1, 2], [3, 3]]), np.ones(2), (4, 8), semantic=np.array([1, -1]))
+    none = Event.of(np.zeros((0, 3), int), np.zeros(0), (8, 8, 8))
+    for event in (flat, none):
+        draw(tmp_path / "a.html", event, "title", views(event))
+        assert len(labels(tmp_path / "a.html")) == 3
+
+
+@pytest.mark.slow
+def test_the_page_of_a_huge_event_stays_small(tmp_path: Path, rng: np.random.Generator) -> None:
+    huge = brightest(make_event(rng, MOST_DRAWN + 20_000, side=64))
+    assert len(huge) == MOST_DRAWN
+    draw(tmp_path / "a.html", huge, "huge", views(huge, found=huge.cluster))
+    assert (tmp_path / "a.html").stat().st_size < 10e6
+
+
+def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("draw", "sample/tune", "--event", 40, "-o", "a.html") == 2
+    assert "event 40 of 40; count from 0" in capsys.readouterr().err
+    assert command("draw", "sample/tune", "--event", 1, "-o", "a.png") == 2
+    assert "the page ends in .html" in capsys.readouterr().err
