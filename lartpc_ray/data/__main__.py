@@ -1,10 +1,11 @@
-"""`python -m lartpc_ray.data inspect FILE`: what is in a file of events."""
+"""`python -m lartpc_ray.data`: inspect what is in a file of events, simulate a new one."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
+from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.files import ClassMap, EventFile, Layout, sample
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import ClassMap, EventFile, Layout, sample, write_events
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
@@ -79,8 +82,30 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None:
+    """Write simulated events; an interrupted command leaves no file.
+
+    Raises:
+        ValueError: for a folder that is not there, or settings that cannot be.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+
+    def told() -> Iterator[Event]:
+        for number, event in enumerate(Bomb(events, seed, settings), 1):
+            yield event
+            if number * 10 // events > (number - 1) * 10 // events:
+                say(f"{number} of {events} events")
+
+    write_events(path, told())
+
+
 def main(options: argparse.Namespace) -> int:
     path = Path(options.file)
+    if options.what == "simulate":
+        settings = BombSettings(side=options.side, density=options.density)
+        simulate(path, options.events, options.seed, settings)
+        return 0
     if options.file in ("sample/train", "sample/tune", "sample/test"):
         path = sample(options.file.split("/")[1])
     classes = ClassMap(low_energy=options.low_energy)
@@ -93,9 +118,18 @@ def main(options: argparse.Namespace) -> int:
 
 def parser() -> Parser:
     """The arguments of the command."""
-    made = Parser("data", "Look into files of events.", "inspect events.h5 --side 768")
-    made.add_argument("what", choices=["inspect"], help="inspect: print what is in a file")
+    made = Parser("data", "Look into files of events, or make one.", "inspect events.h5 --side 768")
+    made.add_argument(
+        "what",
+        choices=["inspect", "simulate"],
+        help="inspect: print what is in a file; simulate: write events of the particle bomb",
+    )
     made.add_argument("file", help="a PILArNet-M file, or sample/train, sample/tune, sample/test")
+    made.add_argument("--events", type=int, default=100, help="simulate: how many")
+    made.add_argument("--seed", type=int, default=0, help="simulate: the same seed, the same events")
+    made.add_argument(
+        "--density", type=float, default=1.0, help="simulate: scales the number of particles"
+    )
     made.add_argument("--side", type=int, default=512, help="voxels along each axis of the image")
     made.add_argument("--duplicates", choices=["error", "merge"], default="error")
     made.add_argument(
