@@ -1,8 +1,8 @@
 """The particle bomb beside Geant4, and how fast it is: python benchmarks/bomb.py [--data PATH]
 
 1. Voxels per class and event (of the events that have the class), cluster sizes, energies of the
-   voxels, occupied neighbours of the 26, energies of Michel electrons: both medians and their ratio,
-   which has to lie within 25 %; quantiles side by side as a picture (`--picture docs/bomb.png`).
+   voxels, occupied neighbours of the 26, energies of Michel electrons: both medians and their
+   ratio, which has to lie within 25 %; quantiles side by side as a picture (`--picture PATH`).
 2. Events a second and core, by CPU time, next to the mean number of voxels; from 500 to 200,000 of
    them by the density of particles.
 """
@@ -33,6 +33,7 @@ MEASURES = {
     "spectrum": "MeV a Michel electron",
 }
 BAND = 0.25
+LINEAR = ("neighbours", "spectrum")
 Samples = dict[tuple[str, str], np.ndarray]
 
 
@@ -90,9 +91,6 @@ def draw(path: Path, geant: Samples, bomb: Samples) -> None:
     figure.axes[0].legend(fontsize=8)
     figure.suptitle("lines: Geant4, dots: the particle bomb", fontsize=10)
     figure.savefig(path, dpi=80)
-
-
-LINEAR = ("neighbours", "spectrum")
 
 
 def speed(settings: BombSettings, events: int, seed: int, repeats: int) -> None:

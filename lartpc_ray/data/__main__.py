@@ -86,13 +86,17 @@ def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None
     """Write simulated events; an interrupted command leaves no file.
 
     Raises:
-        ValueError: for a folder that is not there, or settings that cannot be.
+        ValueError: for no event at all, a negative seed, or a folder that is not there.
     """
+    if events < 1:
+        raise ValueError(f"{events} events: give at least 1")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
 
+    bomb = Bomb(events, seed, settings)
+
     def told() -> Iterator[Event]:
-        for number, event in enumerate(Bomb(events, seed, settings), 1):
+        for number, event in enumerate(bomb, 1):
             yield event
             if number * 10 // events > (number - 1) * 10 // events:
                 say(f"{number} of {events} events")
@@ -126,7 +130,7 @@ def parser() -> Parser:
     )
     made.add_argument("file", help="a PILArNet-M file, or sample/train, sample/tune, sample/test")
     made.add_argument("--events", type=int, default=100, help="simulate: how many")
-    made.add_argument("--seed", type=int, default=0, help="simulate: the same seed, the same events")
+    made.add_argument("--seed", type=int, default=0, help="simulate: same seed, same events")
     made.add_argument(
         "--density", type=float, default=1.0, help="simulate: scales the number of particles"
     )

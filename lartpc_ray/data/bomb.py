@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -31,6 +31,7 @@ from lartpc_ray.data.passage import (
     isotropic,
     kinetic_energy,
     michel_energies,
+    neutral_pions,
     radiated,
     unit,
     walk,
@@ -42,8 +43,8 @@ HIP, MIP, SHOWER, DELTA, MICHEL = (int(particle) for particle in ParticleClass)
 TRACK_CLASS = np.array([SHOWER, MIP, MIP, MIP, HIP])
 """Of each `Kind`."""
 PHOTON = -1
-OTHERS = np.array([*2 * [Kind.ELECTRON, PHOTON, Kind.PION], Kind.MUON, Kind.ANTIMUON])
-"""What may come from a vertex beside protons: e, photon, π and µ are equally likely."""
+CHOICE = np.array([Kind.PROTON, Kind.ELECTRON, PHOTON, Kind.PION, Kind.MUON, Kind.ANTIMUON])
+"""What may come from a vertex."""
 POSITIVE_MUONS = 0.55
 """Share of the crossing muons."""
 SMALLEST_DELTA = 0.5
@@ -55,7 +56,7 @@ DECAY = np.array([0.0, 0.26, 1.0, 0.5, 0.0])
 muons (their lifetime there is 0.57 µs) and all negative pions."""
 PION_SURVIVES = 0.3
 """Share of the pions that come out of a nucleus again."""
-PION_EXCHANGE = 0.15
+PION_EXCHANGE = 0.2
 """Share of the pions that become neutral."""
 PROTONS = 1.5
 """Mean number of protons that a nuclear interaction knocks out."""
@@ -63,7 +64,7 @@ PROTON_SHARE = 0.3
 """Mean share of the energy that one of them gets."""
 PROTON_LEAST = 15.0
 """Least energy of one, MeV."""
-NEUTRONS = 0.022
+NEUTRONS = 0.024
 """Mean number of neutrons that it sets free for each MeV."""
 NEUTRON_LENGTH = 35.0
 """Mean way of a neutron to where its recoils are, cm."""
@@ -79,11 +80,16 @@ AROUND = 29.0
 """Argon around the image, cm: what happens there may leave traces inside."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Gun(Settings):
     """What an event of one sort starts with: numbers from, to (both included), energies in MeV."""
 
     vertex: tuple[int, int] = Field(default=(1, 6), description="particles from the vertex")
-    protons: float = Field(default=0.2, ge=0, le=1, description="share of protons among them")
+    shares: tuple[Share, Share, Share, Share, Share, Share] = Field(
+        default=(0.2, 0.2, 0.2, 0.2, 0.1, 0.1), description="of p, e, photons, π, µ-, µ+ among them"
+    )
     proton_energy: tuple[float, float] = (50.0, 400.0)
     energy: tuple[float, float] = Field(default=(50.0, 1000.0), description="of e, photon, µ, π")
     muons: tuple[int, int] = Field(default=(0, 5), description="muons from elsewhere")
@@ -95,7 +101,7 @@ class Gun(Settings):
 
 MIXED = Gun(
     vertex=(3, 8),
-    protons=0.525,
+    shares=(0.52, 0.09, 0.09, 0.15, 0.075, 0.075),
     proton_energy=(80.0, 600.0),
     muons=(1, 3),
     muon_energy=(50.0, 300.0),
@@ -112,9 +118,11 @@ class BombSettings(Settings):
     threshold: float = Field(default=0.05, ge=0, description="voxels below it are left out, MeV")
     density: PositiveFloat = Field(default=1.0, description="scales the number of particles")
     delta_energy: float = Field(
-        default=2.5, ge=SMALLEST_DELTA, description="least energy of a delta of its own, MeV"
+        default=2.7, ge=SMALLEST_DELTA, description="least energy of a delta of its own, MeV"
     )
-    guns: tuple[Gun, ...] = Field(default=(MIXED, Gun()), min_length=1)
+    guns: tuple[Gun, ...] = Field(
+        default=(MIXED, Gun()), min_length=1, description="sorts of events, taken in turn"
+    )
 
 
 class Bomb(Sequence[Event]):
@@ -141,8 +149,9 @@ class Bomb(Sequence[Event]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(f"event {index} of {len(self)}; count from 0")
+        gun = self.settings.guns[index % len(self.settings.guns)]
         rng = np.random.default_rng([self._seed, int(index)])
-        return _Explosion(self.settings, rng).event()
+        return _Explosion(self.settings, rng).event(gun)
 
 
 class _Explosion:
@@ -156,9 +165,9 @@ class _Explosion:
         self.photons: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.electrons: list[Particles] = []
 
-    def event(self) -> Event:
+    def event(self, gun: Gun) -> Event:
         """Primaries, what they hit, electrons with all that they radiate; then the image."""
-        primary = self.primaries()
+        primary = self.primaries(gun)
         flight, hits = self.fly(primary, self.rng.exponential(INELASTIC_LENGTH[primary.kind]))
         product, recoils = self.products(*hits)
         second, _ = self.fly(product, np.full(len(product), np.inf))
@@ -185,11 +194,11 @@ class _Explosion:
         cluster = np.arange(self.clusters, self.clusters + count)
         self.clusters += count
         kinds, classes = np.full(count, kind), np.full(count, semantic)
-        return Particles(kinds, energy, start, direction, cluster, classes, np.ones(count, bool))
+        trunk, burden = np.ones(count, bool), np.zeros(count)
+        return Particles(kinds, energy, start, direction, cluster, classes, trunk, burden)
 
-    def primaries(self) -> Particles:
+    def primaries(self, gun: Gun) -> Particles:
         """The tracks that an event starts with; its electrons and photons are put aside."""
-        gun = self.settings.guns[self.rng.integers(len(self.settings.guns))]
         copies = int(np.ceil(self.settings.density))
         share = self.settings.density / copies
         tracks = []
@@ -201,11 +210,9 @@ class _Explosion:
         """The particles from one vertex, in all directions."""
         rng = self.rng
         count = int(rng.binomial(rng.integers(*gun.vertex, endpoint=True), share))
-        proton = rng.random(count) < gun.protons
-        kind = np.where(proton, Kind.PROTON, rng.choice(OTHERS, count))
-        energy = np.where(
-            proton, rng.uniform(*gun.proton_energy, count), rng.uniform(*gun.energy, count)
-        )
+        kind = CHOICE[np.searchsorted(np.cumsum(gun.shares[:-1]), rng.random(count), "right")]
+        energy = rng.uniform(*gun.energy, count)
+        energy = np.where(kind == Kind.PROTON, rng.uniform(*gun.proton_energy, count), energy)
         start = np.repeat(self.somewhere(1), count, axis=0)
         direction = isotropic(count, rng)
         gamma, electron, track = kind < 0, kind == Kind.ELECTRON, kind > 0
@@ -219,7 +226,7 @@ class _Explosion:
         """Muons that cross the image from above (cos² of the zenith angle), or µ+ inside."""
         rng = self.rng
         count = int(rng.binomial(rng.integers(*gun.muons, endpoint=True), share))
-        start = self.somewhere(count)
+        start = self.somewhere(count, 0.0 if gun.crossing else MARGIN)
         if not gun.crossing:
             energy = rng.uniform(*gun.muon_energy, count)
             return self.born(Kind.ANTIMUON, energy, start, isotropic(count, rng), MIP)
@@ -233,8 +240,8 @@ class _Explosion:
         kind = np.where(rng.random(count) < POSITIVE_MUONS, Kind.ANTIMUON, Kind.MUON)
         return self.born(kind, energy, start, direction, MIP)
 
-    def somewhere(self, count: int) -> np.ndarray:
-        return self.rng.uniform(MARGIN * self.size, (1 - MARGIN) * self.size, (count, 3))
+    def somewhere(self, count: int, margin: float = MARGIN) -> np.ndarray:
+        return self.size * self.rng.uniform(margin, 1 - margin, (count, 3))
 
     def to_the_edge(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """How far it is, straight on, to the end of the argon."""
@@ -289,8 +296,9 @@ class _Explosion:
     ) -> tuple[Particles, Particles]:
         """What comes of nuclear interactions, in the manner of the Geant4 sample.
 
-        A pion comes out again, or becomes a neutral one, which is two photons, or is absorbed and
-        leaves its mass to the nucleons. Protons share what is left; neutrons knock on nuclei.
+        A pion comes out again, charged or neutral (two photons) and with a part of its energy, or
+        is absorbed and leaves its mass to the nucleons. Protons share what is left; neutrons knock
+        on nuclei.
 
         Returns:
             the tracks, and the recoils of the neutrons.
@@ -302,13 +310,13 @@ class _Explosion:
         neutral = pion & ~out & (fate < PION_SURVIVES + PION_EXCHANGE)
         left = energy + np.where(pion, MASS[Kind.PION], 0.0)
         axis = isotropic(int(neutral.sum()), rng)
-        for way in (axis, -axis):
-            self.photons.append((left[neutral] / 2, place[neutral], way))
+        kept = MASS[Kind.PION] + energy[neutral] * rng.random(len(axis))
+        photons, way = neutral_pions(kept, axis, rng)
+        self.photons.append((photons, np.tile(place[neutral], (2, 1)), way))
         recoils = self.recoils(np.repeat(place, rng.poisson(NEUTRONS * left), axis=0))
-        count = np.where(neutral, 0, rng.poisson(PROTONS, len(kind)))
-        parent = np.repeat(np.arange(len(kind)), count)
+        parent = np.repeat(np.arange(len(kind)), rng.poisson(PROTONS, len(kind)))
         share = rng.exponential(PROTON_SHARE, len(parent))
-        knocked = np.where(out, energy / 2, left)[parent] * share
+        knocked = np.where(out | neutral, energy / 2, left)[parent] * share
         parent, knocked = parent[knocked > PROTON_LEAST], knocked[knocked > PROTON_LEAST]
         flies = np.concatenate([np.full(len(parent), Kind.PROTON), kind[out]])
         energy = np.concatenate([knocked, energy[out] * rng.random(int(out.sum()))])
@@ -350,7 +358,7 @@ class _Explosion:
         aside = radius[:, None] * across(each.direction, self.rng)
         start = each.start + depth[:, None] * each.direction + aside
         way = unit(each.direction + turn[:, None] * isotropic(len(parent), self.rng))
-        rest = replace(electrons, energy=electrons.energy - lost)
+        rest = replace(electrons, energy=electrons.energy - lost, burden=lost)
         off = np.zeros(len(parent), bool)
         pieces_off = replace(each, energy=energy, start=start, direction=way, trunk=off)
         return Particles.join([rest, pieces_off])

@@ -26,8 +26,6 @@ MOLIERE_RADIUS = 9.04
 """21.2 MeV · X0/Ec (PDG, electromagnetic cascades), cm."""
 CONVERSION_LENGTH = 18.0
 """Mean way of a photon to its pair: 9/7 X0 (PDG, energy loss by photons), cm."""
-PLATEAU = 2.12
-"""dE/dx of a minimum-ionising particle: 1.519 MeV cm²/g at 1.396 g/cm³, MeV/cm."""
 KNOCK_ON = 0.0966
 """K/2 · Z/A · density = 0.1535 · 0.4506 · 1.396 MeV/cm, of the delta-ray spectrum (PDG, energetic
 knock-on electrons).."""
@@ -36,9 +34,11 @@ MINIMUM_TRANSFER = 12.5
 MICHEL_END = 52.83
 """End point of the Michel spectrum: half the muon's mass, MeV."""
 ELECTRON_MASS = 0.511
+NEUTRAL_PION = 134.98
+"""Its mass, MeV."""
 FRAGMENT_LEAST, FRAGMENT_MOST = 1.0, 60.0
 """Energies of the electrons of a shower away from its first, MeV."""
-FRAGMENT_WIDE = 5.0
+FRAGMENT_WIDE = 2.0
 """Harder fragments are nearer to the shower's axis, by as much as they are above this, MeV."""
 PAIR_ENERGY = 10.0
 """Photons above it make pairs, those below a single electron, MeV."""
@@ -64,6 +64,9 @@ BRAGG = np.array([0.75, 8.0, 8.0, 8.0, 17.0])
 """A of dE/dx = A·R^-0.42, MeV/cm with the residual range R in cm (ArgoNeuT: Acciarri et al. 2013,
 JINST 8 P08005). That of the electron gives 0.15 mm at 0.1 MeV (NIST ESTAR)."""
 FALL = 0.42
+PLATEAU = np.array([CRITICAL_ENERGY / RADIATION_LENGTH, 2.12, 2.12, 2.12, 2.12])
+"""dE/dx of fast particles of each `Kind`, MeV/cm: of the minimum 1.519 MeV cm²/g at 1.396 g/cm³;
+of electrons by Rossi's definition of the critical energy (PDG, critical energy)."""
 TURN = (BRAGG / PLATEAU) ** (1 / FALL)
 """Residual range above which the particle is minimum-ionising, cm."""
 
@@ -80,6 +83,7 @@ class Particles:
         cluster: number of the instance that their voxels belong to.
         semantic: `ParticleClass` of these voxels.
         trunk: whether it starts where its instance starts; a shower's fragments do not.
+        burden: energy it has beside and will radiate, MeV; stiffens its path.
     """
 
     kind: Number
@@ -89,6 +93,7 @@ class Particles:
     cluster: Number
     semantic: Number
     trunk: Bool[np.ndarray, " particle"]
+    burden: Each
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -134,7 +139,7 @@ class Steps:
 
 
 def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Range, cm: the integral of 1/(dE/dx), with dE/dx = max(A·R^-0.42, 2.12 MeV/cm).
+    """Range, cm: the integral of 1/(dE/dx), with dE/dx = max(A·R^-0.42, PLATEAU).
 
     Example:
         >>> csda_range(np.array([Kind.MUON, Kind.PROTON]), np.full(2, 100.0)).round(1).tolist()
@@ -142,13 +147,13 @@ def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """
     bend = BRAGG[kind] / (1 - FALL) * TURN[kind] ** (1 - FALL)
     low = (energy * (1 - FALL) / BRAGG[kind]) ** (1 / (1 - FALL))
-    return np.asarray(np.where(energy < bend, low, TURN[kind] + (energy - bend) / PLATEAU))
+    return np.asarray(np.where(energy < bend, low, TURN[kind] + (energy - bend) / PLATEAU[kind]))
 
 
 def kinetic_energy(kind: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Kinetic energy, MeV, of a particle with a residual range of `left` cm."""
     near = np.minimum(left, TURN[kind])
-    return np.asarray(BRAGG[kind] / (1 - FALL) * near ** (1 - FALL) + PLATEAU * (left - near))
+    return np.asarray(BRAGG[kind] / (1 - FALL) * near ** (1 - FALL) + PLATEAU[kind] * (left - near))
 
 
 def beta_squared(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
@@ -201,7 +206,8 @@ def walk(
     left = csda_range(particles.kind, particles.energy).take(particle) - along
     kinetic = kinetic_energy(kind, np.maximum(left, 0))
     loss = kinetic - kinetic_energy(kind, np.maximum(left - size, 0))
-    angle2 = scattering_angle(kind, np.maximum(kinetic, 0.01), step) ** 2
+    stiff = (1 + particles.burden / particles.energy).take(particle)
+    angle2 = scattering_angle(kind, np.maximum(kinetic * stiff, 0.01), step) ** 2
     straight = -np.expm1(-angle2) / angle2
     angle2 = np.minimum(angle2, 1)
     growth = np.exp(np.minimum(before(angle2, first, particle), 30))
@@ -303,6 +309,33 @@ def michel_energies(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(MICHEL_END * rng.beta(3.0, second))
 
 
+def neutral_pions(
+    energy: np.ndarray, axis: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The photons of neutral pions, the first of each and then the second of each.
+
+    They are isotropic where the pion is at rest: with u = cos θ there and v/c = β the energies are
+    E(1 ± βu)/2, the cosines (β ± u)/(1 ± βu) (PDG, kinematics).
+
+    Args:
+        energy: in all, MeV; at least the mass.
+        axis: directions of the pions.
+
+    Returns:
+        energies and directions.
+    """
+    beta = np.sqrt(1 - (NEUTRAL_PION / np.maximum(energy, NEUTRAL_PION)) ** 2)
+    away = across(axis, rng)
+    u = rng.uniform(-1, 1, len(energy))
+    energies, directions = [], []
+    for sign in (1, -1):
+        shift = 1 + sign * beta * u
+        cosine = ((beta + sign * u) / shift)[:, None]
+        energies.append(energy * shift / 2)
+        directions.append(cosine * axis + sign * np.sqrt(np.maximum(1 - cosine**2, 0)) * away)
+    return np.concatenate(energies), np.concatenate(directions)
+
+
 def radiated(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Energy, MeV, that electrons lose to photons until they stop.
 
@@ -356,4 +389,4 @@ def fragments(
     value = np.concatenate([value * share, value * (1 - share)])
     real = value > 0
     value = value[real]
-    return parent[real], value, depth[real], radius[real], 4.0 / value
+    return parent[real], value, depth[real], radius[real], FRAGMENT_WIDE / value
