@@ -100,14 +100,15 @@ class Particles:
 
     def take(self, index: np.ndarray) -> Particles:
         """Those of `index`, numbers or a mask."""
-        return Particles(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Particles(*(getattr(self, name)[index] for name in COLUMNS))
 
     @staticmethod
     def join(parts: list[Particles]) -> Particles:
         """All of them, in order."""
-        return Particles(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Particles))
-        )
+        return Particles(*(np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS))
+
+
+COLUMNS = tuple(field.name for field in fields(Particles))
 
 
 @dataclass(frozen=True, eq=False)
