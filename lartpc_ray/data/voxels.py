@@ -119,12 +119,13 @@ def _truth(
         off = np.bincount(piece, main).take(piece) == 0
         small[some] = off & (np.bincount(piece).take(piece) < SHOWER_PIECE)
         semantic[some[off & (semantic[some] == ParticleClass.MICHEL)]] = ParticleClass.SHOWER
-    named = np.unique(cluster, return_inverse=True)[1]
+    named = (np.cumsum(np.bincount(cluster) > 0) - 1).take(cluster)
     return np.where(small, NO_CLASS, semantic), np.where(small, -1, named)
 
 
 def _first(values: np.ndarray) -> np.ndarray:
     """Whether each value is the first of its kind."""
-    found = np.zeros(len(values), bool)
-    found[np.unique(values, return_index=True)[1]] = True
-    return found
+    rows = np.arange(len(values))
+    first = np.zeros(int(values.max(initial=0)) + 1, np.int64)
+    first[values[::-1]] = rows[::-1]
+    return np.asarray(first.take(values) == rows)
