@@ -1,4 +1,4 @@
-"""`python -m lartpc_ray.data COMMAND`: look into files of events, convert them, draw an event."""
+"""`python -m lartpc_ray.data COMMAND`: look into files of events, convert, draw, simulate them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
+from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import convert
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import SAMPLE_SIZES, open_events, sample
+from lartpc_ray.data.files import SAMPLE_SIZES, open_events, sample, write_events
 from lartpc_ray.data.layout import ClassMap, Layout, Products
 from lartpc_ray.data.source import EventSource
 
@@ -102,8 +103,7 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     path, target = _path(options.file), options.output
-    if target.exists() and not options.force:
-        raise ValueError(f"{target}: is there already; --force writes over it")
+    _new(options)
     with open_events(path, _layout(options, options.low_energy or "unlabelled")) as events:
         chosen = _range(events, options.events)
         say(f"{path}: {events.kind}, {len(chosen)} of {len(events)} events")
@@ -131,6 +131,40 @@ def run_draw(options: argparse.Namespace) -> int:
     picture = draw(options.output, event, title, views(event, predicted=predicted, found=found))
     say(f"{options.output} and {picture}")
     return 0
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    settings = BombSettings(side=options.side, density=options.density)
+    _new(options)
+    simulate(options.output, options.events, options.seed, settings)
+    return 0
+
+
+def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None:
+    """Write simulated events; an interrupted command leaves no file.
+
+    Raises:
+        ValueError: for no event at all, a negative seed, or a folder that is not there.
+    """
+    if events < 1:
+        raise ValueError(f"{events} events: give at least 1")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+    bomb = Bomb(events, seed, settings)
+
+    def told() -> Iterator[Event]:
+        for number, event in enumerate(bomb, 1):
+            yield event
+            if number * 10 // events > (number - 1) * 10 // events:
+                say(f"{number} of {events} events")
+
+    write_events(path, told())
+
+
+def _new(options: argparse.Namespace) -> None:
+    """Refuse to write over a file that is there, unless told to."""
+    if options.output.exists() and not options.force:
+        raise ValueError(f"{options.output}: is there already; --force writes over it")
 
 
 def _one(events: EventSource, number: int) -> Event:
@@ -178,9 +212,7 @@ def _reading(made: argparse.ArgumentParser) -> None:
         "file",
         help="PILArNet-M, larcv3, LArCV2 ROOT or npz; sample/train, sample/tune, sample/test",
     )
-    made.add_argument(
-        "--side", type=int, default=512, help="voxels along each axis, where the file does not say"
-    )
+    _side(made, ", where the file does not say")
     made.add_argument("--duplicates", choices=["error", "merge"], default="error")
     made.add_argument(
         "--low-energy",
@@ -194,6 +226,15 @@ def _reading(made: argparse.ArgumentParser) -> None:
     made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
 
 
+def _side(made: argparse.ArgumentParser, when: str = "") -> None:
+    made.add_argument("--side", type=int, default=512, help=f"voxels along each axis{when}")
+
+
+def _writing(made: argparse.ArgumentParser) -> None:
+    made.add_argument("output", type=Path, metavar="OUT.h5", help="PILArNet-M v3 file to write")
+    made.add_argument("--force", action="store_true", help="write over OUT.h5")
+
+
 def _inspect_arguments(made: argparse.ArgumentParser) -> None:
     _reading(made)
     made.add_argument("--json", action="store_true", help="print as JSON")
@@ -201,10 +242,9 @@ def _inspect_arguments(made: argparse.ArgumentParser) -> None:
 
 def _convert_arguments(made: argparse.ArgumentParser) -> None:
     _reading(made)
-    made.add_argument("output", type=Path, metavar="OUT.h5", help="PILArNet-M v3 file to write")
+    _writing(made)
     made.add_argument("--events", metavar="A:B", help="only these, from A to B - 1")
     made.add_argument("--check", action="store_true", help="read the result back and compare")
-    made.add_argument("--force", action="store_true", help="write over OUT.h5")
 
 
 def _draw_arguments(made: argparse.ArgumentParser) -> None:
@@ -225,6 +265,15 @@ def _draw_arguments(made: argparse.ArgumentParser) -> None:
         help="the same events as lartpc_ray.predict "
         "wrote them: their clusters beside the true ones",
     )
+
+
+def _simulate_arguments(made: argparse.ArgumentParser) -> None:
+    _writing(made)
+    _side(made)
+    made.add_argument("--events", type=int, default=100, metavar="N", help="how many")
+    made.add_argument("--seed", type=int, default=0, help="same seed, same events")
+    made.add_argument("--density", type=float, default=1.0, help="scales the number of particles")
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
 
 
 Action = Callable[[argparse.Namespace], int]
@@ -248,6 +297,12 @@ COMMANDS: dict[str, tuple[str, str, Arguments, Action]] = {
         _draw_arguments,
         run_draw,
     ),
+    "simulate": (
+        "write events of the particle bomb, without Geant4",
+        "events.h5 --events 1000 --seed 1 --side 768",
+        _simulate_arguments,
+        run_simulate,
+    ),
 }
 """What each command does, an example, its arguments, its action."""
 
@@ -260,7 +315,7 @@ def parser() -> Parser:
     """The arguments of the commands."""
     made = Parser(
         "data",
-        "Look into files of events, convert them, draw an event.",
+        "Look into files of events, convert, draw, simulate them.",
         f"inspect {COMMANDS['inspect'][1]}",
     )
     commands = made.add_subparsers(
