@@ -13,7 +13,7 @@ from lartpc_ray.data.files import Splits
 from lartpc_ray.data.steps import augment, crop, overlay
 from lartpc_ray.settings import Settings
 
-Prepare = Callable[[Event], Event]
+Prepare = Callable[[Event, np.random.Generator], Event]
 
 
 class DataSettings(Settings):
@@ -87,7 +87,7 @@ def _prepared(
     events: Sequence[Event], settings: DataSettings, prepare: Prepare, epoch: int, index: int
 ) -> Event:
     rng = np.random.default_rng((settings.seed, epoch, index))
-    event = prepare(events[index])
+    event = prepare(events[index], rng)
     if settings.crop:
         event = crop(event, settings.crop, rng)
     return augment(event, rng) if settings.augment else event

@@ -45,8 +45,8 @@ class MichelTask(CutTask):
     def inputs(self, axes: int) -> int:
         return self.segmentation.inputs(axes)
 
-    def prepare(self, event: Event) -> Event:
-        return self.segmentation.prepare(event)
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
+        return self.segmentation.prepare(event, rng)
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
         return self.segmentation.features(batch)

@@ -244,8 +244,10 @@ def test_an_overlay_adds_energies_and_keeps_clusters_apart() -> None:
 def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
     events = [make_event(rng) for _ in range(4)]
     settings = DataSettings(batch_events=3, augment=False)
-    plain = next(batches(events, settings, lambda event: event))
-    laid = next(batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event: event))
+    plain = next(batches(events, settings, lambda event, _: event))
+    laid = next(
+        batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event, _: event)
+    )
     assert int(plain.event.max()) == 2
     assert int(laid.event.max()) == 1
     assert laid.energy.sum().item() == pytest.approx(plain.energy.sum().item())
@@ -263,7 +265,7 @@ def test_threshold_and_crop(rng: np.random.Generator) -> None:
 
 def stream(events: list[Event], steps: int, **more: int) -> list[VoxelBatch]:
     settings = DataSettings(batch_events=4, seed=3)
-    source = batches(events, settings, lambda event: event, **more)
+    source = batches(events, settings, lambda event, _: event, **more)
     return [next(source) for _ in range(steps)]
 
 
@@ -283,10 +285,10 @@ def test_batches_repeat_resume_and_share(rng: np.random.Generator) -> None:
 def test_a_batch_fits_its_budget_of_voxels(rng: np.random.Generator) -> None:
     events = [make_event(rng, 50) for _ in range(4)]
     settings = DataSettings(batch_events=4, batch_voxels=120)
-    batch = next(batches(events, settings, lambda event: event))
+    batch = next(batches(events, settings, lambda event, _: event))
     assert len(batch.energy) == 100
     with pytest.raises(ValueError, match="for 5 workers: at least one each"):
-        next(batches(events, settings, lambda event: event, ranks=5))
+        next(batches(events, settings, lambda event, _: event, ranks=5))
 
 
 def test_a_batch_splits_into_its_events(rng: np.random.Generator) -> None:
