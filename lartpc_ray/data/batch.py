@@ -17,8 +17,8 @@ from lartpc_ray.data.event import PER_VOXEL, Event
 class VoxelBatch:
     """The voxels of several events, one after the other; `event` says whose a voxel is.
 
-    The fields are those of `Event` that have one row a voxel, as tensors; `events` is how many there are, empty ones
-    included.
+    The fields are those of `Event` with one row a voxel, as tensors; `events` is how many there
+    are, empty ones included.
     """
 
     coords: Int[Tensor, "voxel axis"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -27,6 +27,7 @@ LONGEST = 4
 """Rays end after so many times the least side of a dead region: 75 degrees from straight across."""
 Corners = Int32[np.ndarray, "region 2 axis"]
 Places = Int[np.ndarray, "place axis"]
+Found = Int[np.ndarray, "found axis"]
 
 
 class Slab(Settings):
@@ -63,25 +64,24 @@ class DeadMap(Settings):
         Raises:
             ValueError: for a region that is not in the image.
         """
-        found = []
-        for slab in self.slabs:
-            low, high = np.zeros(len(shape)), np.array(shape, float)
-            if slab.axis < len(shape):
-                low[slab.axis] = slab.position / self.pitch
-                high[slab.axis] = (slab.position + slab.width) / self.pitch
-                found.append((low, high))
+        axes = len(shape)
         for box in self.boxes:
-            if len(box.low) == len(box.high) == len(shape):
-                found.append((np.array(box.low) / self.pitch, np.array(box.high) / self.pitch))
-        if len(found) < len(self.slabs) + len(self.boxes):
-            raise ValueError(f"dead regions: an image of {shape} has {len(shape)} axes, not others")
-        corners = np.round(np.array(found)).astype(np.int32)
-        ends = np.clip(corners, 0, np.array(shape, np.int32)).astype(np.int32)
-        empty = (ends[:, 0] >= ends[:, 1]).any(axis=1)
+            if not len(box.low) == len(box.high) == axes:
+                raise ValueError(f"dead box {box.low} to {box.high}: the image has {axes} axes")
+        ends = [(np.array(box.low), np.array(box.high)) for box in self.boxes]
+        for slab in self.slabs:
+            if slab.axis >= axes:
+                raise ValueError(f"dead slab across axis {slab.axis}: the image has {axes} axes")
+            low, high = np.zeros(axes), np.array(shape) * self.pitch
+            low[slab.axis], high[slab.axis] = slab.position, slab.position + slab.width
+            ends.append((low, high))
+        voxels = np.round(np.array(ends) / self.pitch).astype(np.int32)
+        corners = np.clip(voxels, 0, np.array(shape, np.int32)).astype(np.int32)
+        empty = (corners[:, 0] >= corners[:, 1]).any(axis=1)
         if empty.any():
-            where = corners[np.argmax(empty)].tolist()
+            where = voxels[np.argmax(empty)].tolist()
             raise ValueError(f"dead region {where}: no voxel of it is in the image {shape}")
-        return ends
+        return corners
 
 
 class RandomRegions(Settings):
@@ -154,8 +154,8 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
     """
     dead = region_of(event.coords, corners) >= 0
     seen, truth = event.keep(~dead), event.keep(dead)
-    parts = [_candidates(seen.coords, box, margin) for box in corners]
-    places = np.unique(np.concatenate([np.zeros((0, len(event.shape)), int), *parts]), axis=0)
+    parts = [keys(_candidates(seen.coords, box, margin), event.shape) for box in corners]
+    places = np.stack(np.unravel_index(np.unique(np.concatenate(parts)), event.shape), axis=1)
     if len(places) > limit:
         raise ValueError(
             f"{len(places)} candidate voxels in {len(corners)} dead regions, more than "
@@ -180,56 +180,58 @@ def region_of(coords: Places, corners: Corners) -> Int[np.ndarray, " place"]:
 
 def keys(coords: Places, shape: tuple[int, ...]) -> Int[np.ndarray, " place"]:
     """One number a place of the image."""
-    found: np.ndarray = np.ravel_multi_index(tuple(np.asarray(coords).T), shape)
-    return found
+    return np.asarray(np.ravel_multi_index(tuple(np.asarray(coords).T), shape))
 
 
 def joined(first: Event, second: Event) -> Event:
     """The voxels of two events of one image, none of which both have."""
-    both = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in PER_VOXEL]
-    return replace(first, **dict(zip(PER_VOXEL, both, strict=True)))
+    both: dict[str, Any] = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in PER_VOXEL
+    }
+    return replace(first, **both)
 
 
 def beyond(coords: Places, box: Int32[np.ndarray, "2 axis"]) -> Int[np.ndarray, " place"]:
     """Voxels from each place to the box along the axis where it is furthest; 0 or less inside."""
     low, high = box
-    found: np.ndarray = np.maximum(low - coords, coords - (high - 1)).max(axis=1)
+    return np.asarray(np.maximum(low - coords, coords - (high - 1)).max(axis=1))
+
+
+def _candidates(seen: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
+    """What lies in the box within `margin` of a ray."""
+    near = seen[beyond(seen, box) <= LOOK]
+    faces = [near[:, axis] < low for axis, low in enumerate(box[0])]
+    faces += [near[:, axis] >= high for axis, high in enumerate(box[1])]
+    found = np.concatenate([_rays(near[outside], box) for outside in faces])
+    found = found[beyond(found, box) <= margin]
+    for axis, (low, high) in enumerate(box.T):
+        found = _distinct(found, box, margin)
+        steps = np.tile(np.arange(-margin, margin + 1), len(found))
+        found = np.repeat(found, 2 * margin + 1, axis=0)
+        found[:, axis] += steps
+        found = found[(found[:, axis] >= low) & (found[:, axis] < high)]
     return found
 
 
-def _candidates(seen: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Places:
-    near = seen[beyond(seen, box) <= LOOK]
-    found = [near[:0].astype(int)]
-    for axis in range(seen.shape[1]):
-        for outside in (near[:, axis] < box[0, axis], near[:, axis] >= box[1, axis]):
-            found.append(_rays(near[outside], box))
-    return _spread(np.unique(np.concatenate(found), axis=0), box, margin)
+def _distinct(places: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
+    """Each place once; all are within `margin` of the box. By one number each: rows sort slowly."""
+    low, sides = box[0] - margin, tuple((box[1] - box[0] + 2 * margin).tolist())
+    once = np.unique(keys(places - low, sides))
+    return np.asarray(np.stack(np.unravel_index(once, sides), axis=1) + low)
 
 
-def _rays(near: Places, box: Int32[np.ndarray, "2 axis"]) -> Places:
+def _rays(near: Places, box: Int32[np.ndarray, "2 axis"]) -> Found:
     """The places on the rays from voxels beyond one face of the box."""
     start = near[beyond(near, box) == 1].astype(float)
     if not len(start):
-        return start.astype(int)
+        return near[:0]
     around = cKDTree(near).query_ball_point(start, LOOK)
     direction = start - np.array([near[rows].mean(axis=0) for rows in around])
     length = np.linalg.norm(direction, axis=1)
     start, direction = start[length > 0], direction[length > 0] / length[length > 0, None]
     steps = np.arange(1, LONGEST * int((box[1] - box[0]).min()) + 1)
     places = np.rint(start[:, None] + steps[None, :, None] * direction[:, None]).astype(int)
-    return places.reshape(-1, near.shape[1])
-
-
-def _spread(near: Places, box: Int32[np.ndarray, "2 axis"], reach: int) -> Places:
-    """The places of the box with one of `near` at most `reach` away on every axis."""
-    near = near[beyond(near, box) <= reach]
-    steps = np.arange(-reach, reach + 1)
-    for axis, (low, high) in enumerate(box.T):
-        shifted = np.repeat(near, len(steps), axis=0)
-        shifted[:, axis] += np.tile(steps, len(near)).astype(shifted.dtype)
-        inside = (shifted[:, axis] >= low) & (shifted[:, axis] < high)
-        near = np.unique(shifted[inside], axis=0)
-    return near
+    return np.asarray(places.reshape(-1, near.shape[1]))
 
 
 def _with_truth(places: Places, truth: Event) -> Event:
@@ -243,4 +245,6 @@ def _with_truth(places: Places, truth: Event) -> Event:
         values[place] = getattr(truth, name)[of]
         return values
 
-    return replace(empty, **{name: taken(name) for name in ("truth", "semantic", "cluster")})
+    return replace(
+        empty, truth=taken("truth"), semantic=taken("semantic"), cluster=taken("cluster")
+    )

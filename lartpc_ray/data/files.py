@@ -6,6 +6,9 @@ The layout (one variable-length row an event, to be reshaped; ordered by cluster
 * `cluster` integer (cluster, 5): voxels, fragment, group, interaction, semantic; v2, v3 add pid.
 * `cluster_extra` float32: v2 (cluster, 5), v3 (cluster, 6); absent in v1.
 
+In files written here `filled` holds the numbers of the points that an infill has put into dead
+regions; the dataset is there only if any is, and readers of the layout pass it over.
+
 A file may be packed with xz (`events.h5.xz`): it is unpacked in memory, never on disk.
 """
 
@@ -181,14 +184,14 @@ def write_events(
     part = Path(f"{path}.part")
     try:
         with h5py.File(part, "w") as file:
-            names = ["point", "cluster"] + (["cluster_extra"] if version != "v1" else [])
-            for name in names:
-                kind = h5py.vlen_dtype(np.int64 if name == "cluster" else np.float32)
-                file.create_dataset(name, (0,), maxshape=(None,), chunks=(256,), dtype=kind)
+            for name in ["point", "cluster"] + (["cluster_extra"] if version != "v1" else []):
+                _create(file, name)
             count = 0
             for event in events:
                 rows = _rows(event, version)
-                for name in names:
+                if len(rows["filled"]) and "filled" not in file:
+                    _create(file, "filled")
+                for name in file:
                     file[name].resize(count + 1, axis=0)
                     file[name][count] = rows[name].ravel()
                 count += 1
@@ -367,6 +370,11 @@ def _positions(xyz: np.ndarray) -> np.ndarray:
     return xyz.astype(np.int32)
 
 
+def _create(file: h5py.File, name: str) -> None:
+    kind = h5py.vlen_dtype(np.int64 if name in ("cluster", "filled") else np.float32)
+    file.create_dataset(name, (0,), maxshape=(None,), chunks=(256,), dtype=kind)
+
+
 def _rows(event: Event, version: str) -> dict[str, np.ndarray]:
     """The rows of one event in the file's layout: clusters by (instance, class), voxels after."""
     if len(event.shape) != 3:
@@ -386,4 +394,5 @@ def _rows(event: Event, version: str) -> dict[str, np.ndarray]:
     if version != "v1":
         cluster[:, 5] = np.where(unique[:, 1] == ParticleClass.HIP, PROTON, -1)
     extra = np.full((len(unique), EXTRA_COLUMNS.get(version, 0)), -1, np.float32)
-    return {"point": point, "cluster": cluster, "cluster_extra": extra}
+    filled = np.flatnonzero(event.dead[order])
+    return {"point": point, "cluster": cluster, "cluster_extra": extra, "filled": filled}

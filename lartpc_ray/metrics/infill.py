@@ -66,7 +66,7 @@ def crossings(event: Event) -> list[Crossing]:
 
 
 def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 axis"] | None:
-    """Of the pairs of voxels that share no face which both are beyond the one nearest to the box."""
+    """The nearest pair of voxels that are not beyond the same face of the box; None without."""
     side = np.where(coords < box[0], -1, np.where(coords >= box[1], 1, 0))
     apart = ~((side[:, None] == side[None]) & (side[:, None] != 0)).any(axis=2)
     if not apart.any():

@@ -31,6 +31,7 @@ class MichelTask(CutTask):
 
     plain: ClassVar[str] = "the paper's cuts"
     rival: ClassVar[str] = "from true classes, the paper's cuts"
+    names: ClassVar[tuple[str, ...]] = (MICHEL,)
     name: Literal["michel"] = "michel"
     segmentation: SegmentationTask = SegmentationTask()
     semantics: Literal["predicted", "truth"] = Field(
