@@ -6,11 +6,11 @@ A plane of dead wires is a slab: all of the image between two positions on one a
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Float, Float32, Int, Int32
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from scipy.spatial import cKDTree
 
@@ -19,6 +19,8 @@ from lartpc_ray.data.event import PER_VOXEL, DeadRegions, Event
 from lartpc_ray.settings import Settings
 
 TRACKS = (ParticleClass.HIP, ParticleClass.MIP)
+POINTS_TO = 0.9
+"""Least cosine between a direction and the line to what it points to: 26 degrees."""
 PITCH = 0.3
 """cm a voxel."""
 LOOK = 10
@@ -132,8 +134,10 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
     enters the region may reach if it goes straight on: from each voxel that touches the region a
     ray is drawn away from the mean of the voxels within `LOOK` of it on its side of the region, up
     to `LONGEST` times the region's least side, and all voxels within `margin` of the ray are
-    candidates. Nothing inside is looked at. Candidates have energy 0; their `truth`, `semantic`
-    and `cluster` are of what was there.
+    candidates. Nothing inside is looked at. Where two voxels beyond
+    two faces point to each other, the candidates on the straight line between them have their mean
+    energy, all others 0; their `truth`, `semantic` and `cluster` are of what was
+    there.
 
     Args:
         event: without dead regions.
@@ -154,14 +158,23 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
     """
     dead = region_of(event.coords, corners) >= 0
     seen, truth = event.keep(~dead), event.keep(dead)
-    parts = [keys(_candidates(seen.coords, box, margin), event.shape) for box in corners]
-    places = np.stack(np.unravel_index(np.unique(np.concatenate(parts)), event.shape), axis=1)
+    each = [_ends(seen, box) for box in corners]
+    parts = [
+        _around(_rays(ends, box, margin), box, margin)
+        for ends, box in zip(each, corners, strict=True)
+    ]
+    at = np.unique(keys(np.concatenate(parts), event.shape))
+    places = np.stack(np.unravel_index(at, event.shape), axis=1)
     if len(places) > limit:
         raise ValueError(
             f"{len(places)} candidate voxels in {len(corners)} dead regions, more than "
             f"max_candidates {limit}: make regions fewer or narrower, the margin less, or raise it"
         )
-    filled = replace(_with_truth(places, truth), dead=np.ones(len(places), bool))
+    energy = np.zeros(len(places), np.float32)
+    for places_on, mean in (link for ends in each for link in _links(ends)):
+        energy[np.isin(at, keys(places_on, event.shape))] = mean
+    filled = _with_truth(places, truth)
+    filled = replace(filled, energy=energy, dead=np.ones(len(places), bool))
     return replace(joined(seen, filled), regions=DeadRegions(corners, truth))
 
 
@@ -197,13 +210,9 @@ def beyond(coords: Places, box: Int32[np.ndarray, "2 axis"]) -> Int[np.ndarray, 
     return np.asarray(np.maximum(low - coords, coords - (high - 1)).max(axis=1))
 
 
-def _candidates(seen: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
-    """What lies in the box within `margin` of a ray."""
-    near = seen[beyond(seen, box) <= LOOK]
-    faces = [near[:, axis] < low for axis, low in enumerate(box[0])]
-    faces += [near[:, axis] >= high for axis, high in enumerate(box[1])]
-    found = np.concatenate([_rays(near[outside], box) for outside in faces])
-    found = found[beyond(found, box) <= margin]
+def _around(ray: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
+    """What lies in the box within `margin` of a place."""
+    found = ray
     for axis, (low, high) in enumerate(box.T):
         found = _distinct(found, box, margin)
         steps = np.tile(np.arange(-margin, margin + 1), len(found))
@@ -220,18 +229,83 @@ def _distinct(places: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> 
     return np.asarray(np.stack(np.unravel_index(once, sides), axis=1) + low)
 
 
-def _rays(near: Places, box: Int32[np.ndarray, "2 axis"]) -> Found:
-    """The places on the rays from voxels beyond one face of the box."""
-    start = near[beyond(near, box) == 1].astype(float)
-    if not len(start):
-        return near[:0]
-    around = cKDTree(near).query_ball_point(start, LOOK)
-    direction = start - np.array([near[rows].mean(axis=0) for rows in around])
-    length = np.linalg.norm(direction, axis=1)
-    start, direction = start[length > 0], direction[length > 0] / length[length > 0, None]
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """The voxels that touch a region: where they are, what face they are beyond, where they point.
+
+    `direction` is away from the mean of the voxels within `LOOK` beyond the same face.
+    """
+
+    start: Float[np.ndarray, "end axis"]
+    direction: Float[np.ndarray, "end axis"]
+    energy: Float32[np.ndarray, " end"]
+    face: Int[np.ndarray, " end"]
+
+
+def _ends(seen: Event, box: Int32[np.ndarray, "2 axis"]) -> _Ends:
+    close = beyond(seen.coords, box) <= LOOK
+    coords, energy = seen.coords[close], seen.energy[close]
+    outside = [coords[:, axis] < low for axis, low in enumerate(box[0])]
+    outside += [coords[:, axis] >= high for axis, high in enumerate(box[1])]
+    touching = beyond(coords, box) == 1
+    columns: list[tuple[np.ndarray, ...]] = []
+    for face, there in enumerate(outside):
+        rows = np.flatnonzero(there & touching)
+        if len(rows):
+            around = cKDTree(coords[there]).query_ball_point(coords[rows], LOOK)
+            away = coords[rows] - np.array([coords[there][each].mean(axis=0) for each in around])
+            length = np.linalg.norm(away, axis=1)
+            rows, away = rows[length > 0], away[length > 0] / length[length > 0, None]
+            columns.append(
+                (coords[rows].astype(float), away, energy[rows], np.full(len(rows), face))
+            )
+    if not columns:
+        none = np.zeros((0, coords.shape[1]))
+        return _Ends(none, none, energy[:0], np.zeros(0, int))
+    return _Ends(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _rays(ends: _Ends, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
+    """The places within `margin` of the box where each end goes straight on."""
     steps = np.arange(1, LONGEST * int((box[1] - box[0]).min()) + 1)
-    places = np.rint(start[:, None] + steps[None, :, None] * direction[:, None]).astype(int)
-    return np.asarray(places.reshape(-1, near.shape[1]))
+    places = ends.start[:, None] + steps[None, :, None] * ends.direction[:, None]
+    found = np.rint(places).astype(int).reshape(-1, box.shape[1])
+    return np.asarray(found[beyond(found, box) <= margin])
+
+
+def _links(ends: _Ends) -> list[tuple[Found, float]]:
+    """The lines between ends beyond two faces that point to each other, and their mean energy.
+
+    Each end has at most one: the one to whose start it, and whose direction back, points best.
+    """
+    if not len(ends.start):
+        return []
+    to = ends.start[None] - ends.start[:, None]
+    to /= np.maximum(np.linalg.norm(to, axis=2, keepdims=True), 1e-9)
+    there = (to * ends.direction[:, None]).sum(axis=2)
+    apart = ends.face[:, None] != ends.face[None]
+    fit = np.where(apart, np.minimum(there, there.T), -1.0)
+    best = fit.argmax(axis=1)
+    rows = np.flatnonzero(fit.max(axis=1) >= POINTS_TO)
+    pairs = {
+        (min(one, other), max(one, other)) for one, other in zip(rows, best[rows], strict=True)
+    }
+    return [
+        (line(*ends.start[[*pair]].astype(int)), float(ends.energy[[*pair]].mean()))
+        for pair in sorted(pairs)
+    ]
+
+
+def line(start: Int[np.ndarray, " axis"], end: Int[np.ndarray, " axis"]) -> Found:
+    """The voxels that the straight line between the middles of two voxels passes.
+
+    Example:
+        >>> line(np.array([0, 0]), np.array([3, 1])).tolist()
+        [[0, 0], [1, 0], [2, 1], [3, 1]]
+    """
+    steps = 10 * int(np.abs(end - start).max()) + 1
+    points = start + np.linspace(0, 1, steps)[:, None] * (end - start)
+    return np.asarray(np.unique(np.rint(points).astype(int), axis=0))
 
 
 def _with_truth(places: Places, truth: Event) -> Event:

@@ -77,18 +77,6 @@ def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 
     return coords[list(np.unravel_index(cost.argmin(), cost.shape))]
 
 
-def line(start: Int[np.ndarray, " axis"], end: Int[np.ndarray, " axis"]) -> Places:
-    """The voxels that the straight line between the middles of two voxels passes.
-
-    Example:
-        >>> line(np.array([0, 0]), np.array([3, 1])).tolist()
-        [[0, 0], [1, 0], [2, 1], [3, 1]]
-    """
-    steps = 10 * int(np.abs(end - start).max()) + 1
-    points = start + np.linspace(0, 1, steps)[:, None] * (end - start)
-    return np.unique(np.rint(points).astype(int), axis=0)
-
-
 def to_segment(
     coords: Int[np.ndarray, "place axis"], ends: Int[np.ndarray, "2 axis"]
 ) -> Float[np.ndarray, " place"]:

@@ -22,6 +22,7 @@ from lartpc_ray.data.dead import (
     dead_region,
     fixed_rng,
     keys,
+    line,
     region_of,
 )
 from lartpc_ray.data.event import Event
@@ -33,7 +34,6 @@ from lartpc_ray.metrics.infill import (
     counts,
     crossings,
     judged,
-    line,
     owners,
     shape_scores,
     to_nearest,
@@ -63,11 +63,13 @@ class InfillTask(CutTask):
     dead: DeadMap | None = Field(default=None, description="known regions, instead of random ones")
     margin: NonNegativeInt = Field(
         default=2,
-        description="candidates lie so near to where what enters goes straight on, voxels",
+        description="voxels between a candidate and the way straight on of what enters",
     )
     max_candidates: PositiveInt = Field(default=200_000, description="of an event")
-    start_value: Literal["zero", "minus_one", "random"] = Field(
-        default="zero", description="what the network sees at a candidate; random: 0 to 1 MeV"
+    start_value: Literal["zero", "minus_one", "random", "line"] = Field(
+        default="zero",
+        description="what the network sees at a candidate; random: 0 to 1 MeV; line: on straight "
+        "lines between ends that point to each other their mean energy, elsewhere 0",
     )
     form: InfillForm = Field(
         default="squared",
@@ -90,7 +92,7 @@ class InfillTask(CutTask):
         return {} if self.occupancy else {"balance": 2}
 
     def inputs(self, axes: int) -> int:
-        return 1
+        return 2
 
     def start(self, network: UResNet) -> None:
         """Expect few active voxels, so that the first steps do not go into learning that."""
@@ -105,17 +107,17 @@ class InfillTask(CutTask):
         known = self.dead.corners(event.shape) if self.dead else None
         corners = self.regions.corners(event, rng) if known is None else known
         event = dead_region(event, corners, margin=self.margin, limit=self.max_candidates)
-        if self.start_value == "random":
-            noise = rng.random(len(event), np.float32)
-            event = replace(event, energy=np.where(event.dead, noise, event.energy))
-        return event
+        if self.start_value == "line":
+            return event
+        start = rng.random(len(event), np.float32) * (self.start_value == "random")
+        return replace(event, energy=np.where(event.dead, start, event.energy))
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
-        """log(1 + energy / MeV); the start value at candidates."""
+        """log(1 + energy / MeV) or, at candidates, the start value; and which are candidates."""
         seen = torch.log1p(batch.energy)
         if self.start_value == "minus_one":
             seen = torch.where(batch.dead, -1.0, seen)
-        return seen[:, None]
+        return torch.stack([seen, batch.dead.to(seen)], dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
         """Of the candidates; energies as log(1 + energy / MeV)."""

@@ -33,12 +33,13 @@ def track(slope: float = 0.0) -> Event:
     return Event.of(coords, energy, SHAPE, semantic=semantic, cluster=np.zeros(40, int))
 
 
-def test_candidates_hold_the_truth_and_no_energy() -> None:
+def test_candidates_hold_the_truth_and_the_energy_of_a_line() -> None:
     event = track()
     found = dead_region(event, ACROSS, margin=1, limit=1000)
     assert found.dead.sum() == 10 * 3 * 3, "ten voxels deep, one on each side of the ray"
-    assert (found.energy[found.dead] == 0).all()
     active = found.dead & (found.truth > 0)
+    np.testing.assert_allclose(found.energy[active], (0.64 + 0.75) / 2, err_msg="of its two ends")
+    assert (found.energy[found.dead & ~active] == 0).all()
     assert found.coords[active].tolist() == event.coords[15:25].tolist()
     np.testing.assert_array_equal(found.truth[active], event.energy[15:25])
     assert (found.semantic[active] == ParticleClass.MIP).all()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead import dead_region
+from lartpc_ray.data.dead import dead_region, line
 from lartpc_ray.data.event import Event
-from lartpc_ray.metrics.infill import counts, crossings, judged, line, owners, shape_scores
+from lartpc_ray.metrics.infill import counts, crossings, judged, owners, shape_scores
 
 SHAPE = (40, 40, 40)
 SLAB = np.array([[[15, 0, 0], [25, 40, 40]]], np.int32)

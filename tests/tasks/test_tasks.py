@@ -27,7 +27,7 @@ TASKS = [
     ),
     MichelTask(cut=MichelCut(min_voxels=1)),
     InfillTask(regions=NARROW),
-    InfillTask(regions=NARROW, form="focal", start_value="minus_one", metric="iou"),
+    InfillTask(regions=NARROW, form="focal", start_value="line", metric="iou"),
     InfillTask(regions=NARROW, form="squared_mean", start_value="random"),
 ]
 PLANES = [None, "U"]
