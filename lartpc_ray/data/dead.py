@@ -305,7 +305,7 @@ def line(start: Int[np.ndarray, " axis"], end: Int[np.ndarray, " axis"]) -> Foun
     """
     steps = 10 * int(np.abs(end - start).max()) + 1
     points = start + np.linspace(0, 1, steps)[:, None] * (end - start)
-    return np.asarray(np.unique(np.rint(points).astype(int), axis=0))
+    return np.asarray(np.unique(np.floor(points + 0.5).astype(int), axis=0))
 
 
 def _with_truth(places: Places, truth: Event) -> Event:
