@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test segmentation segmentation-2d minkowski lint install clean
+.PHONY: tune test segmentation segmentation-2d infill minkowski lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -13,6 +13,9 @@ segmentation: .venv/installed
 
 segmentation-2d: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune segmentation_2d
+
+infill: .venv/installed
+	$(BIN)/python -m lartpc_ray.tune infill
 
 # MinkowskiEngine from its source (10 minutes, 2 GB a compiler process); Debian or Ubuntu, as root.
 minkowski: .venv/installed-dev

@@ -24,7 +24,7 @@ RANKS = 8
 SETTINGS = DataSettings(batch_events=32, batch_voxels=10**7)
 
 
-def same(event: Event) -> Event:
+def same(event: Event, rng: np.random.Generator) -> Event:
     return event
 
 

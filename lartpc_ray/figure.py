@@ -62,6 +62,24 @@ def draw_surface(
     figure.savefig(path, dpi=110)
 
 
+def draw_curves(
+    path: Path, grid: ThresholdGrid, name: str, choice: Choice, scores: Mapping[str, np.ndarray]
+) -> None:
+    """Draw a class's mean scores (event, point) over its one threshold, and the chosen point."""
+    ((axis, points),) = grid.axes.items()
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for metric, values in scores.items():
+        axes.plot(points, np.nan_to_num(values).mean(axis=0), label=metric)
+    low, high = choice.interval[axis]
+    axes.axvspan(low, high, color="0.85", label="68 % of the resamples' best points")
+    axes.axvline(choice.at[axis], color="red", label=f"chosen: {choice.score:.3f}")
+    axes.set(xlabel=axis, ylim=(0, 1), title=f"{name}: {choice.events} events")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def draw_michels(path: Path, matches: Sequence[Match]) -> None:
     """Draw the energies and the sizes of matched Michel electrons, found beside true.
 

@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.batch import VoxelBatch
-from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.dead import DeadMap
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.task import CutTask, Outputs, Task, Thresholds
 from lartpc_ray.tracking import Tracking
 
@@ -104,12 +108,48 @@ def main(options: argparse.Namespace) -> int:
         if options.segmentation_run:
             file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
             events = reconstructed(checkpoints.load(file), events, {})
-    untuned = [name for name in CLASS_NAMES if at and name not in at]
+    untuned = [name for name in state.trial.task.names if at and name not in at]
     if untuned:
         say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
+    if options.dead or isinstance(state.trial.task, InfillTask):
+        state = with_dead_map(state, options.dead)
     count = write_events(options.output, reconstructed(state, events, at), predicted=True)
     say(f"{count} events in {options.output}")
     return 0
+
+
+def with_dead_map(state: Checkpoint, path: Path | None) -> Checkpoint:
+    """An infill's run that fills the regions of a map, instead of random ones.
+
+    Raises:
+        ValueError: for a run of another task, or without any map.
+    """
+    task = state.trial.task
+    if not isinstance(task, InfillTask):
+        raise ValueError(f"--dead {path}: the task {task.name} fills no dead regions")
+    if path is None and task.dead is None:
+        raise ValueError("--dead MAP.yaml is missing: an infill must know the dead regions")
+    dead = read_dead_map(path) if path else task.dead
+    task = task.model_copy(update={"dead": dead})
+    return replace(state, trial=state.trial.model_copy(update={"task": task}))
+
+
+def read_dead_map(path: Path) -> DeadMap:
+    """A detector's dead regions: `slabs` with axis, position and width, `boxes` with low and high.
+
+    Raises:
+        ValueError: for what is no such map, with file, key and reason.
+    """
+    try:
+        return DeadMap.model_validate_json(json.dumps(yaml.safe_load(path.read_text())))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such dead-region map") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "map"
+        raise ValueError(f"{path}: {key}: {first['msg']}; it was {first['input']!r}") from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def read_thresholds(path: Path, axes: Sequence[str]) -> Thresholds:
@@ -143,6 +183,9 @@ def parser() -> Parser:
         "--semantics", choices=("truth", "predicted"), default="truth", help="classes to cluster in"
     )
     made.add_argument("--segmentation-run", metavar="ID", help="run that predicts the classes")
+    made.add_argument(
+        "--dead", type=Path, metavar="MAP.yaml", help="dead regions that an infill fills, in cm"
+    )
     made.add_argument("--force", action="store_true", help="write over OUTPUT")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")

@@ -21,7 +21,6 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
-from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_michels
 from lartpc_ray.metrics.table import Metrics
@@ -29,7 +28,7 @@ from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.screen import cell
 from lartpc_ray.space import Space, shipped
-from lartpc_ray.tasks import AnyTask, MichelTask, SegmentationTask
+from lartpc_ray.tasks import TASKS, AnyTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.task import Means, Thresholds, Validation
 from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
@@ -114,9 +113,9 @@ def baseline(task: AnyTask, events: Sequence[Event]) -> Metrics:
     return Metrics(rows)
 
 
-def mean_of_classes(means: Means, metric: str) -> float | None:
+def mean_of(names: Sequence[str], means: Means, metric: str) -> float | None:
     """Mean of a metric over the classes that have it."""
-    values = [means[name][metric] for name in CLASS_NAMES if metric in means.get(name, {})]
+    values = [means[name][metric] for name in names if metric in means.get(name, {})]
     return sum(values) / len(values) if values else None
 
 
@@ -134,11 +133,12 @@ def table(verdict: Verdict) -> str:
     lines = [f"test split, {verdict.events['test']} events"]
     for part in shown["tables"]:
         lines += ["", *_part(part, methods)]
+    names = TASKS[verdict.task].names
     if any(verdict.thresholds.values()):
         title = f"thresholds, tuned on {verdict.events['tune']} other events"
-        lines += ["", _line(title, CLASS_NAMES)]
+        lines += ["", _line(title, names)]
     for axis in sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True):
-        row = [verdict.thresholds.get(name, {}).get(axis) for name in CLASS_NAMES]
+        row = [verdict.thresholds.get(name, {}).get(axis) for name in names]
         lines.append(_line(f"  {axis}", [_threshold(value) for value in row]))
     lines += [
         "",
@@ -202,7 +202,7 @@ def keep(tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict:
     }
     for name, axes in verdict.thresholds.items():
         numbers |= {f"thresholds/{name}/{axis}": value for axis, value in axes.items()}
-    mean = mean_of_classes(verdict.best, state.trial.task.metric)
+    mean = mean_of(state.trial.task.names, verdict.best, state.trial.task.metric)
     if mean is not None:
         numbers[f"test/mean/{state.trial.task.metric}"] = mean
     tracking.numbers(run, numbers, state.step)

@@ -28,7 +28,7 @@ from lartpc_ray.checkpoint import FILE
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
-from lartpc_ray.figure import draw_surface
+from lartpc_ray.figure import draw_curves, draw_surface
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.cuts import Cut, DensityCut, SeedCut, Voxels
@@ -89,9 +89,8 @@ def surfaces(
             for metric in metrics:
                 of_class[metric].append(values[metric])
     return {
-        name: {metric: np.stack(rows[name][metric]) for metric in metrics}
-        for name in CLASS_NAMES
-        if name in rows
+        name: {metric: np.stack(of_class[metric]) for metric in metrics}
+        for name, of_class in rows.items()
     }
 
 
@@ -146,23 +145,25 @@ def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
     return np.asarray(value)
 
 
-def class_goals(given: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
+def class_goals(
+    given: Sequence[str], metrics: Sequence[str], names: Sequence[str] = CLASS_NAMES
+) -> dict[str, str]:
     """The goal of each class from `GOAL` for all and `CLASS=GOAL` for one; by default the first.
 
     Raises:
         ValueError: for an unknown class or metric.
     """
-    goals = dict.fromkeys(CLASS_NAMES, metrics[0])
+    goals = dict.fromkeys(names, metrics[0])
     for text in sorted(given, key=lambda text: "=" in text):
         name, _, goal = text.rpartition("=")
         for metric in goal.split("*"):
             if metric not in metrics or metric == "n_clusters":
                 known = ", ".join(other for other in metrics if other != "n_clusters")
                 raise ValueError(f"--goal {text}: {metric!r} is unknown; give {known}, or A*B")
-        if name and name not in CLASS_NAMES:
-            known = ", ".join(CLASS_NAMES)
+        if name and name not in names:
+            known = ", ".join(names)
             raise ValueError(f"--goal {text}: {name!r} is no class; give one of {known}")
-        goals |= dict.fromkeys([name] if name else CLASS_NAMES, goal)
+        goals |= dict.fromkeys([name] if name else names, goal)
     return goals
 
 
@@ -218,12 +219,13 @@ def record(
             "held_out": choice.held_out and round(choice.held_out, 6),
             "events": choice.events,
         }
-        for name, choice in choices.items()
+        for name in goals
+        if (choice := choices.get(name))
     }
     return {
         **about,
         "classes": classes,
-        "untuned": [name for name in CLASS_NAMES if name not in choices],
+        "untuned": [name for name in goals if name not in choices],
     }
 
 
@@ -297,10 +299,13 @@ def keep(
         each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
         numbers = {**choice.at, "score": choice.score, "error": choice.error}
         tracking.numbers(each, numbers, 0)
-        if len(grid.axes) == 2:
+        if len(grid.axes) <= 2:
             picture = folder / f"{label}.png"
             goal = content["classes"][label]["goal"]
-            draw_surface(picture, grid, label, choice, PUBLISHED, goal)
+            if len(grid.axes) == 2:
+                draw_surface(picture, grid, label, choice, PUBLISHED, goal)
+            else:
+                draw_curves(picture, grid, label, choice, scores[label])
             tracking.file(each, picture)
         tracking.end(each)
     tracking.end(child)
@@ -319,7 +324,7 @@ def main(options: argparse.Namespace) -> int:
             splits = splits.model_copy(update={"path": options.data})
         events = splits.events(options.split)
         cut: Cut = DensityCut() if options.cut == "dbscan" else task.cut
-        goals = class_goals(options.goal, cut.metrics)
+        goals = class_goals(options.goal, cut.metrics, task.names)
         found = parts(state.restored(), task, events)
         if not found:
             raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")

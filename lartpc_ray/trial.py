@@ -64,7 +64,11 @@ class Trial(Settings):
         axes = self.data.splits.axes
         settings = self.network.model_copy(update={"engine": engine or self.network.engine})
         network = UResNet(
-            settings, self.task.branches(axes), axes=axes, inputs=self.task.inputs(axes)
+            settings,
+            self.task.branches(axes),
+            axes=axes,
+            inputs=self.task.inputs(axes),
+            constants=self.task.constants(),
         )
         self.task.start(network)
         return network

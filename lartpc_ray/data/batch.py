@@ -7,18 +7,18 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import PER_VOXEL, Event
 
 
 @dataclass(frozen=True, eq=False)
 class VoxelBatch:
     """The voxels of several events, one after the other; `event` says whose a voxel is.
 
-    The fields are those of `Event`, as tensors; `events` is how many there are, empty ones
-    included.
+    The fields are those of `Event` with one row a voxel, as tensors; `events` is how many there
+    are, empty ones included.
     """
 
     coords: Int[Tensor, "voxel axis"]
@@ -27,6 +27,7 @@ class VoxelBatch:
     semantic: Int[Tensor, " voxel"]
     cluster: Int[Tensor, " voxel"]
     weight: Float[Tensor, " voxel"]
+    dead: Bool[Tensor, " voxel"]
     event: Int[Tensor, " voxel"]
     shape: tuple[int, ...]
     events: int
@@ -51,10 +52,7 @@ class VoxelBatch:
 
         sizes = torch.tensor([len(event) for event in events])
         return VoxelBatch(
-            **{
-                name: joined(name)
-                for name in ("coords", "energy", "truth", "semantic", "cluster", "weight")
-            },
+            **{name: joined(name) for name in PER_VOXEL},
             event=torch.repeat_interleave(torch.arange(len(events)), sizes),
             shape=shape,
             events=len(events),

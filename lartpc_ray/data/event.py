@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float32, Int32, Integer
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 
+PER_VOXEL = ("coords", "energy", "truth", "semantic", "cluster", "weight", "dead")
+"""What an event holds of each voxel."""
+
 
 @dataclass(frozen=True, eq=False)
 class Event:
@@ -27,7 +30,9 @@ class Event:
         cluster: (voxel,) int32 particle instance, -1 none. A cluster lives within one class:
             voxels of two classes with the same number are two clusters.
         weight: (voxel,) float32 loss weight.
+        dead: (voxel,) bool, a candidate in a dead region: nobody saw whether it is active.
         shape: number of voxels of the image along each axis.
+        regions: the dead regions of the image, where there are any.
     """
 
     coords: Int32[np.ndarray, "voxel axis"]
@@ -36,7 +41,9 @@ class Event:
     semantic: Int32[np.ndarray, " voxel"]
     cluster: Int32[np.ndarray, " voxel"]
     weight: Float32[np.ndarray, " voxel"]
+    dead: Bool[np.ndarray, " voxel"]
     shape: tuple[int, ...]
+    regions: DeadRegions | None = None
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -80,6 +87,7 @@ class Event:
             semantic=semantic,
             cluster=cluster,
             weight=np.ones(len(value), np.float32),
+            dead=np.zeros(len(value), bool),
             shape=tuple(int(side) for side in shape),
         )
 
@@ -88,15 +96,7 @@ class Event:
 
     def keep(self, mask: Bool[np.ndarray, " voxel"]) -> Event:
         """The event with only the voxels where `mask` is true."""
-        return replace(
-            self,
-            coords=self.coords[mask],
-            energy=self.energy[mask],
-            truth=self.truth[mask],
-            semantic=self.semantic[mask],
-            cluster=self.cluster[mask],
-            weight=self.weight[mask],
-        )
+        return replace(self, **{name: getattr(self, name)[mask] for name in PER_VOXEL})
 
     def _check_sizes(self) -> None:
         if self.coords.ndim != 2 or self.coords.shape[1] != len(self.shape):
@@ -104,7 +104,7 @@ class Event:
                 f"coords has shape {self.coords.shape}, but the image {self.shape} needs "
                 f"(voxel, {len(self.shape)})"
             )
-        for name in ("energy", "truth", "semantic", "cluster", "weight"):
+        for name in PER_VOXEL[1:]:
             if getattr(self, name).shape != (len(self.coords),):
                 size = getattr(self, name).shape
                 raise ValueError(f"{name} has shape {size} for {len(self.coords)} voxels")
@@ -137,6 +137,19 @@ class Events(Sequence[Any]):
     def voxels(self, index: int) -> int:
         """Voxels of an event, or nearly: it balances batches; cheaper than reading, if it can."""
         return len(self[index])
+
+
+@dataclass(frozen=True, eq=False)
+class DeadRegions:
+    """Boxes in which nothing was seen, and what was there.
+
+    Attributes:
+        corners: (region, 2, axis) int32, the lowest voxel of each box and the first beyond it.
+        truth: the voxels that lay in them: what a judge knows and a network must not.
+    """
+
+    corners: Int32[np.ndarray, "region 2 axis"]
+    truth: Event
 
 
 def _merged(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

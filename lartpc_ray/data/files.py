@@ -7,6 +7,9 @@ ordered by cluster:
 * `cluster` integer (cluster, 5): voxels, fragment, group, interaction, semantic; v2, v3 add pid.
 * `cluster_extra` float32: v2 (cluster, 5), v3 (cluster, 6); absent in v1.
 
+In files written here `filled` holds the numbers of the points that an infill has put into dead
+regions; the dataset is there only if any is, and readers of the layout pass it over.
+
 A file may be packed with xz (`events.h5.xz`): it is unpacked in memory, never on disk.
 """
 
@@ -190,9 +193,11 @@ def write_events(
             count = 0
             for count, event in enumerate(events, 1):
                 rows = _rows(event, version)
+                if len(rows["filled"]) and "filled" not in tables:
+                    tables["filled"] = _growing(file, "filled")
                 for name, table in tables.items():
-                    if count % CHUNK_EVENTS == 1:
-                        table.resize(count - 1 + CHUNK_EVENTS, axis=0)
+                    if len(table) < count:
+                        table.resize(-(-count // CHUNK_EVENTS) * CHUNK_EVENTS, axis=0)
                     table[count - 1] = rows[name].ravel()
             for table in tables.values():
                 table.resize(count, axis=0)
@@ -203,7 +208,7 @@ def write_events(
 
 
 def _growing(file: h5py.File, name: str) -> h5py.Dataset:
-    kind = h5py.vlen_dtype(np.int64 if name == "cluster" else np.float32)
+    kind = h5py.vlen_dtype(np.int64 if name in ("cluster", "filled") else np.float32)
     return file.create_dataset(name, (0,), maxshape=(None,), chunks=(CHUNK_EVENTS,), dtype=kind)
 
 
@@ -435,4 +440,5 @@ def _rows(event: Event, version: str) -> dict[str, np.ndarray]:
     if version != "v1":
         cluster[:, 5] = np.where(semantic == ParticleClass.HIP, PROTON, -1)
     extra = np.full((len(unique), EXTRA_COLUMNS.get(version, 0)), -1, np.float32)
-    return {"point": point, "cluster": cluster, "cluster_extra": extra}
+    filled = np.flatnonzero(event.dead[order])
+    return {"point": point, "cluster": cluster, "cluster_extra": extra, "filled": filled}

@@ -18,7 +18,7 @@ from lartpc_ray.data.files import Splits
 from lartpc_ray.data.steps import augment, crop, overlay, rescale, shift
 from lartpc_ray.settings import Settings
 
-Prepare = Callable[[Event], Event]
+Prepare = Callable[[Event, np.random.Generator], Event]
 Place = tuple[int, int]
 """(epoch, event): one reading of one event."""
 
@@ -147,7 +147,7 @@ def _batch(
 
 def _prepared(events: Events, settings: DataSettings, prepare: Prepare, place: Place) -> Event:
     rng = np.random.default_rng((settings.seed, *place))
-    event = prepare(events[place[1]])
+    event = prepare(events[place[1]], rng)
     event = crop(event, settings.crop, rng) if settings.crop else event
     event = augment(event, rng) if settings.augment else event
     event = shift(event, settings.shift, rng) if settings.shift else event

@@ -174,6 +174,8 @@ def overlay(first: Event, second: Event) -> Event:
     """
     if first.shape != second.shape:
         raise ValueError(f"an image of {first.shape} over one of {second.shape}")
+    if first.dead.any() or second.dead.any():
+        raise ValueError("data.overlay: events with dead regions share no image; set it to 0")
     beyond = first.cluster.max(initial=-1) + 1
     shifted = np.where(second.cluster < 0, second.cluster, second.cluster + beyond)
     return Event.of(
@@ -189,7 +191,8 @@ def overlay(first: Event, second: Event) -> Event:
 def augment(event: Event, rng: np.random.Generator) -> Event:
     """One of the rotations and flips of the cube (48 in 3D, 8 in 2D), each as likely.
 
-    Only axes of equal length are exchanged, so the image keeps its shape.
+    Only axes of equal length are exchanged, so the image keeps its shape. What dead regions hid is
+    left behind: it is for judging, and nobody judges a turned event.
 
     Example:
         >>> event = Event.of(np.array([[0, 1]]), np.array([1.0]), (4, 4))
@@ -204,7 +207,7 @@ def augment(event: Event, rng: np.random.Generator) -> Event:
     coords = event.coords[:, axes]
     flip = rng.random(len(shape)) < 0.5
     coords = np.where(flip, shape - 1 - coords, coords).astype(np.int32)
-    return replace(event, coords=coords)
+    return replace(event, coords=coords, regions=None)
 
 
 def shift(event: Event, most: int, rng: np.random.Generator) -> Event:
@@ -214,7 +217,7 @@ def shift(event: Event, most: int, rng: np.random.Generator) -> Event:
     low = np.maximum(-event.coords.min(axis=0), -most)
     high = np.minimum(np.array(event.shape) - 1 - event.coords.max(axis=0), most)
     by = rng.integers(low, high, endpoint=True)
-    return replace(event, coords=(event.coords + by).astype(np.int32))
+    return replace(event, coords=(event.coords + by).astype(np.int32), regions=None)
 
 
 def rescale(event: Event, spread: float, rng: np.random.Generator) -> Event:

@@ -38,6 +38,7 @@ class UResNet(nn.Module):
         branches: output channels of each branch by name; each branch has its own decoder.
         axes: 2 or 3.
         inputs: input features a voxel.
+        constants: how many learned numbers by name that are the same for all voxels; 0 at first.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class UResNet(nn.Module):
         *,
         axes: int = 3,
         inputs: int = 1,
+        constants: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.engine = engine(settings.engine)
@@ -67,6 +69,9 @@ class UResNet(nn.Module):
                 for name, channels in branches.items()
             }
         )
+        self.constants = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(count)) for name, count in (constants or {}).items()}
+        )
 
     def forward(
         self,
@@ -75,8 +80,11 @@ class UResNet(nn.Module):
         shape: tuple[int, ...],
         events: Int[Tensor, " voxel"],
         without: tuple[str, ...] = (),
-    ) -> dict[str, Float[Tensor, "voxel channel"]]:
-        """The output of each branch but `without`, rows in the order of the voxels given."""
+    ) -> dict[str, Tensor]:
+        """The output (voxel, channel) of each branch but `without`, and the constants.
+
+        Rows are in the order of the voxels given.
+        """
         x = self.stem(self.engine.sites(coords, features, shape, events))
         levels = []
         for level, blocks in enumerate(self.encoder):
@@ -84,9 +92,11 @@ class UResNet(nn.Module):
             levels.append(x)
             if level < len(self.down):
                 x = self.down[level](x)
-        return {
+        found: dict[str, Tensor] = {
             name: decoder(levels) for name, decoder in self.decoders.items() if name not in without
         }
+        # a copy: data-parallel training looks for parameters behind what forward returns
+        return found | {name: value.clone() for name, value in self.constants.items()}
 
 
 class Decoder(nn.Module):

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
@@ -147,4 +148,22 @@ def michel_settings(at: dict[str, float]) -> MichelSettings:
     return MichelSettings.model_validate({**at, **whole})
 
 
-Cut = Annotated[SeedCut | DensityCut | MichelCut, Field(discriminator="name")]
+class InfillCut(Settings):
+    """What makes a candidate voxel of a dead region active: its probability, or its energy."""
+
+    metrics: ClassVar[tuple[str, ...]] = SHAPES
+    name: Literal["infill"] = "infill"
+    grid_points: int = Field(default=50, ge=2, le=1001, description="evenly from 0 to below 1")
+
+    def axes(self) -> Points:
+        """A probability or, where the network gives none, MeV."""
+        return {"threshold": np.arange(self.grid_points) / self.grid_points}
+
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> dict[str, np.ndarray]:
+        """Metric to (threshold): the mean over the tracks that cross; nothing found gives 0."""
+        rows = (voxels["owner"], voxels["truth"], voxels["score"])
+        found = shape_scores(*counts(*rows, self.axes()["threshold"]))
+        return {name: np.nan_to_num(found[name]).mean(axis=0) for name in metrics}
+
+
+Cut = Annotated[SeedCut | DensityCut | MichelCut | InfillCut, Field(discriminator="name")]

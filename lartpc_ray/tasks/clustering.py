@@ -93,7 +93,7 @@ class ClusteringTask(CutTask):
         """Phase one trains the embedding with the seediness decoder frozen (Koh III.A)."""
         return ("seediness",) if step < self.seediness_from else ()
 
-    def prepare(self, event: Event) -> Event:
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
         event = above(event, self.min_energy)
         return poster_classes(event) if self.poster else event
 

@@ -31,6 +31,7 @@ class MichelTask(CutTask):
 
     plain: ClassVar[str] = "the paper's cuts"
     rival: ClassVar[str] = "from true classes, the paper's cuts"
+    names: ClassVar[tuple[str, ...]] = (MICHEL,)
     name: Literal["michel"] = "michel"
     segmentation: SegmentationTask = SegmentationTask()
     semantics: Literal["predicted", "truth"] = Field(
@@ -45,8 +46,8 @@ class MichelTask(CutTask):
     def inputs(self, axes: int) -> int:
         return self.segmentation.inputs(axes)
 
-    def prepare(self, event: Event) -> Event:
-        return self.segmentation.prepare(event)
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
+        return self.segmentation.prepare(event, rng)
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
         return self.segmentation.features(batch)

@@ -74,7 +74,7 @@ class SegmentationTask(Task):
     def inputs(self, axes: int) -> int:
         return 1 + axes * self.coordinates
 
-    def prepare(self, event: Event) -> Event:
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
         event = window(event, self.min_energy, self.max_energy)
         event = primary_ionisation(event) if self.relabel else event
         if self.weights == "none":

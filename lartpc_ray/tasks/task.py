@@ -51,6 +51,8 @@ class Task(Settings, ABC):
     """What `untuned` is called."""
     rival: ClassVar[str] = ""
     """The method without training that `baseline` measures."""
+    names: ClassVar[tuple[str, ...]] = CLASS_NAMES
+    """What is scored, and has thresholds of its own."""
 
     @abstractmethod
     def branches(self, axes: int) -> dict[str, int]:
@@ -60,6 +62,10 @@ class Task(Settings, ABC):
     def inputs(self, axes: int) -> int:
         """Input features a voxel."""
 
+    def constants(self) -> dict[str, int]:
+        """Learned numbers of the network that belong to no voxel, and how many of each."""
+        return {}
+
     def start(self, network: UResNet) -> None:
         """Set the first weights of a new network where the task knows better than chance."""
 
@@ -68,8 +74,13 @@ class Task(Settings, ABC):
         return ()
 
     @abstractmethod
-    def prepare(self, event: Event) -> Event:
-        """What is done to an event before a network sees it."""
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
+        """What is done to an event before a network sees it.
+
+        Args:
+            event: as it comes from a file.
+            rng: for what is random about it in training; without, it is always the same.
+        """
 
     @abstractmethod
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
@@ -129,7 +140,7 @@ class CutTask(Task, ABC):
             for name, voxels in self.parts(event, outputs).items():
                 found = self.cut.scores(voxels, [self.metric])[self.metric]
                 scores.setdefault(name, []).append(np.nan_to_num(found))
-        stacked = {name: np.stack(scores[name]) for name in CLASS_NAMES if name in scores}
+        stacked = {name: np.stack(scores[name]) for name in self.names if name in scores}
         return ThresholdGrid(self.cut.axes(), stacked)
 
     def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:

@@ -28,8 +28,10 @@ class Listed(Events):
 def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
     events = Listed([make_event(rng) for _ in range(4)])
     settings = DataSettings(batch_events=3, augment=False)
-    plain = next(batches(events, settings, lambda event: event))
-    laid = next(batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event: event))
+    plain = next(batches(events, settings, lambda event, _: event))
+    laid = next(
+        batches(events, settings.model_copy(update={"overlay": 1.0}), lambda event, _: event)
+    )
     assert int(plain.event.max()) == 2
     assert int(laid.event.max()) == 1
     assert laid.energy.sum().item() == pytest.approx(plain.energy.sum().item())
@@ -37,7 +39,7 @@ def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
 
 def stream(events: Events, steps: int, **more: int) -> list[VoxelBatch]:
     settings = DataSettings(batch_events=4, seed=3)
-    source = batches(events, settings, lambda event: event, **more)
+    source = batches(events, settings, lambda event, _: event, **more)
     return [next(source) for _ in range(steps)]
 
 
@@ -57,10 +59,10 @@ def test_batches_repeat_resume_and_share(rng: np.random.Generator) -> None:
 def test_a_batch_fits_its_budget_of_voxels(rng: np.random.Generator) -> None:
     events = Listed([make_event(rng, 50) for _ in range(4)])
     settings = DataSettings(batch_events=4, batch_voxels=120)
-    batch = next(batches(events, settings, lambda event: event))
+    batch = next(batches(events, settings, lambda event, _: event))
     assert len(batch.energy) == 100
     with pytest.raises(ValueError, match="for 5 workers: at least one each"):
-        next(batches(events, settings, lambda event: event, ranks=5))
+        next(batches(events, settings, lambda event, _: event, ranks=5))
 
 
 def test_ranks_share_voxels_evenly_and_every_event_once(rng: np.random.Generator) -> None:
@@ -68,7 +70,7 @@ def test_ranks_share_voxels_evenly_and_every_event_once(rng: np.random.Generator
     events = Listed([make_event(rng, size) for size in sizes])
     settings = DataSettings(batch_events=8, augment=False)
     shares = [
-        next(batches(events, settings, lambda event: event, rank=rank, ranks=2))
+        next(batches(events, settings, lambda event, _: event, rank=rank, ranks=2))
         for rank in range(2)
     ]
     assert [share.events for share in shares] == [4, 4]
@@ -81,11 +83,11 @@ def test_ranks_share_voxels_evenly_and_every_event_once(rng: np.random.Generator
 def test_a_budget_of_voxels_instead_of_a_number_of_events(rng: np.random.Generator) -> None:
     events = Listed([make_event(rng, size) for size in (40, 40, 40, 90, 10, 10)])
     settings = DataSettings(batch_events=0, batch_voxels=100, augment=False)
-    source = batches(events, settings, lambda event: event)
+    source = batches(events, settings, lambda event, _: event)
     steps = [next(source) for _ in range(40)]
     assert max(len(step.energy) for step in steps) <= 100
     assert max(step.events for step in steps) >= 3
-    resumed = next(batches(events, settings, lambda event: event, start=7))
+    resumed = next(batches(events, settings, lambda event, _: event, start=7))
     assert resumed.coords.equal(steps[7].coords)
     total, epochs = sum(len(step.energy) for step in steps), 230
     assert total / epochs > 10, "every event of an epoch is seen"
@@ -94,7 +96,9 @@ def test_a_budget_of_voxels_instead_of_a_number_of_events(rng: np.random.Generat
 def test_batches_made_ahead_are_the_same_and_the_thread_ends(rng: np.random.Generator) -> None:
     events = Listed([make_event(rng, 10 + count) for count in range(7)])
     plain = stream(events, 5)
-    source = batches(events, DataSettings(batch_events=4, seed=3, prefetch=2), lambda event: event)
+    source = batches(
+        events, DataSettings(batch_events=4, seed=3, prefetch=2), lambda event, _: event
+    )
     assert all(next(source).coords.equal(batch.coords) for batch in plain)
     assert isinstance(source, Iterator)
     source.close()
@@ -102,7 +106,7 @@ def test_batches_made_ahead_are_the_same_and_the_thread_ends(rng: np.random.Gene
 
 
 def test_an_error_in_the_thread_reaches_the_loop(rng: np.random.Generator) -> None:
-    def refuse(event: Event) -> Event:
+    def refuse(event: Event, rng: np.random.Generator) -> Event:
         raise ValueError("event 3: no such voxel")
 
     events = Listed([make_event(rng)])

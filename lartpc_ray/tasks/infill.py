@@ -1,0 +1,265 @@
+"""Infill of dead regions: which of their voxels are active, and with which energy (LArDRIP)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.dead import (
+    DeadMap,
+    RandomRegions,
+    beyond,
+    dead_region,
+    fixed_rng,
+    keys,
+    line,
+    region_of,
+)
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.steps import above
+from lartpc_ray.losses.infill import InfillForm, occupancy_loss, squared_loss
+from lartpc_ray.losses.terms import Loss
+from lartpc_ray.metrics.infill import (
+    Crossing,
+    counts,
+    crossings,
+    judged,
+    owners,
+    shape_scores,
+    to_nearest,
+)
+from lartpc_ray.metrics.table import Metrics, Row
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.reconstruct.cuts import InfillCut, Voxels
+from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
+
+TRACK, REGION, EMPTY = "TRACK", "REGION", "EMPTY"
+"""Tracks that cross a region, regions that one crosses, and regions that none does."""
+UNTUNED = 0.5
+RARE = 0.01
+"""Share of active candidates that a new network expects (Lin et al. 2017)."""
+LARGEST = math.log1p(1e4)
+"""Of log(1 + energy / MeV): above all that a voxel may hold."""
+
+
+class InfillTask(CutTask):
+    """Say which voxels of a dead region are active, and with which energy."""
+
+    plain: ClassVar[str] = "threshold 0.5"
+    rival: ClassVar[str] = "straight line between a track's ends"
+    names: ClassVar[tuple[str, ...]] = (TRACK,)
+    name: Literal["infill"] = "infill"
+    regions: RandomRegions = RandomRegions()
+    dead: DeadMap | None = Field(default=None, description="known regions, instead of random ones")
+    margin: NonNegativeInt = Field(
+        default=2,
+        description="voxels between a candidate and the way straight on of what enters",
+    )
+    max_candidates: PositiveInt = Field(default=200_000, description="of an event")
+    start_value: Literal["zero", "minus_one", "random", "line"] = Field(
+        default="zero",
+        description="what the network sees at a candidate; random: 0 to 1 MeV; line: on straight "
+        "lines between ends that point to each other their mean energy, elsewhere 0",
+    )
+    form: InfillForm = Field(
+        default="squared",
+        description="squared: LArDRIP's; squared_mean: each part a mean over its own voxels; "
+        "bce, focal: whether a voxel is active as a branch of its own",
+    )
+    min_energy: NonNegativeFloat = Field(default=0.0, description="voxels above it are used, MeV")
+    cut: InfillCut = InfillCut()
+    metric: Literal["f1", "iou"] = "f1"
+
+    @property
+    def occupancy(self) -> bool:
+        """Is there a branch that says whether a voxel is active?"""
+        return self.form in ("bce", "focal")
+
+    def branches(self, axes: int) -> dict[str, int]:
+        return {"energy": 1} | ({"active": 1} if self.occupancy else {})
+
+    def constants(self) -> dict[str, int]:
+        return {} if self.occupancy else {"balance": 2}
+
+    def inputs(self, axes: int) -> int:
+        return 2
+
+    def start(self, network: UResNet) -> None:
+        """Expect few active voxels, so that the first steps do not go into learning that."""
+        if self.occupancy:
+            out = network.decoders["active"].out
+            assert isinstance(out, nn.Linear)
+            nn.init.constant_(out.bias, math.log(RARE / (1 - RARE)))
+
+    def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
+        event = above(event, self.min_energy)
+        rng = rng or fixed_rng(event)
+        known = self.dead.corners(event.shape) if self.dead else None
+        corners = self.regions.corners(event, rng) if known is None else known
+        event = dead_region(event, corners, margin=self.margin, limit=self.max_candidates)
+        if self.start_value == "line":
+            return event
+        start = rng.random(len(event), np.float32) * (self.start_value == "random")
+        return replace(event, energy=np.where(event.dead, start, event.energy))
+
+    def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
+        """log(1 + energy / MeV) or, at candidates, the start value; and which are candidates."""
+        seen = torch.log1p(batch.energy)
+        if self.start_value == "minus_one":
+            seen = torch.where(batch.dead, -1.0, seen)
+        return torch.stack([seen, batch.dead.to(seen)], dim=1)
+
+    def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
+        """Of the candidates; energies as log(1 + energy / MeV)."""
+        found = outputs["energy"][batch.dead, 0].float()
+        target = torch.log1p(batch.truth[batch.dead])
+        if self.occupancy:
+            logit = outputs["active"][batch.dead, 0].float()
+            return occupancy_loss(logit, found, target, focal=self.form == "focal")
+        return squared_loss(found, target, outputs["balance"], over_all=self.form == "squared")
+
+    def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
+        """`energy` in MeV; `score`, to be cut on: probability of being active, or the energy."""
+        energy = torch.expm1(outputs["energy"][:, 0].float().clamp(0, LARGEST))
+        active = torch.sigmoid(outputs["active"][:, 0].float()) if self.occupancy else energy
+        return {"energy": energy, "score": active}
+
+    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+        """The voxels of all tracks that cross a region of the event."""
+        each = crossings(event)
+        if not each:
+            return {}
+        return {TRACK: judged(event, each, event.coords[event.dead], outputs["score"][event.dead])}
+
+    def untuned(self) -> Thresholds:
+        return {TRACK: {"threshold": UNTUNED}}
+
+    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+        """What was seen, and the candidates found active, with the class and cluster of the nearest
+        voxel that was seen."""
+        active = event.dead & (outputs["score"] > at[TRACK]["threshold"])
+        _, nearest = cKDTree(event.coords[~event.dead]).query(event.coords[active])
+        semantic, cluster, energy = (
+            getattr(event, name).copy() for name in ("semantic", "cluster", "energy")
+        )
+        semantic[active] = semantic[~event.dead][nearest]
+        cluster[active] = cluster[~event.dead][nearest]
+        energy[active] = outputs["energy"][active]
+        filled = replace(event, semantic=semantic, cluster=cluster, energy=energy)
+        return filled.keep(active | ~event.dead)
+
+    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+        score, energy = (outputs[name][event.dead].astype(float) for name in ("score", "energy"))
+        fill = _Fill(event.coords[event.dead], score, energy, at[TRACK]["threshold"])
+        return Metrics(_measured(number, event, crossings(event), fill))
+
+    def baseline(self, number: int, event: Event) -> Metrics:
+        """The straight line between the ends of each track, by its true cluster outside."""
+        each = crossings(event)
+        return Metrics(_measured(number, event, each, _lines(event, each)))
+
+    def summary(self, metrics: Metrics) -> Means:
+        """Means, and of the energies also the half width of the central 68 %."""
+        means = metrics.means()
+        for name, values in means.items():
+            if "bias" in values:
+                low, high = np.percentile(metrics.values(name, "bias"), [16, 84])
+                values["resolution"] = float(high - low) / 2
+        return means
+
+
+@dataclass(frozen=True, eq=False)
+class _Fill:
+    """What a method puts into the dead regions of an event, (place, ...) each."""
+
+    coords: np.ndarray
+    score: np.ndarray
+    energy: np.ndarray
+    threshold: float
+
+    @property
+    def active(self) -> np.ndarray:
+        return np.asarray(self.score > self.threshold)
+
+
+def _lines(event: Event, each: Sequence[Crossing]) -> _Fill:
+    """The voxels of all lines within their regions, with the mean energy beside the region."""
+    coords, energy = [event.coords[:0]], [np.zeros(0)]
+    for crossing in each:
+        assert event.regions is not None
+        places = line(*crossing.ends)
+        places = places[beyond(places, event.regions.corners[crossing.region]) <= 0]
+        coords.append(places.astype(np.int32))
+        energy.append(np.full(len(places), crossing.energy))
+    return _Fill(
+        np.concatenate(coords), np.ones(sum(map(len, coords))), np.concatenate(energy), 0.5
+    )
+
+
+def _measured(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
+    if event.regions is None:
+        return []
+    tracks = _of_tracks(number, event, each, fill) if each else []
+    return [*tracks, *_of_regions(number, event, each, fill)]
+
+
+def _of_tracks(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
+    """A row a crossing under the class of its track, and their means in the event."""
+    assert event.regions is not None
+    rows = judged(event, each, fill.coords, fill.score)
+    points = np.array([-0.5, fill.threshold])
+    hits, found, true = counts(rows["owner"], rows["truth"], rows["score"], points)
+    values = shape_scores(hits[:, 1], found[:, 1], true[:, 1])
+    values["ceiling"] = hits[:, 0] / true[:, 0]
+    values["bias"], values["distance"] = np.full((2, len(each)), np.nan)
+    owner = np.where(fill.active, owners(event, each, fill.coords), -1)
+    for place, crossing in enumerate(each):
+        mine = owner == place
+        truth = crossing.truth.energy.sum()
+        values["bias"][place] = fill.energy[mine].sum() / truth - 1
+        if mine.any():
+            hidden = event.regions.truth.coords
+            values["distance"][place] = to_nearest(fill.coords[mine], hidden).mean()
+    return [
+        Row(number, name, metric, float(value))
+        for metric, column in values.items()
+        for name, value in [
+            *((crossing.name, value) for crossing, value in zip(each, column, strict=True)),
+            (TRACK, np.nanmean(column) if np.isfinite(column).any() else np.nan),
+        ]
+        if np.isfinite(value)
+    ]
+
+
+def _of_regions(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
+    """All voxels of a region that a track crosses; the wrong ones of a region that none does."""
+    assert event.regions is not None
+    corners, truth = event.regions.corners, event.regions.truth
+    places = region_of(fill.coords, corners)
+    right = np.isin(keys(fill.coords, event.shape), keys(truth.coords, event.shape))
+    true = np.bincount(region_of(truth.coords, corners), minlength=len(corners))
+    rows = []
+    for region in range(len(corners)):
+        mine = fill.active & (places == region)
+        hits = int((mine & right).sum())
+        if any(crossing.region == region for crossing in each):
+            values = shape_scores(np.array(hits), mine.sum(), true[region])
+            values["ceiling"] = np.array((right & (places == region)).sum() / true[region])
+            rows += [
+                Row(number, REGION, metric, float(value))
+                for metric, value in values.items()
+                if np.isfinite(value)
+            ]
+        else:
+            rows.append(Row(number, EMPTY, "wrong", float(mine.sum() - hits)))
+    return rows

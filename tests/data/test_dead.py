@@ -1,0 +1,119 @@
+"""Dead regions: where they are, which voxels are candidates, what the network may not see."""
+
+import numpy as np
+import pytest
+from conftest import make_event
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.dead import (
+    Box,
+    DeadMap,
+    RandomRegions,
+    Slab,
+    beyond,
+    dead_region,
+    fixed_rng,
+    keys,
+    region_of,
+)
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.steps import augment, overlay
+
+SHAPE = (40, 40, 40)
+ACROSS = np.array([[[15, 0, 0], [25, 40, 40]]], np.int32)
+
+
+def track(slope: float = 0.0) -> Event:
+    """A muon along x, through all of the image, rising in y."""
+    x = np.arange(40)
+    coords = np.stack([x, np.rint(10 + slope * x).astype(int), np.full(40, 20)], axis=1)
+    energy = 0.5 + 0.01 * x
+    semantic = np.full(40, ParticleClass.MIP)
+    return Event.of(coords, energy, SHAPE, semantic=semantic, cluster=np.zeros(40, int))
+
+
+def test_candidates_hold_the_truth_and_the_energy_of_a_line() -> None:
+    event = track()
+    found = dead_region(event, ACROSS, margin=1, limit=1000)
+    assert found.dead.sum() == 10 * 3 * 3, "ten voxels deep, one on each side of the ray"
+    active = found.dead & (found.truth > 0)
+    np.testing.assert_allclose(found.energy[active], (0.64 + 0.75) / 2, err_msg="of its two ends")
+    assert (found.energy[found.dead & ~active] == 0).all()
+    assert found.coords[active].tolist() == event.coords[15:25].tolist()
+    np.testing.assert_array_equal(found.truth[active], event.energy[15:25])
+    assert (found.semantic[active] == ParticleClass.MIP).all()
+    assert (found.semantic[found.dead & ~active] == -1).all()
+    assert found.coords[~found.dead].tolist() == event.coords[np.r_[:15, 25:40]].tolist()
+    assert found.regions is not None
+    np.testing.assert_array_equal(found.regions.truth.coords, event.coords[15:25])
+
+
+def test_candidates_do_not_depend_on_what_is_inside() -> None:
+    whole = track(0.5)
+    inside = region_of(whole.coords, ACROSS) >= 0
+    full = dead_region(whole, ACROSS, margin=2, limit=9999)
+    empty = dead_region(whole.keep(~inside), ACROSS, margin=2, limit=9999)
+    np.testing.assert_array_equal(full.coords, empty.coords)
+    assert (empty.truth[empty.dead] == 0).all()
+    at = keys(full.coords[full.dead], SHAPE)
+    assert np.isin(keys(whole.coords[inside], SHAPE), at).all(), "a straight track is covered"
+
+
+def test_what_only_touches_a_region_or_is_far_gives_no_candidate() -> None:
+    along = track()
+    beside = np.array([[[0, 11, 0], [40, 21, 40]]], np.int32)
+    found = dead_region(along, beside, margin=0, limit=9999)
+    assert not found.dead.any(), "it runs along the face and never points into the region"
+    far = np.array([[[0, 30, 0], [40, 40, 40]]], np.int32)
+    assert len(dead_region(along, far, margin=2, limit=9999)) == 40
+
+
+def test_too_many_candidates_are_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match="90 candidate voxels in 1 dead regions, more than max_c"):
+        dead_region(track(), ACROSS, margin=1, limit=89)
+
+
+def test_regions_are_the_same_for_the_same_event_and_lie_on_tracks(
+    rng: np.random.Generator,
+) -> None:
+    event, settings = track(), RandomRegions(number=20, aimed=1.0)
+    corners = settings.corners(event, fixed_rng(event))
+    np.testing.assert_array_equal(corners, settings.corners(event, fixed_rng(event)))
+    assert (settings.corners(event, rng) != corners).any()
+    sides = corners[:, 1] - corners[:, 0]
+    assert (np.sort(sides, axis=1)[:, 1:] == 40).all(), "a slab is as wide as the image"
+    assert (sides.min(axis=1) <= 10).all()
+    assert (sides.min(axis=1) >= 5).all(), "3 cm are 10 voxels; the image's face cuts some"
+    touched = [(beyond(event.coords, box) <= 0).any() for box in corners]
+    assert all(touched)
+    boxes = RandomRegions(kind="box", width=(0.9, 0.9), number=5).corners(event, rng)
+    assert ((boxes[:, 1] - boxes[:, 0]) <= 3).all()
+    with pytest.raises(ValueError, match="give the smaller one first"):
+        RandomRegions(width=(3.0, 1.0))
+
+
+def test_a_map_in_cm_becomes_voxels() -> None:
+    box = Box(low=(0.0, 3.0, 0.0), high=(1.5, 6.0, 30.0))
+    found = DeadMap(slabs=(Slab(axis=0, position=4.5, width=3.0),), boxes=(box,))
+    corners = found.corners(SHAPE).tolist()
+    assert corners == [[[0, 10, 0], [5, 20, 40]], ACROSS[0].tolist()]
+    with pytest.raises(ValueError, match="no dead region in the map"):
+        DeadMap()
+    with pytest.raises(ValueError, match="dead slab across axis 2: the image has 2 axes"):
+        DeadMap(slabs=(Slab(axis=2, position=0.0, width=1.0),)).corners((40, 40))
+    with pytest.raises(ValueError, match=r"dead box \(0.0, 3.0, 0.0\) to .*: the image has 2 axes"):
+        DeadMap(boxes=(box,)).corners((40, 40))
+    with pytest.raises(ValueError, match="no voxel of it is in the image"):
+        DeadMap(slabs=(Slab(axis=0, position=99.0, width=1.0),)).corners(SHAPE)
+
+
+def test_the_mark_survives_batches_and_turns(rng: np.random.Generator) -> None:
+    found = dead_region(track(), ACROSS, margin=1, limit=1000)
+    turned = augment(found, rng)
+    assert turned.regions is None
+    batch = VoxelBatch.of([turned, make_event(rng, 9, side=40)])
+    assert int(batch.dead.sum()) == 90
+    assert batch.truth[batch.dead].sum().item() == pytest.approx(found.truth[found.dead].sum())
+    with pytest.raises(ValueError, match="events with dead regions share no image"):
+        overlay(track(), found)
