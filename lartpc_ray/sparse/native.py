@@ -221,8 +221,9 @@ class _Thin(torch.autograd.Function):
 
 
 def _plus(own: Tensor, summing: Tensor, product: Tensor) -> Tensor:
-    """own + summing @ product."""
-    return torch.addmm(own, summing.to(product.dtype), product)
+    """own + summing @ product; sums of half precision are taken in float32."""
+    dtype = torch.promote_types(own.dtype, torch.float32)
+    return torch.addmm(own.to(dtype), summing.to(dtype), product.to(dtype)).to(own.dtype)
 
 
 class _Crowded(torch.autograd.Function):
