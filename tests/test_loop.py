@@ -18,8 +18,8 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, sample, write_events
-from lartpc_ray.losses.terms import Loss
 from lartpc_ray.loop import ASKED, Rank, learn
+from lartpc_ray.losses.terms import Loss
 from lartpc_ray.report import judge, table
 from lartpc_ray.space import make_trial
 from lartpc_ray.tasks import ClusteringTask
@@ -96,9 +96,7 @@ def test_same_seed_same_weights_and_a_resumed_run_ends_the_same(tmp_path: Path) 
     assert same(tmp_path / "a", tmp_path / "c")
 
 
-def noisy(
-    self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object, step: int
-) -> Loss:
+def noisy(self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object, step: int) -> Loss:
     """A loss with something random in it, from each of the three sources."""
     import random
 
@@ -120,7 +118,7 @@ def test_a_run_stopped_between_validations_ends_the_same(
     advance = "lartpc_ray.loop._Run.advance"
     original = __import__("lartpc_ray.loop", fromlist=["_Run"])._Run.advance
 
-    def until_three(self, parts: list) -> None:  # noqa: ANN001
+    def until_three(self, parts: list) -> None:
         if self.step == 3:
             raise KeyboardInterrupt
         original(self, parts)
