@@ -415,11 +415,16 @@ def main(options: argparse.Namespace) -> int:
         say(f"study {study.folder.name}: {size}")
         start_ray(dashboard=trial.resources.workers > 1)
         began = time.monotonic()
+        again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
             results, progress = study.search()
+        except (ValueError, KeyError):
+            raise
+        except Exception as error:  # the tracking server is gone, the disk is full
+            last = str(error).strip().splitlines()[-1]
+            raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
         finally:
             ray.shutdown()
-        again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         if progress.running or len(results) < space.trials:
             progress.interrupted()
             say(f"interrupted; nothing is lost. Go on with:\n  {again}")

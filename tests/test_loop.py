@@ -17,7 +17,7 @@ from torch import distributed
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import read_events, sample, write_events
+from lartpc_ray.data.files import write_events
 from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.report import judge, table
@@ -37,18 +37,13 @@ TINY = {
     "optimizer.evaluate_every": 2,
     "optimizer.settle_batches": 2,
 }
-SPLITS = {"train": 12, "tune": 3, "test": 3}
 COSTS = {"seconds_a_step", "training_gib", "seconds_an_event", "inference_gib"}
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_events(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The first events of the sample, so that a validation is quick."""
-    folder = tmp_path_factory.mktemp("events")
-    for split, count in SPLITS.items():
-        write_events(folder / f"{split}.h5", read_events(sample(split), indices=range(count)))
-    TINY["data.splits.path"] = str(folder)
+def tiny(few_events: Path) -> None:
+    TINY["data.splits.path"] = str(few_events)
 
 
 def run(trial: Trial, folder: Path) -> list[dict[str, float]]:

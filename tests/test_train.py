@@ -38,11 +38,15 @@ TINY = {
     "task.seediness_from": 2,
     "task.start_margin": 0.1,
     "data.batch_events": 2,
-    "data.splits.box": 200,
     "optimizer.steps": 4,
     "optimizer.evaluate_every": 2,
     "optimizer.settle_batches": 2,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(few_events: Path) -> None:
+    TINY["data.splits.path"] = str(few_events)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

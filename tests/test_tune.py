@@ -77,6 +77,13 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
     assert {"checkpoint.pt", "trial.json", "verdict.json", "table.txt", "smoke.yaml"} <= artefacts
 
 
+@pytest.fixture
+def longer(few_events: Path) -> tuple[str, ...]:
+    """Two trials at a time of 60 steps on few events."""
+    steps = ("--set", "optimizer.steps=60", "--set", "optimizer.settle_batches=2")
+    return ("--budget", "laptop", "--data", str(few_events), *steps)
+
+
 def until(process: subprocess.Popen, pattern: str) -> None:
     """Read what a search says until it says this."""
     deadline = time.monotonic() + 240
@@ -114,19 +121,16 @@ def checked(runs: Path, study: str, trials: int) -> None:
             assert steps == sorted(set(steps)), f"{name}: a step is missing or counted twice"
 
 
-LONGER = ("--budget", "laptop", "--set", "optimizer.steps=40")
-
-
 @pytest.mark.slow
 def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
-    tmp_path: Path,
+    tmp_path: Path, longer: tuple[str, ...]
 ) -> None:
     """SIGKILL where trials train and where one has ended; then SIGTERM; two drivers at once."""
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    status, out, err = finished(tune(tmp_path / "whole", *LONGER))
+    status, out, err = finished(tune(tmp_path / "whole", *longer))
     assert status == 0, err
-    process = tune(tmp_path / "cut", *LONGER)
+    process = tune(tmp_path / "cut", *longer)
     until(process, r"trial 1 +10 steps")
     (folder,) = (tmp_path / "cut").glob("smoke-*")
     killed(process)
@@ -158,7 +162,7 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
 
 @pytest.mark.slow
 def test_failing_trials_are_recorded_with_their_reasons_and_the_study_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, few_events: Path
 ) -> None:
     """Of four trials one is sound; one meets NaN, two want more memory than there is."""
     text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
@@ -167,7 +171,9 @@ def test_failing_trials_are_recorded_with_their_reasons_and_the_study_goes_on(
     grid += "  optimizer.learning_rate: {grid: [1.0e-3, 1.0e+30]}\n\n"
     mine = tmp_path / "failing.yaml"
     mine.write_text(text.replace(search, grid))
-    status, out, err = finished(tune(tmp_path, "--budget", "smoke", study=str(mine)), 500)
+    status, out, err = finished(
+        tune(tmp_path, "--budget", "smoke", "--data", str(few_events), study=str(mine)), 500
+    )
     assert status == 0, err
     assert "best of 4 trials" in out
     rows = [line for line in out.splitlines() if re.match(r" +(4|1000000) ", line)]
@@ -197,12 +203,14 @@ def test_a_search_in_which_every_trial_fails_says_so_also_when_resumed(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
+    tmp_path: Path, longer: tuple[str, ...]
+) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    status, out, err = finished(tune(tmp_path / "whole", *LONGER))
+    status, out, err = finished(tune(tmp_path / "whole", *longer))
     assert status == 0, err
-    process = tune(tmp_path / "cut", *LONGER)
+    process = tune(tmp_path / "cut", *longer)
     until(process, r"trial 1 +10 steps")
     actors = [
         one for one, title in descendants(process.pid).items() if "ray::ImplicitFunc" in title
