@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -24,7 +23,6 @@ import ray
 from optuna.samplers import BaseSampler, GridSampler, TPESampler
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.search import ConcurrencyLimiter
 
 from lartpc_ray import checkpoint as checkpoints
@@ -33,14 +31,14 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.loop import Rank
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
+from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.report import Verdict, flat, judge, judge_on_top, keep, table, where
 from lartpc_ray.schedule import FAILURE, NUMBER, SAMPLED, Halving, Sampler, trial_folder
-from lartpc_ray.screen import Trials, cell, said
+from lartpc_ray.screen import cell, said
 from lartpc_ray.space import Space, make_trial, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import (
     FAILED,
-    Stopping,
     attempt,
     chosen_space,
     claimed,
@@ -53,6 +51,7 @@ from lartpc_ray.train import (
     trainer,
     write_json,
 )
+from lartpc_ray.trial import Resources
 
 PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"
 PLAN = "plan.json"
@@ -61,109 +60,6 @@ NOTES = "notes.txt"
 """What trials have to say to the user."""
 RETRIES = 2
 """How often a trial whose process is lost is tried again, from its checkpoint."""
-
-
-class Progress(tune.Callback):
-    """Each trial's run in MLflow, and a table of the trials on the screen.
-
-    Args:
-        study: the search.
-        parent: its run.
-
-    Attributes:
-        running: the trials that were started and did not end.
-    """
-
-    def __init__(self, study: Study, parent: str) -> None:
-        self._study = study
-        self._parent = parent
-        self._runs: dict[int, str] = {}
-        self._logged: dict[int, dict[int, float]] = {}
-        self.running: set[int] = set()
-        self._screen = Trials(study.folder.name, list(study.space.search))
-
-    def setup(self, *_: Any, **__: Any) -> None:
-        """Take the signals from Tune, which took them when it began."""
-        stop = signal.getsignal(signal.SIGUSR1)
-        assert callable(stop)
-        Stopping(self._folders, stop).install()
-        self._screen.start()
-
-    def _folders(self) -> list[Path]:
-        return [trial_folder(self._study.folder, number) for number in self.running]
-
-    def run(self, number: int) -> str:
-        """The MLflow run of a trial, counted from 0; of an earlier part of the search, too."""
-        tags = {"study": self._study.folder.name, "trial": str(number)}
-        return self._study.tracking.start(f"trial {number}", tags, self._parent)
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, settings = numbered(trial.config)
-        run = self.run(number)
-        tracking = self._study.tracking
-        tracking.parameters(run, flat(self._study.space.trial(settings)))
-        self._runs[number] = run
-        self._logged[number] = tracking.logged(run, "goal")
-        self.running.add(number)
-        self._screen.show(number, "running", settings=settings)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
-        if FAILURE in result:
-            return
-        number, _settings = numbered(trial.config)
-        step = int(result["step"])
-        kept = {
-            key: float(value)
-            for key, value in result.items()
-            if isinstance(value, float) and key not in AUTO_RESULT_KEYS
-        }
-        if self._logged[number].get(step) != result["goal"]:  # else told again after a resume
-            self._study.tracking.numbers(self._runs[number], kept, step)
-            self._logged[number][step] = result["goal"]
-        self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, settings = numbered(trial.config)
-        early = self._screen.step(number) < self._study.space.trial(settings).optimizer.steps
-        self._end(number, "FINISHED", "stopped early" if early else "done")
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, _settings = numbered(trial.config)
-        self._screen.show(number, "lost its process; goes on from its checkpoint")
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, _settings = numbered(trial.config)
-        why = reason(trial.error_file)
-        self._study.tracking.tags(self._runs[number], {"error": why})
-        self._end(number, "FAILED", f"failed: {why}")
-
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        self._screen.stop()
-
-    def interrupted(self) -> None:
-        """Close the runs of trials that did not end: a resumed search opens them again."""
-        for run in (*(self._runs[number] for number in self.running), self._parent):
-            self._study.tracking.end(run, "KILLED")
-
-    def _end(self, number: int, status: str, word: str) -> None:
-        self._study.tracking.end(self._runs[number], status)
-        self.running.discard(number)
-        self._screen.show(number, word)
-
-
-def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """A trial's number, and its sampled settings without it."""
-    return int(config[NUMBER]), {key: config[key] for key in config if key != NUMBER}
-
-
-def reason(error_file: str | None) -> str:
-    """The last line of a trial's error."""
-    if not error_file or not Path(error_file).is_file():
-        return "unknown"
-    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "unknown"
 
 
 def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -235,7 +131,7 @@ class Study:
         seed = self.space.first_trial().seed
         plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": seed}
         self.tracking.parameters(parent, plan)
-        progress = Progress(self, parent)
+        progress = Progress(self.folder, self.space, self.tracking, parent)
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
         with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
             for logger in ("ray", "ray.tune", "ray.train"):
@@ -309,15 +205,14 @@ class Study:
         """Trials at a time: what the budget wants and the machine holds."""
         needs = self.space.first_trial().resources
         cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        wants = {"CPU": needs.workers * needs.cpus, "GPU": needs.workers * needs.gpus}
-        fits = [int(cluster.get(kind, 0) / want + 1e-9) for kind, want in wants.items() if want]
-        if min(fits) < 1:
-            has = {kind: cluster.get(kind, 0) for kind in wants}
+        fewest = needs.min_workers or needs.workers
+        fits = min(fitting(needs, needs.workers, cluster), self.space.budget.concurrent)
+        if not fits and not fitting(needs, fewest, cluster):
             raise ValueError(
-                f"a trial needs {wants['CPU']} cores and {wants['GPU']:g} GPUs, the cluster has "
-                f"{has['CPU']:g} and {has['GPU']:g}"
+                f"a trial needs {fewest * needs.cpus} cores and {fewest * needs.gpus:g} GPUs, the "
+                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}"
             )
-        return min(*fits, self.space.budget.concurrent)
+        return max(fits, 1)
 
     def _resources(self) -> dict[str, float]:
         """Of the Tune function: the trial's own, or almost none where its workers take them."""
@@ -343,6 +238,17 @@ class Study:
             points_to_evaluate=None if self.space.grid else [self.space.first],
             sampler=sampler,
         )
+
+
+def fitting(needs: Resources, workers: int, cluster: Mapping[str, float]) -> int:
+    """How many times so many workers fit into a cluster; a GPU may be shared by fractions.
+
+    Example:
+        >>> fitting(Resources(gpus=0.1), 1, {"CPU": 64, "GPU": 1})
+        10
+    """
+    wants = {"CPU": workers * needs.cpus, "GPU": workers * needs.gpus}
+    return min(int(cluster.get(kind, 0) / want + 1e-9) for kind, want in wants.items() if want)
 
 
 def side_by_side(space: Space, ended: list[Any]) -> list[str]:

@@ -16,11 +16,11 @@ FLOORS = {
     6: ["trial"],
     7: ["predict", "space", "checkpoint", "tracking", "screen", "figure"],
     8: ["report", "loop", "train", "thresholds"],
-    9: ["schedule", "tune"],
+    9: ["progress", "schedule", "tune"],
     10: ["__main__", "__init__"],
 }
 OWNERS = {
-    "ray": ["schedule.py", "thresholds.py", "train.py", "tune.py"],
+    "ray": ["progress.py", "schedule.py", "thresholds.py", "train.py", "tune.py"],
     "mlflow": ["tracking.py"],
     "optuna": ["schedule.py", "space.py", "tune.py"],
     "h5py": ["data/files.py"],

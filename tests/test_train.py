@@ -158,7 +158,7 @@ def kill_one(title: str, when: Path) -> threading.Thread:
 
 @pytest.mark.slow
 def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
-    """One worker; two workers; two of which one is killed, and both go on; a trial at fault."""
+    """One worker; two; two of which one is killed; a trial at fault; one where two were asked."""
     import ray
 
     trial = make_trial(TINY)
@@ -180,6 +180,15 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
         fit(bad, "bad")
     finally:
         ray.shutdown()
+    fewer = {"resources.workers": 2, "resources.min_workers": 1}
+    learn(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "parts", lambda _: None)
+    start_ray(1, dashboard=False)
+    try:
+        fit(make_trial({**TINY, **fewer}), "fewer")
+    finally:
+        ray.shutdown()
+    wanted, found = weights(tmp_path / "parts"), weights(tmp_path / "fewer")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     wanted, found = weights(tmp_path / "plain"), weights(tmp_path / "one")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert not killer.is_alive()

@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 from processes import descendants
 
+from lartpc_ray.trial import Resources
+from lartpc_ray.tune import fitting
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_as_many_trials_run_as_fit() -> None:
+    """By cores, by shared and by whole GPUs; a tenth fits ten times, whatever floats say."""
+    cluster = {"CPU": 16.0, "GPU": 4.0}
+    assert fitting(Resources(cpus=3), 1, cluster) == 5
+    assert fitting(Resources(gpus=0.1), 1, cluster | {"CPU": 64}) == 40
+    assert fitting(Resources(gpus=1), 1, cluster) == 4
+    assert fitting(Resources(gpus=1, workers=3), 3, cluster) == 1
+    assert fitting(Resources(gpus=1), 1, {"CPU": 16.0}) == 0
 
 
 def tune(runs: Path, *more: str, study: str = "smoke") -> subprocess.Popen:
