@@ -35,7 +35,7 @@ def tune(runs: Path, *more: str, study: str = "smoke") -> subprocess.Popen:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
 
 
-def finished(process: subprocess.Popen, limit: float = 300) -> tuple[int, str, str]:
+def finished(process: subprocess.Popen, limit: float = 600) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=limit)
     finally:
@@ -92,14 +92,14 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
 
 @pytest.fixture
 def longer(few_events: Path) -> tuple[str, ...]:
-    """Two trials at a time of 60 steps on few events."""
-    steps = ("--set", "optimizer.steps=60", "--set", "optimizer.settle_batches=2")
+    """Two trials at a time of 40 steps on few events."""
+    steps = ("--set", "optimizer.steps=40", "--set", "optimizer.settle_batches=2")
     return ("--budget", "laptop", "--data", str(few_events), *steps)
 
 
 def until(process: subprocess.Popen, pattern: str) -> None:
     """Read what a search says until it says this."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     assert process.stderr is not None
     for line in process.stderr:
         if re.search(pattern, line):

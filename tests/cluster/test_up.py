@@ -31,7 +31,7 @@ def shell(*command: str, limit: float = 300, check: bool = True) -> str:
     environment = {
         **os.environ,
         "BASE": str(SHARED / "hosts"),
-        "HOME": str(SHARED / "client"),
+        **({} if "bash" in command else {"HOME": str(SHARED / "client")}),  # hosts.sh needs its own
         "RAY_UP_enable_autoscaler_v2": "0",
         "RAY_AUTH_MODE": "token",
         "PATH": f"{SHARED}/lartpc_ray/.venv/bin:{os.environ['PATH']}",
@@ -66,6 +66,8 @@ def cluster() -> Iterator[None]:
     size = "--num-cpus=1 --object-store-memory=300000000 --memory=3000000000"
     text = text.replace("ray start", f"ray start {size}")
     (SHARED / "cluster.yaml").write_text(text)
+    for left in Path("/tmp/ray").glob("cluster-lartpc.*"):  # of a try that failed
+        left.unlink()
     shell("bash", HOSTS, "down", check=False)
     shell("bash", HOSTS, "up")
     try:
