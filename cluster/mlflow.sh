@@ -10,7 +10,7 @@ if answers; then echo "port $port is taken: MLflow runs already"; exit 0; fi
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 nohup setsid mlflow server --host 127.0.0.1 --port "$port" --workers 2 --backend-store-uri "$store" \
   --artifacts-destination "$folder/mlartifacts" >>"$folder/mlflow.log" 2>&1 </dev/null &
-for _ in $(seq 1 120); do
+for _ in $(seq 1 600); do
   if answers; then echo "MLflow: http://127.0.0.1:$port"; exit 0; fi
   sleep 0.5
 done

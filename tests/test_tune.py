@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import descendants
 
+from lartpc_ray.train import claimed
 from lartpc_ray.trial import Resources
 from lartpc_ray.tune import fitting
 
@@ -92,8 +93,9 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
 
 @pytest.fixture
 def longer(few_events: Path) -> tuple[str, ...]:
-    """Two trials at a time of 40 steps on few events."""
-    steps = ("--set", "optimizer.steps=40", "--set", "optimizer.settle_batches=2")
+    """Two trials at a time of 100 steps on few events."""
+    settings = ("steps=100", "evaluate_every=10", "settle_batches=2")
+    steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
     return ("--budget", "laptop", "--data", str(few_events), *steps)
 
 
@@ -144,20 +146,18 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     status, out, err = finished(tune(tmp_path / "whole", *longer))
     assert status == 0, err
     process = tune(tmp_path / "cut", *longer)
-    until(process, r"trial 1 +10 steps")
+    until(process, r"trial 1 +20 steps")
     (folder,) = (tmp_path / "cut").glob("smoke-*")
     killed(process)
     process = tune(tmp_path / "cut", "--resume", str(folder))
-    until(process, r"trial 0 +20 steps")
-    second = tune(tmp_path / "cut", "--resume", str(folder))
-    status, _, err = finished(second)
-    assert status == 2
-    assert f"in use by process {process.pid} on" in err
+    until(process, r"trial 0 +40 steps")
+    with pytest.raises(ValueError, match=f"in use by process {process.pid} on"), claimed(folder):
+        pass
     killed(process)
     newest = sorted((folder / "trials" / "1").glob("step-*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:5000])  # as a crash of a file server leaves it
     process = tune(tmp_path / "cut", "--resume", folder.name, "--runs", str(folder.parent))
-    until(process, r"trial 1 +25 steps")
+    until(process, r"trial 1 +50 steps")
     process.send_signal(signal.SIGTERM)
     status, _, err = finished(process)
     assert status == 1, err
