@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test segmentation segmentation-2d infill minkowski lint install clean
+.PHONY: tune test test-cluster segmentation segmentation-2d infill minkowski lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -28,6 +28,14 @@ minkowski: .venv/installed-dev
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
+
+# `ray up` over three SSH hosts, made on this machine by LARTPC_HOSTS; as root, with sshd and rsync.
+LARTPC_HOSTS ?= $(CURDIR)/../shared/tools/hosts.sh
+LARTPC_SHARED ?= /srv/lartpc
+test-cluster: .venv/installed-dev
+	test -e $(LARTPC_SHARED)/lartpc_ray/.venv || { $(PYTHON) -m venv $(LARTPC_SHARED)/lartpc_ray/.venv && \
+	  $(LARTPC_SHARED)/lartpc_ray/.venv/bin/pip install --quiet --constraint constraints.txt . ; }
+	LARTPC_HOSTS=$(LARTPC_HOSTS) LARTPC_SHARED=$(LARTPC_SHARED) $(BIN)/python -m pytest -m slow tests/cluster
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -189,10 +189,11 @@ def flat(trial: Trial) -> dict[str, Any]:
     return walk(json.loads(trial.model_dump_json()), "")
 
 
-def keep(tracking: Tracking, run: str, state: Checkpoint, folder: Path, verdict: Verdict) -> None:
+def keep(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:
     """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
     tracking.text(run, state.trial.model_dump_json(indent=1), "trial.json")
-    tracking.file(run, folder / "checkpoint.pt")
+    with tempfile.TemporaryDirectory() as scratch:
+        tracking.file(run, checkpoints.save(Path(scratch), state))
     tracking.text(run, verdict.json(), "verdict.json")
     tracking.text(run, table(verdict), "table.txt")
     numbers = {
@@ -225,8 +226,7 @@ def judge_on_top(options: argparse.Namespace, space: Space) -> int:
         state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
         verdict = judge(state)
         run = tracking.start(space.name, {"kind": space.name, "of": options.run})
-        file = checkpoints.save(Path(scratch) / "kept", state)
-        keep(tracking, run, state, file.parent, verdict)
+        keep(tracking, run, state, verdict)
         found = predict(state.restored(), task, data.splits.events("test"))
         picture = Path(scratch) / "michels.png"
         draw_michels(

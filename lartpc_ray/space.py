@@ -406,7 +406,7 @@ def make_trial(values: dict[str, Any]) -> Trial:
     try:
         return _trial(values)
     except ValidationError as error:
-        raise ValueError(": ".join(_reason(error, Trial))) from None
+        raise ValueError(": ".join(filter(None, _reason(error, Trial)))) from None
 
 
 def _trial(values: dict[str, Any]) -> Trial:

@@ -123,6 +123,10 @@ class Tracking:
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
         self._client.log_batch(run, metrics=metrics)
 
+    def logged(self, run: str, name: str) -> dict[int, float]:
+        """Step to value of a number that was logged."""
+        return {one.step: one.value for one in self._client.get_metric_history(run, name)}
+
     def tags(self, run: str, values: Mapping[str, str]) -> None:
         """Set tags."""
         self._client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])

@@ -1,232 +1,124 @@
-"""One training loop, and `python -m lartpc_ray.train`: one Trial, data-parallel through Ray Train.
-
-The loop takes `report` as an argument and knows nothing of who listens: Tune for a trial of one
-worker, Ray Train for several, a list in a test.
-"""
+"""`python -m lartpc_ray.train`: one Trial, data-parallel through Ray Train; killed and resumed."""
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import json
 import logging
 import os
-import random
+import signal
+import socket
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
-from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
-from lartpc_ray.data.batch import VoxelBatch
-from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.files import Split
-from lartpc_ray.data.loader import batches
-from lartpc_ray.metrics.resources import Meter
-from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.report import flat, judge, keep, table, validate, where
+from lartpc_ray.loop import ASKED, Rank, Report, learn
+from lartpc_ray.report import flat, judge, keep, table, where
 from lartpc_ray.screen import said
 from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
 
-Report = Callable[[dict[str, float], Path | None], None]
-"""Takes the numbers of a validation, and the folder of the checkpoint on rank 0."""
+FAILED = "failed.txt"
+"""In a run's folder: why it cannot be trained. It is not tried again."""
+LOCK = "lock"
+JOB = "job.json"
+CHECKPOINTS = "checkpoints"
+PATIENCE = 20.0
+"""Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
 
-@dataclass(frozen=True)
-class Rank:
-    """Which of the data-parallel workers this is, and where its network lives."""
+def attempt(trial: Trial, folder: Path, report: Report, rank: Rank, note: Path) -> None:
+    """Learn; where the trial itself is at fault leave the reason in its folder.
 
-    index: int = 0
-    count: int = 1
-    device: str = "cpu"
-
-
-def learn(
-    trial: Trial, report: Report, *, rank: Rank | None = None, resume: Path | None = None
-) -> None:
-    """Train a trial from its start, or from a checkpoint, to its last step.
-
-    Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and all
-    ranks report. The same trial gives the same weights, whoever runs it.
-
-    Raises:
-        FloatingPointError: when the loss is no number any more.
+    A full disk is not the trial's fault, nor is what a lost worker does to the others, for which
+    collective operations raise RuntimeError: whoever called tries again.
     """
-    rank = rank or Rank()
-    _seed(trial)
-    start = checkpoints.load(resume) if resume else None
-    network = trial.make_network()
-    if start:
-        network.load_state_dict(start.network)
-    network.to(rank.device)
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay
-    )
-    if start:
-        optimizer.load_state_dict(start.optimizer)
-    step = start.step if start else 0
-    history = list(start.history) if start else []
-    model = _parallel(network, trial, rank)
-    events = trial.data.splits.events("train")
-    tune_events = trial.data.splits.events("tune")
-    stream = batches(
-        events, trial.data, trial.task.prepare, start=step, rank=rank.index, ranks=rank.count
-    )
-    while step < trial.optimizer.steps:
-        every = trial.optimizer.evaluate_every
-        until = min(step - step % every + every, trial.optimizer.steps)
-        each = []
-        with Meter(rank.device) as meter:
-            while step < until:
-                batch = next(stream).to(rank.device)
-                each.append(_step(model, optimizer, trial, batch, step))
-                step += 1
-        means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-        means |= {
-            "step": step,
-            "seconds_a_step": meter.seconds / len(each),
-            "training_gib": meter.peak_gib,
-        }
+
+    def tell(text: str) -> None:
         if not rank.index:
-            _settle(network, trial, events, step, rank.device)
-        means |= _validated(network, trial, tune_events, rank)
-        history.append(means)
-        state = Checkpoint(trial, step, network.state_dict(), optimizer.state_dict(), history)
-        _send(report, means, state, rank)
+            with note.open("a") as file:
+                file.write(f"{text}\n")
+
+    try:
+        learn(trial, folder, report, rank=rank, say=tell)
+    except Exception as error:
+        if _at_fault(error, rank):
+            try:
+                with (folder / FAILED).open("x") as file:
+                    file.write(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+            except FileExistsError:  # another rank was first
+                pass
+        raise
 
 
-def _seed(trial: Trial) -> None:
-    random.seed(trial.seed)
-    np.random.seed(trial.seed)
-    torch.manual_seed(trial.seed)
-    torch.set_num_threads(trial.resources.cpus)
+def _at_fault(error: Exception, rank: Rank) -> bool:
+    """Is it the trial's own fault?"""
+    if isinstance(error, OSError):
+        return False
+    others = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+    return rank.count == 1 or not others
 
 
-def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
-    """The network as its data-parallel self; in phase one some parameters get no gradient."""
-    if rank.count == 1:
-        return network
-    unused = bool(trial.task.frozen(0))
-    return DistributedDataParallel(network, find_unused_parameters=unused)
-
-
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    trial: Trial,
-    batch: VoxelBatch,
-    step: int,
-) -> dict[str, float]:
-    """One step down the gradient; the loss and its terms."""
-    settings = trial.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * settings.factor(step)
-    without = trial.task.frozen(step)
-    features = trial.task.features(batch)
-    outputs = model(batch.coords, features, batch.shape, batch.event, without)
-    loss = trial.task.criterion(outputs, batch, step)
-    numbers = loss.numbers()
-    if not np.isfinite(numbers["loss"]):
-        raise FloatingPointError(
-            f"step {step}: the loss is {numbers['loss']}; lower optimizer.learning_rate "
-            f"({settings.learning_rate}) or set optimizer.clip"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    if settings.clip:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    optimizer.step()
-    return numbers
-
-
-@torch.no_grad()
-def _settle(network: UResNet, trial: Trial, events: Events, step: int, device: str) -> None:
-    """Take BatchNorm's averages over the next batches, all with the weights as they are now.
-
-    The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training
-    does not use them.
+def refuse_failed(folder: Path) -> None:
+    """Raises:
+    RuntimeError: with the reason, where the run of a folder has failed.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
-    count = trial.optimizer.settle_batches
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms if count else []:
-        norm.reset_running_stats()
-        norm.momentum = None
-    for batch in islice(batches(events, trial.data, trial.task.prepare, start=step), count):
-        moved = batch.to(device)
-        network(moved.coords, trial.task.features(moved), moved.shape, moved.event)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    if (folder / FAILED).is_file():
+        raise RuntimeError((folder / FAILED).read_text())
 
 
-def _validated(
-    network: UResNet, trial: Trial, events: Sequence[Event], rank: Rank
-) -> dict[str, float]:
-    """The goal and each class's best score and thresholds, on rank 0; nothing elsewhere."""
-    if rank.index:
-        return {}
-    with Meter(rank.device) as meter:
-        found = validate(network, trial.task, events, rank.device)
-    numbers = {
-        "goal": found.goal,
-        "seconds_an_event": meter.seconds / len(events),
-        "inference_gib": meter.peak_gib,
-    }
-    numbers |= {f"{name}/{trial.task.metric}": score for name, score in found.scores.items()}
-    for name, axes in found.thresholds.items():
-        numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}
-    return numbers
-
-
-def _send(report: Report, numbers: dict[str, float], state: Checkpoint, rank: Rank) -> None:
-    if rank.index:
-        report(numbers, None)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints.save(Path(folder), state)
-        report(numbers, Path(folder))
-
-
-def trainer(trial: Trial, storage: Path, name: str, callbacks: list[Any]) -> TorchTrainer:
+def trainer(
+    trial: Trial, folder: Path, scratch: Path, note: Path, callbacks: list[Any]
+) -> TorchTrainer:
     """The trial as a Ray Train job of `resources.workers` processes (gloo on CPU, nccl on GPU).
+
+    A job that loses a worker goes on from the newest checkpoint: with all workers again, or with
+    those that are left where `resources.min_workers` allows it.
 
     Args:
         trial: what to train.
-        storage: folder, shared by all nodes, for checkpoints.
-        name: of the job; a job of the same name and storage goes on where it was.
+        folder: of its checkpoints, shared by all nodes.
+        scratch: folder, shared by all nodes, for what Ray Train keeps.
+        note: file for what the user should see.
         callbacks: of Ray Train.
     """
     resources = trial.resources
     use_gpu = resources.gpus > 0
     worker = {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if use_gpu else {})
+    fewest = resources.min_workers
+    workers = (fewest, resources.workers) if fewest else resources.workers
     return TorchTrainer(
         _worker,
-        train_loop_config={"trial": trial.model_dump_json()},
+        train_loop_config={
+            "trial": trial.model_dump_json(),
+            "folder": str(folder),
+            "note": str(note),
+        },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray_train.ScalingConfig(
-            num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=worker
+            num_workers=workers,  # type: ignore[arg-type]
+            use_gpu=use_gpu,
+            resources_per_worker=worker,
         ),
         run_config=ray_train.RunConfig(  # type: ignore[call-arg]
-            name=name,
-            storage_path=str(storage),
+            name=f"train-{time.time_ns()}",  # a name of its own: Ray would go on where it was
+            storage_path=str(scratch),
             callbacks=callbacks,
-            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
             failure_config=ray_train.FailureConfig(max_failures=3),
             logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
@@ -237,15 +129,11 @@ def _worker(config: dict[str, str]) -> None:
     """What each worker of a Ray Train job runs."""
     context = ray_train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
-
-    def report(numbers: dict[str, float], folder: Path | None) -> None:
-        kept = ray_train.Checkpoint.from_directory(str(folder)) if folder else None
-        ray_train.report(numbers, checkpoint=kept)
-
+    folder = Path(config["folder"])
+    if (folder / FAILED).is_file():  # Ray Train tries again; who started the job reads the reason
+        return
     trial = Trial.model_validate_json(config["trial"])
-    last = ray_train.get_checkpoint()
-    with last.as_directory() if last else nullcontext() as folder:
-        learn(trial, report, rank=rank, resume=Path(folder) if folder else None)
+    attempt(trial, folder, ray_train.report, rank, Path(config["note"]))
 
 
 class Lines(ray_train.UserCallback):
@@ -264,6 +152,19 @@ class Lines(ray_train.UserCallback):
 def line(numbers: dict[str, float]) -> str:
     """One report in one line."""
     return f"step {numbers['step']:>6.0f}   loss {numbers['loss']:.4f}   goal {numbers['goal']:.4f}"
+
+
+def device(trial: Trial) -> str:
+    """Where a trial of one worker trains.
+
+    Raises:
+        ValueError: for GPUs where torch sees none.
+    """
+    if not trial.resources.gpus:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ValueError(f"resources.gpus: {trial.resources.gpus:g}: torch sees no GPU here")
+    return "cuda"
 
 
 def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
@@ -295,6 +196,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
     return parser
 
@@ -328,37 +230,163 @@ def read_splits(trial: Trial) -> None:
         trial.task.prepare(trial.data.splits.events(split)[0])
 
 
+class Stopping:
+    """SIGINT, SIGTERM and SIGUSR1 (a scheduler's time limit): checkpoint, then stop.
+
+    A second signal stops at once.
+
+    Args:
+        folders: of the runs that are asked for a checkpoint.
+        stop: stops; a handler of signals.
+    """
+
+    def __init__(self, folders: Callable[[], list[Path]], stop: Callable[[int, Any], Any]) -> None:
+        self._folders = folders
+        self._stop = stop
+        self._asking: threading.Thread | None = None
+
+    def install(self) -> None:
+        """Take the signals; only in the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: Any) -> None:
+        if self._asking:
+            self._stop(number, frame)
+            return
+        say("stopping at the next step, with a checkpoint; a second signal stops at once")
+        self._asking = threading.Thread(target=self._ask, daemon=True)
+        self._asking.start()
+
+    def _ask(self) -> None:
+        asked = [folder / ASKED for folder in self._folders() if folder.is_dir()]
+        for file in asked:
+            file.touch()
+        deadline = time.monotonic() + PATIENCE
+        while any(file.exists() for file in asked) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder of a run, for this process alone; the system gives it back when the process ends.
+
+    Raises:
+        ValueError: where another process has it, naming that process.
+    """
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
+
+
+def reopened(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+    """The folder that `--resume` names, as it is or under RUNS, and what was planned in it.
+
+    Raises:
+        ValueError: where there is no such plan.
+    """
+    given: Path = options.resume
+    folder = (given if given.exists() else options.runs / given).resolve()
+    if not (folder / name).is_file():
+        raise ValueError(f"{folder}: no study to resume here (no {name})")
+    plan: dict[str, Any] = json.loads((folder / name).read_text())
+    return folder, plan
+
+
 def main(options: argparse.Namespace) -> int:
-    space = chosen_space(options)
-    trial = space.first_trial()
+    if options.resume:
+        folder, plan = reopened(options, JOB)
+    else:
+        space = chosen_space(options)
+        plan = {
+            "study": space.name,
+            "uri": options.tracking_uri,
+            "trial": space.first_trial().model_dump_json(),
+        }
+        folder = options.runs.resolve() / f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    trial = Trial.model_validate_json(plan["trial"])
     read_splits(trial)
     if options.dry_run:
         print(trial.model_dump_json(indent=2))
         return 0
-    say(f"training {space.name}: {trial.optimizer.steps} steps, {trial.resources.workers} workers")
-    name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    progress = options.runs.resolve() / name / "progress.txt"
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
-    try:
-        with said(progress):
-            result = trainer(trial, options.runs.resolve(), name, [Lines(progress)]).fit()
-    finally:
-        ray.shutdown()
-    if result.checkpoint is None:
-        raise RuntimeError(f"{name}: the training ended without a checkpoint")
-    with result.checkpoint.as_directory() as folder:
-        state = checkpoints.load(Path(folder))
-        tracking = Tracking(options.runs, space.name, options.tracking_uri)
-        run = tracking.start(name, {"study": name, "trial": "0"})
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        write_json(folder / JOB, plan)
+        say(
+            f"training {plan['study']}: {trial.optimizer.steps} steps, "
+            f"{trial.resources.workers} workers"
+        )
+        try:
+            _train(trial, folder)
+        except KeyboardInterrupt:
+            again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
+            say(f"interrupted; go on with:\n  {again}")
+            return 1
+        state = checkpoints.newest(folder / CHECKPOINTS, trial)
+        if state is None:
+            raise RuntimeError(f"{folder}: the training ended without a checkpoint")
+        tracking = Tracking(folder.parent, plan["study"], plan["uri"])
+        run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
         tracking.parameters(run, flat(trial))
+        logged = tracking.logged(run, "goal")
         for numbers in state.history:
-            tracking.numbers(run, numbers, int(numbers["step"]))
+            if logged.get(int(numbers["step"])) != numbers["goal"]:
+                tracking.numbers(run, numbers, int(numbers["step"]))
         verdict = judge(state)
-        keep(tracking, run, state, Path(folder), verdict)
+        keep(tracking, run, state, verdict)
         tracking.end(run)
     print(table(verdict))
     print(where(tracking, options.runs, run))
     return 0
+
+
+def _train(trial: Trial, folder: Path) -> None:
+    """Raises:
+    KeyboardInterrupt: when it was told to stop.
+    """
+    refuse_failed(folder / CHECKPOINTS)
+    progress = folder / "progress.txt"
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
+    Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
+    try:
+        with said(progress):
+            job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, [Lines(progress)])
+            _fit(job)
+    finally:
+        ray.shutdown()
+    refuse_failed(folder / CHECKPOINTS)
+
+
+def _fit(job: TorchTrainer) -> None:
+    """Beside the main thread, in which Ray Train would take the signals."""
+    errors: list[Exception] = []
+
+    def fit() -> None:
+        try:
+            job.fit()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise RuntimeError(str(errors[0])) from errors[0]
 
 
 def parser() -> Parser:

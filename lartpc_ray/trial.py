@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from lartpc_ray.data.loader import DataSettings
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
@@ -28,6 +35,17 @@ class OptimizerSettings(Settings):
         "validation; 0 keeps the running ones",
     )
     evaluate_every: PositiveInt = Field(default=1000, description="steps between validations")
+    accumulate: PositiveInt = Field(
+        default=1,
+        description="parts a worker's share of a step is computed in, one after the other: less "
+        "memory, the same events a step",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of the convolutions in training; the rest stays float32"
+    )
+    norm: Literal["local", "synchronised"] = Field(
+        default="local", description="BatchNorm over the voxels of one worker, or of all"
+    )
 
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied with at a step."""
@@ -44,8 +62,26 @@ class Resources(Settings):
     """What one trial takes of the machine."""
 
     workers: PositiveInt = Field(default=1, description="data-parallel processes")
+    min_workers: NonNegativeInt = Field(
+        default=0,
+        description="with how many to go on where nodes are lost, until they are back; 0: all. A "
+        "step has the same events and gradient with any number",
+    )
     cpus: PositiveInt = Field(default=1, description="cores, and torch threads, a worker")
     gpus: float = Field(default=0.0, ge=0, description="GPUs a worker; a fraction shares one")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Resources:
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers: {self.min_workers} is more than workers {self.workers}")
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus: {self.gpus:g}: below 1 a fraction, from 1 a whole number")
+        if self.workers > 1 and 0 < self.gpus < 1:
+            raise ValueError(
+                f"gpus: {self.gpus:g}: {self.workers} workers cannot share a GPU (nccl); take 1 "
+                "worker, or whole GPUs"
+            )
+        return self
 
 
 class Trial(Settings):
@@ -57,6 +93,28 @@ class Trial(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     resources: Resources = Resources()
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def parts(self) -> int:
+        """Parts whose gradients make a step, whichever worker computes them."""
+        return self.resources.workers * self.optimizer.accumulate
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Trial:
+        if self.data.batch_events < self.parts:
+            raise ValueError(
+                f"data.batch_events: {self.data.batch_events}: at least one event for each of "
+                f"{self.parts} parts (resources.workers x optimizer.accumulate)"
+            )
+        if self.optimizer.norm == "synchronised" and self.resources.min_workers:
+            raise ValueError(
+                "optimizer.norm: synchronised needs all workers; leave out resources.min_workers"
+            )
+        if self.optimizer.precision != "float32" and self.network.engine == "minkowski":
+            raise ValueError(
+                f"optimizer.precision: {self.optimizer.precision}: minkowski knows float32 only"
+            )
+        return self
 
     def make_network(self, engine: str | None = None) -> UResNet:
         """A new network for the task, the same for the same seed; on another engine if named."""

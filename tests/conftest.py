@@ -1,6 +1,7 @@
 """Shapes in signatures are checked in the test run only."""
 
 import os
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -18,6 +19,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from lartpc_ray.data.event import Event  # noqa: E402
+from lartpc_ray.data.files import read_events, sample, write_events  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -25,6 +27,15 @@ torch.set_num_threads(1)
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def few_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first events of each split of the sample, so that validations are quick."""
+    folder = tmp_path_factory.mktemp("events")
+    for split, count in (("train", 12), ("tune", 3), ("test", 3)):
+        write_events(folder / f"{split}.h5", read_events(sample(split), indices=range(count)))
+    return folder
 
 
 def make_event(rng: np.random.Generator, voxels: int = 60, side: int = 16) -> Event:

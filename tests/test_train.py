@@ -1,20 +1,35 @@
-"""The loop: the same weights whoever runs it, resumed or not."""
+"""Ray Train: the weights of the plain loop; workers lost, trials at fault, a run stopped."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from processes import descendants
 
 from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import write_events
-from lartpc_ray.report import judge, table
+from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.space import make_trial
-from lartpc_ray.train import learn, start_ray, trainer
-from lartpc_ray.trial import OptimizerSettings, Trial
+from lartpc_ray.train import (
+    FAILED,
+    Stopping,
+    attempt,
+    claimed,
+    device,
+    refuse_failed,
+    start_ray,
+    trainer,
+)
+from lartpc_ray.trial import Trial
 
+ROOT = Path(__file__).parents[1]
 TINY = {
     "network.depth": 2,
     "network.filters": 4,
@@ -25,122 +40,201 @@ TINY = {
     "data.batch_events": 2,
     "optimizer.steps": 4,
     "optimizer.evaluate_every": 2,
+    "optimizer.settle_batches": 2,
 }
 
 
-def run(trial: Trial, folder: Path, resume: Path | None = None) -> list[dict[str, float]]:
-    """Learn, keeping the checkpoint of each report in a folder of its own."""
-    reports = []
-
-    def report(numbers: dict[str, float], saved: Path | None) -> None:
-        reports.append(numbers)
-        assert saved is not None
-        checkpoints.save(folder / str(int(numbers["step"])), checkpoints.load(saved))
-
-    learn(trial, report, resume=resume)
-    return reports
+@pytest.fixture(scope="module", autouse=True)
+def tiny(few_events: Path) -> None:
+    TINY["data.splits.path"] = str(few_events)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoints.load(folder).network
+    return checkpoints.load(sorted(folder.glob("step-*.pt"))[-1]).network
 
 
-def test_same_seed_same_weights_and_a_resumed_run_ends_the_same(tmp_path: Path) -> None:
-    trial = make_trial(TINY)
-    first = run(trial, tmp_path / "a")
-    run(trial, tmp_path / "b")
-    run(trial, tmp_path / "c", resume=tmp_path / "a" / "2")
-    other = run(trial.model_copy(update={"seed": 1}), tmp_path / "d")
-    assert [numbers["step"] for numbers in first] == [2, 4]
-    assert {"loss", "goal", "MIP/ari", "MIP/s0", "MIP/p0"} <= set(first[0])
-    assert other[0]["loss"] != first[0]["loss"]
-    wanted = weights(tmp_path / "a" / "4")
-    for folder in ("b", "c"):
-        found = weights(tmp_path / folder / "4")
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert len(checkpoints.load(tmp_path / "c" / "4").history) == 2
+def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make_trial({**TINY, "network.filters": 10**6})
+    folder = tmp_path / "large"
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        attempt(trial, folder, print, Rank(), tmp_path / "notes.txt")
+    assert "can't allocate memory" in (folder / FAILED).read_text()
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        refuse_failed(folder)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        attempt(make_trial(TINY), tmp_path / "full", print, Rank(), tmp_path / "notes.txt")
+    refuse_failed(tmp_path / "full")
 
 
-def test_a_diverging_run_says_what_to_change(tmp_path: Path) -> None:
-    trial = make_trial({**TINY, "optimizer.learning_rate": 1e12, "optimizer.steps": 50})
-    with pytest.raises((FloatingPointError, ValueError), match=r"lower|did the training diverge"):
-        run(trial, tmp_path)
+def test_what_a_lost_worker_does_to_the_others_is_not_their_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(error: Exception) -> None:
+        def failing(*_: object, **__: object) -> None:
+            (tmp_path / "run").mkdir(exist_ok=True)
+            raise error
+
+        monkeypatch.setattr("lartpc_ray.train.learn", failing)
+        with pytest.raises(type(error)):
+            attempt(make_trial(TINY), tmp_path / "run", print, Rank(1, 2), tmp_path / "notes.txt")
+
+    raises(RuntimeError("Connection closed by peer"))
+    refuse_failed(tmp_path / "run")
+    raises(FloatingPointError("step 3: the loss is nan"))
+    raises(FloatingPointError("step 3: the second reason"))
+    assert (tmp_path / "run" / FAILED).read_text() == "FloatingPointError: step 3: the loss is nan"
 
 
-def test_the_schedule() -> None:
-    settings = OptimizerSettings(steps=100, warmup=4, schedule="cosine")
-    assert settings.factor(0) == pytest.approx(0.2)
-    assert settings.factor(50) == pytest.approx(0.5)
-    assert settings.factor(100) == pytest.approx(0.0)
-    assert OptimizerSettings(steps=100).factor(99) == 1
+def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    ready = get_context("fork").Event()
+
+    def hold() -> None:
+        with claimed(tmp_path):
+            ready.set()
+            time.sleep(60)
+
+    other = get_context("fork").Process(target=hold, daemon=True)
+    other.start()
+    assert ready.wait(20)
+    with pytest.raises(ValueError, match=f"in use by process {other.pid} on"), claimed(tmp_path):
+        pass
+    other.kill()  # and nothing else: the system gives the folder back
+    other.join()
+    with claimed(tmp_path):
+        assert str(os.getpid()) in (tmp_path / "lock").read_text()
 
 
-def test_a_checkpoint_is_whole_or_refused(tmp_path: Path) -> None:
-    trial = make_trial(TINY)
-    network = trial.make_network()
-    state = checkpoints.Checkpoint(trial, 7, network.state_dict(), {}, [{"goal": 0.5}])
-    path = checkpoints.save(tmp_path, state)
-    found = checkpoints.load(tmp_path)
-    assert (found.trial, found.step, found.history) == (trial, 7, [{"goal": 0.5}])
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or cut short"):
-        checkpoints.load(tmp_path)
-    with pytest.raises(ValueError, match="no such checkpoint"):
-        checkpoints.load(tmp_path / "none")
-    torch.save({"trial": Path("x")}, path)
-    with pytest.raises(ValueError, match="not a checkpoint"):
-        checkpoints.load(tmp_path)
+def test_a_signal_waits_for_checkpoints_then_stops(tmp_path: Path) -> None:
+    stopped: list[int] = []
+    folders = [tmp_path / "0", tmp_path / "not begun"]
+    folders[0].mkdir()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        Stopping(lambda: folders, lambda number, _: stopped.append(number)).install()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while not (folders[0] / ASKED).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert not stopped, "there is no checkpoint yet"
+        (folders[0] / ASKED).unlink()
+        while not stopped and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(stopped) == 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_gpus_where_there_are_none_are_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert device(make_trial(TINY)) == "cpu"
+    with pytest.raises(ValueError, match=r"resources\.gpus: 0\.5: torch sees no GPU here"):
+        device(make_trial({**TINY, "resources.gpus": 0.5}))
+
+
+def kill_one(title: str, when: Path) -> threading.Thread:
+    """End one descendant with that title as soon as a file is there."""
+
+    def end() -> None:
+        while not when.exists():
+            time.sleep(0.05)
+        found = [one for one, line in descendants(os.getpid()).items() if title in line]
+        os.kill(found[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.slow
 def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
-    """One worker bit for bit; two workers the same events, so nearly the same loss."""
+    """One worker; two; two of which one is killed; a trial at fault; one where two were asked."""
     import ray
 
     trial = make_trial(TINY)
-    plain = run(trial, tmp_path / "plain")
+    two = make_trial({**TINY, "resources.workers": 2, "optimizer.steps": 40})
+    bad = make_trial({**TINY, "optimizer.learning_rate": 1e30, "optimizer.steps": 40})
+    note = tmp_path / "notes.txt"
+    learn(trial, tmp_path / "plain", lambda _: None)
     start_ray(2, dashboard=False)
+
+    def fit(chosen: Trial, name: str) -> None:
+        trainer(chosen, tmp_path / name, tmp_path / "ray", note, []).fit()
+
     try:
-        one = trainer(trial, tmp_path, "one", []).fit()
-        both = make_trial({**TINY, "resources.workers": 2})
-        two = trainer(both, tmp_path, "two", []).fit()
+        fit(trial, "one")
+        fit(two, "two")
+        killer = kill_one("RayTrainWorker", tmp_path / "killed" / "step-000000010.pt")
+        fit(two, "killed")
+        killer.join(1)
+        fit(bad, "bad")
     finally:
         ray.shutdown()
-    wanted = weights(tmp_path / "plain" / "4")
-    with one.checkpoint.as_directory() as folder:
-        found = weights(Path(folder))
+    fewer = {"resources.workers": 2, "resources.min_workers": 1}
+    learn(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "parts", lambda _: None)
+    start_ray(1, dashboard=False)
+    try:
+        fit(make_trial({**TINY, **fewer}), "fewer")
+    finally:
+        ray.shutdown()
+    wanted, found = weights(tmp_path / "parts"), weights(tmp_path / "fewer")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    with two.checkpoint.as_directory() as folder:
-        state = checkpoints.load(Path(folder))
-    assert state.step == 4
-    assert state.history[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=0.3)
+    wanted, found = weights(tmp_path / "plain"), weights(tmp_path / "one")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not killer.is_alive()
+    wanted, found = weights(tmp_path / "two"), weights(tmp_path / "killed")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert re.match("(FloatingPoint|Value)Error: ", (tmp_path / "bad" / FAILED).read_text())
 
 
-def test_empty_events_and_single_voxels_train(tmp_path: Path) -> None:
-    line = np.array([[0, 0, step] for step in range(12)])
-    semantic, cluster = np.full(12, ParticleClass.MIP), np.zeros(12, int)
-
-    def event(voxels: int) -> Event:
-        part = slice(voxels)
-        return Event.of(
-            line[part],
-            np.ones(voxels),
-            (16, 16, 16),
-            semantic=semantic[part],
-            cluster=cluster[part],
-        )
-
-    for split in ("train", "tune", "test"):
-        write_events(tmp_path / f"{split}.h5", [event(0), event(0), event(1), event(12)])
-    trial = make_trial(
-        {**TINY, "data.splits.path": str(tmp_path), "data.splits.layout.side": 16, "data.seed": 1}
+def train(runs: Path, *more: str) -> subprocess.Popen:
+    settings = [f"--set={key}={value}" for key, value in TINY.items() if "steps" not in key]
+    command = [sys.executable, "-m", "lartpc_ray.train", "clustering", "--budget", "smoke"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*command, "--runs", str(runs), *settings, "--set=optimizer.steps=60", *more],
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=environment,
+        cwd=runs,
     )
-    reports = run(trial, tmp_path / "a")
-    assert all(np.isfinite(numbers["loss"]) for numbers in reports)
-    assert reports[-1]["MIP/ari"] <= 1
-    verdict = judge(checkpoints.load(tmp_path / "a" / "4"))
-    assert list(verdict.thresholds) == ["MIP"]
-    text = table(verdict)
-    assert "nan" not in text
-    assert "-" in text
+
+
+@pytest.mark.slow
+def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = train(tmp_path / "whole")
+    out, err = whole.communicate(timeout=300)
+    assert whole.returncode == 0, err
+    cut = train(tmp_path / "cut")
+    assert cut.stderr is not None
+    for text in cut.stderr:
+        if re.match(r"step +10 ", text):
+            break
+    cut.send_signal(signal.SIGUSR1)
+    _, err = cut.communicate(timeout=120)
+    assert cut.returncode == 1, err
+    assert "Traceback" not in err
+    (again,) = re.findall(r"--resume (\S+)", err)
+    (checkpoint,) = sorted((Path(again) / "checkpoints").glob("step-*.pt"))[-1:]
+    assert checkpoints.load(checkpoint).step < 60
+    resumed = train(tmp_path / "cut", "--resume", again)
+    second, err = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, err
+    assert second.split("in the browser")[0] == out.split("in the browser")[0]
+    (folder,) = (tmp_path / "whole").glob("clustering-*/checkpoints")
+    wanted, found = weights(folder), weights(Path(again) / "checkpoints")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

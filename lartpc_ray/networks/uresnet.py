@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from lartpc_ray.networks.norm import Norm
 from lartpc_ray.settings import Settings
 from lartpc_ray.sparse import Engine, EngineName, SparseTensor, engine
 
@@ -138,7 +140,7 @@ class Submanifold(nn.Module):
         self.kernel = _kernel(3**axes, inputs, outputs)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return self.engine.submanifold(x, self.kernel)
+        return _apply(self.engine.submanifold, x, self.kernel)
 
 
 class Resample(nn.Module):
@@ -152,7 +154,7 @@ class Resample(nn.Module):
         self.kernel = _kernel(2**axes if way == "down" else 1, inputs, outputs, 2**axes)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return self.apply_engine(x, self.kernel)
+        return _apply(self.apply_engine, x, self.kernel)
 
 
 class Activation(nn.Module):
@@ -160,20 +162,10 @@ class Activation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm: Norm = Norm(channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        if self.training and len(x.features) > 1:
-            normal = self.norm(x.features)
-        else:  # one row has no spread: the running averages serve, as in evaluation
-            normal = nn.functional.batch_norm(
-                x.features,
-                self.norm.running_mean,
-                self.norm.running_var,
-                self.norm.weight,
-                self.norm.bias,
-                eps=self.norm.eps,
-            )
+        normal = self.norm(x.features)
         return x.with_features(nn.functional.leaky_relu(normal, LEAK, inplace=True))
 
 
@@ -209,6 +201,18 @@ def _blocks(engine: Engine, axes: int, inputs: int, outputs: int, count: int) ->
     return nn.Sequential(
         first, *(Residual(engine, axes, outputs, outputs) for _ in range(count - 1))
     )
+
+
+def _apply(
+    convolve: Callable[[SparseTensor, Tensor], SparseTensor], x: SparseTensor, kernel: Tensor
+) -> SparseTensor:
+    """Convolve in the precision of `torch.autocast`, which does not reach into an engine."""
+    device = x.features.device.type
+    if not torch.is_autocast_enabled(device):
+        return convolve(x, kernel)
+    dtype = torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
+        return convolve(x.with_features(x.features.to(dtype)), kernel.to(dtype))
 
 
 def _kernel(offsets: int, inputs: int, outputs: int, copies: int | None = None) -> nn.Parameter:

@@ -255,9 +255,12 @@ class _Thin(torch.autograd.Function):
 
 
 def _plus(own: Tensor | None, summing: Tensor, product: Tensor) -> Tensor:
-    """own + summing @ product, in the memory of own."""
-    summing = summing.to(product.dtype)
-    return summing @ product if own is None else own.addmm_(summing, product)
+    """own + summing @ product, in the memory of own; sums of half precision are of float32."""
+    dtype = torch.promote_types(product.dtype, torch.float32)
+    summing, summand = summing.to(dtype), product.to(dtype)
+    if own is None:
+        return (summing @ summand).to(product.dtype)
+    return own.to(dtype).addmm_(summing, summand).to(product.dtype)
 
 
 class _Crowded(torch.autograd.Function):

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=lartpc
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=4
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+# A search under SLURM, from the folder of the project, which all nodes see:
+#   sbatch cluster/slurm.sh clustering --budget cluster
+# Two minutes before the time is up the search is told (SIGUSR1), leaves its checkpoints, and the job
+# queues itself again: the next one goes on with the same study.
+set -euo pipefail
+source .venv/bin/activate
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true
+export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+[ -f "$RAY_AUTH_TOKEN_PATH" ] || ray get-auth-token --generate >/dev/null
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 20000))
+node() { # HOSTS COUNT ARGUMENTS...: keep a Ray node running on each
+  local hosts=$1 count=$2; shift 2
+  srun --overlap --nodes="$count" --ntasks="$count" -w "$hosts" \
+    ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@" &
+}
+node "$head" 1 --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1
+export RAY_ADDRESS="$address:$port"
+until ray status >/dev/null 2>&1; do sleep 2; done
+others=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2 | paste -sd,)
+[ -z "$others" ] || node "$others" $((SLURM_JOB_NUM_NODES - 1)) --address="$RAY_ADDRESS"
+study=runs/slurm-$SLURM_JOB_ID.study
+again=(); [ -f "$study" ] && again=(--resume "$(cat "$study")")
+python -m lartpc_ray.tune "$@" "${again[@]}" 2> >(tee >(sed -un 's/^study \([^:]*\):.*/\1/p' >"$study.new") >&2) &
+search=$!
+told=; trap 'told=1; kill -USR1 $search' USR1 TERM
+while kill -0 $search 2>/dev/null; do wait $search && status=0 || status=$?; done
+[ -s "$study.new" ] && mv "$study.new" "$study"
+if [ "$told" ] && [ -f "$study" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$status"

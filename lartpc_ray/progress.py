@@ -1,0 +1,124 @@
+"""What a search tells while it runs: a run a trial in MLflow, a table on the screen."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.result import AUTO_RESULT_KEYS
+
+from lartpc_ray.report import flat
+from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
+from lartpc_ray.screen import Trials
+from lartpc_ray.space import Space
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.train import Stopping
+
+
+class Progress(tune.Callback):
+    """Each trial's run in MLflow, and a table of the trials on the screen.
+
+    Args:
+        folder: of the study; its name is the study's.
+        space: what is searched.
+        tracking: where the runs are.
+        parent: the search run.
+
+    Attributes:
+        running: the trials that were started and did not end.
+    """
+
+    def __init__(self, folder: Path, space: Space, tracking: Tracking, parent: str) -> None:
+        self._folder = folder
+        self._space = space
+        self._tracking = tracking
+        self._parent = parent
+        self._runs: dict[int, str] = {}
+        self._logged: dict[int, dict[int, float]] = {}
+        self.running: set[int] = set()
+        self._screen = Trials(folder.name, list(space.search))
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Take the signals from Tune, which took them when it began."""
+        stop = signal.getsignal(signal.SIGUSR1)
+        assert callable(stop)
+        Stopping(self._folders, stop).install()
+        self._screen.start()
+
+    def _folders(self) -> list[Path]:
+        return [trial_folder(self._folder, number) for number in self.running]
+
+    def run(self, number: int) -> str:
+        """The MLflow run of a trial, counted from 0; of an earlier part of the search, too."""
+        tags = {"study": self._folder.name, "trial": str(number)}
+        return self._tracking.start(f"trial {number}", tags, self._parent)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, settings = numbered(trial.config)
+        run = self.run(number)
+        self._tracking.parameters(run, flat(self._space.trial(settings)))
+        self._runs[number] = run
+        self._logged[number] = self._tracking.logged(run, "goal")
+        self.running.add(number)
+        self._screen.show(number, "running", settings=settings)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        if FAILURE in result:
+            return
+        number, _settings = numbered(trial.config)
+        step = int(result["step"])
+        kept = {
+            key: float(value)
+            for key, value in result.items()
+            if isinstance(value, float) and key not in AUTO_RESULT_KEYS
+        }
+        if self._logged[number].get(step) != result["goal"]:  # else told again after a resume
+            self._tracking.numbers(self._runs[number], kept, step)
+            self._logged[number][step] = result["goal"]
+        self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, settings = numbered(trial.config)
+        early = self._screen.step(number) < self._space.trial(settings).optimizer.steps
+        self._end(number, "FINISHED", "stopped early" if early else "done")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, _settings = numbered(trial.config)
+        self._screen.show(number, "lost its process; goes on from its checkpoint")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, _settings = numbered(trial.config)
+        why = reason(trial.error_file)
+        self._tracking.tags(self._runs[number], {"error": why})
+        self._end(number, "FAILED", f"failed: {why}")
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        self._screen.stop()
+
+    def interrupted(self) -> None:
+        """Close the runs of trials that did not end: a resumed search opens them again."""
+        for run in (*(self._runs[number] for number in self.running), self._parent):
+            self._tracking.end(run, "KILLED")
+
+    def _end(self, number: int, status: str, word: str) -> None:
+        self._tracking.end(self._runs[number], status)
+        self.running.discard(number)
+        self._screen.show(number, word)
+
+
+def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """A trial's number, and its sampled settings without it."""
+    return int(config[NUMBER]), {key: config[key] for key in config if key != NUMBER}
+
+
+def reason(error_file: str | None) -> str:
+    """The last line of a trial's error."""
+    if not error_file or not Path(error_file).is_file():
+        return "unknown"
+    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "unknown"
