@@ -201,9 +201,8 @@ def _lines(event: Event, each: Sequence[Crossing]) -> _Fill:
         places = places[beyond(places, event.regions.corners[crossing.region]) <= 0]
         coords.append(places.astype(np.int32))
         energy.append(np.full(len(places), crossing.energy))
-    return _Fill(
-        np.concatenate(coords), np.ones(sum(map(len, coords))), np.concatenate(energy), 0.5
-    )
+    once, first = np.unique(np.concatenate(coords), axis=0, return_index=True)
+    return _Fill(once, np.ones(len(once)), np.concatenate(energy)[first], UNTUNED)
 
 
 def _measured(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:

@@ -1,7 +1,10 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray.networks.embedding import (
     Embedding,
@@ -86,3 +89,21 @@ def test_a_voxel_takes_the_outputs_of_its_class() -> None:
     found = Embedding.of(mine, coords, (8, 8, 8))
     assert found.margin.tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
     assert found.position[1].tolist() == pytest.approx([-0.25, -0.5, -0.75], abs=1e-4)
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_constants_learn_in_data_parallel_training_too(unused: bool, tmp_path: Path) -> None:
+    network = UResNet(SMALL, {"energy": 1}, constants={"balance": 2})
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(network, find_unused_parameters=unused)
+        one = torch.zeros(1, 3, dtype=torch.int64)
+        for _ in range(2):
+            out = model(one, torch.ones(1, 1), (8, 8, 8), one[:, 0])
+            (out["energy"].sum() + out["balance"] @ torch.tensor([1.0, 3.0])).backward()
+    finally:
+        distributed.destroy_process_group()
+    assert network.constants["balance"].tolist() == [0, 0]
+    assert network.constants["balance"].grad is not None
+    assert network.constants["balance"].grad.tolist() == [2, 6]
