@@ -10,14 +10,16 @@ setting is a dotted path into `Trial`:
       optimizer.learning_rate: {log: [1.0e-3, 1.0e-2]}
     budgets:
       laptop: {trials: 4, steps: 300}
+
+Where all of `search` are grids every point is tried; `series` says which axes are crossed.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,11 +30,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from lartpc_ray.metrics.resources import COSTS
+from lartpc_ray.paths import check, make_trial, nearest, reason
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse import obstacles
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.trial import Trial
 
@@ -68,7 +70,7 @@ class Space:
         first: path to value of trial 0, for every searched path.
         budget, budget_name: how much the search may cost.
         overrides: what the command line fixed.
-        grid: every point is tried, in order.
+        points: of a grid, path to value each; they are tried in order.
         costs: what is minimised beside the goal.
         text: the file, for the record.
     """
@@ -80,7 +82,7 @@ class Space:
     budget: Budget
     budget_name: str
     overrides: dict[str, Any]
-    grid: bool = False
+    points: tuple[dict[str, Any], ...] = ()
     costs: tuple[str, ...] = ()
     text: str = field(default="", repr=False)
 
@@ -99,13 +101,7 @@ class Space:
     @property
     def trials(self) -> int:
         """How many trials there will be: those of the budget, or all points of a grid."""
-        if not self.grid:
-            return self.budget.trials if self.search else 1
-        count = 1
-        for distribution in self.search.values():
-            assert isinstance(distribution, CategoricalDistribution)
-            count *= len(distribution.choices)
-        return count
+        return len(self.points) or (self.budget.trials if self.search else 1)
 
 
 def shipped(name: str) -> Path:
@@ -128,7 +124,7 @@ def find_space(name: str) -> Path:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
-        near = _nearest(name, known)
+        near = nearest(name, known)
         raise ValueError(
             f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path"
         )
@@ -148,14 +144,14 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
     """
     text = path.read_text()
     content, lines = _load(path, text)
-    known = ("task", "about", "fixed", "search", "first", "costs", "budgets")
+    known = ("task", "about", "fixed", "search", "first", "series", "costs", "budgets")
     source = _Source(path, lines, str(content.get("task", "clustering")))
     for key in content:
         if key not in known:
-            raise ValueError(f"{source.at(key)}: unknown key{_nearest(key, known)}")
+            raise ValueError(f"{source.at(key)}: unknown key{nearest(key, known)}")
     chosen = _budget(source, content.get("budgets") or {}, budget)
     if source.task not in TASKS:
-        near = _nearest(source.task, TASKS)
+        near = nearest(source.task, TASKS)
         raise ValueError(f"{source.at('task')}: no task {source.task!r}{near}")
     fixed: dict[str, Any] = {"task.name": source.task}
     sources = (("fixed", content.get("fixed") or {}), (f"budgets.{budget}.fixed", chosen.fixed))
@@ -185,7 +181,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
         chosen,
         budget,
         overrides or {},
-        kinds == {"grid"},
+        _points(source, content, search, first) if kinds == {"grid"} else (),
         _costs(source, content.get("costs") or []),
         text,
     )
@@ -256,15 +252,10 @@ def _mark(path: Path, node: yaml.Node | None, prefix: str, lines: dict[str, int]
             _mark(path, value, f"{name}.", lines)
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _budget(source: _Source, entries: dict[str, Any], name: str) -> Budget:
     for key in entries:
         if key not in get_args(BudgetName):
-            near = _nearest(key, get_args(BudgetName))
+            near = nearest(key, get_args(BudgetName))
             raise ValueError(f"{source.at(f'budgets.{key}')}: unknown budget{near}")
     if name not in entries:
         raise ValueError(
@@ -273,14 +264,14 @@ def _budget(source: _Source, entries: dict[str, Any], name: str) -> Budget:
     try:
         return Budget.model_validate(entries[name])
     except ValidationError as error:
-        key, reason = _reason(error, Budget)
-        raise ValueError(f"{source.at(f'budgets.{name}.{key}')}: {reason}") from None
+        key, why = reason(error, Budget)
+        raise ValueError(f"{source.at(f'budgets.{name}.{key}')}: {why}") from None
 
 
 def _costs(source: _Source, names: Any) -> tuple[str, ...]:
     for name in names if isinstance(names, list) else [names]:
         if name not in COSTS:
-            near = _nearest(str(name), COSTS) or f"; known are {', '.join(COSTS)}"
+            near = nearest(str(name), COSTS) or f"; known are {', '.join(COSTS)}"
             raise ValueError(f"{source.at('costs')}: {name!r} is no cost{near}")
     return tuple(names)
 
@@ -293,7 +284,7 @@ def _distribution(
         raise ValueError(f"{at}: write one of {', '.join(get_args(Kind))}, as in {{int: [4, 6]}}")
     kind, values = next(iter(entry.items()))
     if kind not in get_args(Kind):
-        raise ValueError(f"{at}: {kind!r} is unknown{_nearest(str(kind), get_args(Kind))}")
+        raise ValueError(f"{at}: {kind!r} is unknown{nearest(str(kind), get_args(Kind))}")
     if not isinstance(values, list) or len(values) < 2:
         raise ValueError(f"{at}: {values!r}: give at least two values; one stands under fixed")
     for value in values:
@@ -343,6 +334,34 @@ def _first(
     return values
 
 
+def _points(
+    source: _Source,
+    content: dict[str, Any],
+    search: dict[str, BaseDistribution],
+    first: dict[str, Any],
+) -> tuple[dict[str, Any], ...]:
+    """The points of a grid: in each of its `series` the axes named are crossed, the others are as
+    in trial 0; without series all axes are crossed."""
+    series = content.get("series") or [list(search)]
+    named = {axis for axes in series for axis in axes}
+    searched = content.get("search") or {}
+    for axis in sorted(named | set(search)):
+        if axis not in searched or axis not in named:
+            where = "in a series: it never varies" if axis in searched else "under search"
+            raise ValueError(
+                f"{source.at('series')}: {axis} is not {where}{nearest(axis, searched)}"
+            )
+    found = []
+    for axes in series:
+        varied = [axis for axis in search if axis in axes]
+        each = [search[axis].choices for axis in varied]  # type: ignore[attr-defined]
+        for values in product(*each):
+            point = first | dict(zip(varied, values, strict=True))
+            if point not in found:
+                found.append(point)
+    return tuple(found)
+
+
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
@@ -358,83 +377,7 @@ def _get(nested: Any, key: str) -> Any:
 
 def _check(source: _Source, place: str, values: dict[str, Any], key: str) -> None:
     """Is `key` a setting of Trial, and its value one that it takes?"""
-    at = source.at(place)
-    model: type[BaseModel] = Trial
-    for part in key.split("."):
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise ValueError(f"{at}: {key} is not a group of settings")
-        if part not in model.model_fields:
-            near = _nearest(key, _leaves(Trial, source.task))
-            raise ValueError(f"{at}: unknown setting {part!r}{near}")
-        model = _annotation(model, part, source.task)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        raise ValueError(f"{at}: a group of settings; give one of {', '.join(model.model_fields)}")
-    if key == "network.engine" and values[key] in obstacles():
-        raise ValueError(f"{at}: {values[key]}: {obstacles()[values[key]]}")
     try:
-        _trial({"task.name": source.task, key: values[key]})
-    except ValidationError as error:
-        if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
-            raise ValueError(f"{at}: {': '.join(_reason(error, Trial))}") from None
-        # What only a whole group can be wrong about is checked when all of it is known.
-
-
-def _annotation(model: type[BaseModel], name: str, task: str) -> Any:
-    """The type of a setting; of the settings of the task, those of the study's own."""
-    if model is Trial and name == "task":
-        return TASKS[task]
-    return model.model_fields[name].annotation
-
-
-def _leaves(model: type[BaseModel], task: str, prefix: str = "") -> list[str]:
-    names = []
-    for name in model.model_fields:
-        kind = _annotation(model, name, task)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += _leaves(kind, task, f"{prefix}{name}.")
-        else:
-            names.append(f"{prefix}{name}")
-    return names
-
-
-def make_trial(values: dict[str, Any]) -> Trial:
-    """A trial with these paths set.
-
-    Raises:
-        ValueError: in one line: the path, what is wrong and the value.
-    """
-    try:
-        return _trial(values)
-    except ValidationError as error:
-        raise ValueError(": ".join(filter(None, _reason(error, Trial)))) from None
-
-
-def _trial(values: dict[str, Any]) -> Trial:
-    nested: dict[str, Any] = {}
-    for key, value in {"task.name": "clustering", **values}.items():
-        place = nested
-        *parents, leaf = key.split(".")
-        for part in parents:
-            place = place.setdefault(part, {})
-        place[leaf] = value
-    return Trial.model_validate_json(json.dumps(nested))
-
-
-def _place(loc: tuple[int | str, ...]) -> list[str]:
-    """Where an error is, without the name of the task that pydantic puts in."""
-    parts = [str(part) for part in loc]
-    return parts[:1] + parts[2:] if parts[:1] == ["task"] and len(parts) > 1 else parts
-
-
-def _reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
-    """The place and the reason of the first thing that is wrong."""
-    errors = error.errors(include_url=False)
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(_place(first["loc"]))
-    if first["type"] == "extra_forbidden":
-        return key, f"unknown{_nearest(key, model.model_fields)}"
-    if first["type"] == "missing":
-        return key, "missing"
-    if first["type"] == "value_error":
-        return key, str(first["ctx"]["error"])
-    return key, f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        check(key, values[key], source.task)
+    except ValueError as error:
+        raise ValueError(f"{source.at(place)}: {error}") from None

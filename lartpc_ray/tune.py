@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import optuna
 import ray
-from optuna.samplers import BaseSampler, GridSampler, TPESampler
+from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import ConcurrencyLimiter
@@ -31,11 +31,12 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.loop import Rank
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
+from lartpc_ray.paths import make_trial
 from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.report import Verdict, flat, judge, judge_on_top, keep, table, where
 from lartpc_ray.schedule import FAILURE, NUMBER, SAMPLED, Halving, Sampler, trial_folder
 from lartpc_ray.screen import cell, said
-from lartpc_ray.space import Space, make_trial, read_space
+from lartpc_ray.space import Space, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import (
     FAILED,
@@ -223,20 +224,14 @@ class Study:
 
     def _searcher(self) -> Sampler:
         seed, costs = self.space.first_trial().seed, self.space.costs
-        sampler: BaseSampler
-        if self.space.grid:
-            choices = {key: list(value.choices) for key, value in self.space.search.items()}  # type: ignore[attr-defined]
-            sampler = GridSampler(choices, seed=seed)
-        else:
-            sampler = TPESampler(seed=seed)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         return Sampler(
             self.folder,
             space=self.space.search,
             metric=["goal", *costs] if costs else "goal",
             mode=["max", *["min"] * len(costs)] if costs else "max",
-            points_to_evaluate=None if self.space.grid else [self.space.first],
-            sampler=sampler,
+            points_to_evaluate=list(self.space.points) or [self.space.first],
+            sampler=TPESampler(seed=seed),
         )
 
 
@@ -290,13 +285,13 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
     head += [f"  {key} = {cell(chosen[key])}" for key in study.space.search]
     failed = [one for one in ended if one.error]
-    if study.space.grid:
+    if study.space.points:
         head += ["", *side_by_side(study.space, ended)]
     elif study.space.costs:
         front = [good[place] for place in np.flatnonzero(pareto(goal, costs))]
         head += ["", f"trials that no other beats ({PICK}):"]
         head += side_by_side(study.space, front)
-    if failed and not study.space.grid:
+    if failed and not study.space.points:
         head += ["", f"{len(failed)} of {len(ended)} trials failed:"]
         head += side_by_side(study.space, failed)
     return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run)])

@@ -14,7 +14,7 @@ FLOORS = {
     4: ["losses", "reconstruct"],
     5: ["tasks"],
     6: ["trial"],
-    7: ["predict", "space", "checkpoint", "tracking", "screen", "figure"],
+    7: ["predict", "paths", "space", "checkpoint", "tracking", "screen", "figure"],
     8: ["report", "loop", "train", "thresholds"],
     9: ["progress", "schedule", "tune"],
     10: ["__main__", "__init__"],

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from lartpc_ray.space import budgets, find_space, make_trial, parse_setting, read_space
+from lartpc_ray.paths import make_trial
+from lartpc_ray.space import budgets, find_space, parse_setting, read_space
 from lartpc_ray.trial import Trial
 
 GOOD = """\
@@ -138,6 +139,26 @@ def test_a_grid_is_searched_whole(write) -> None:
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2, 2e-2]}")
     space = read_space(write(text.replace("{choice", "{grid")), "smoke")
     assert space.trials == 12
+
+
+def test_series_cross_only_the_axes_they_name(write) -> None:
+    text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4, 5]}")
+    text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2]}").replace("{choice", "{grid")
+    axes = ["network.depth", "optimizer.learning_rate", "task.loss.mask"]
+    lines = "series: [[network.depth, optimizer.learning_rate], [task.loss.mask]]\n"
+    space = read_space(write(text.replace("budgets:", lines + "budgets:")), "smoke")
+    points = [tuple(point[axis] for axis in axes) for point in space.points]
+    first = tuple(space.first[axis] for axis in axes)
+    crossed = [(depth, rate, first[2]) for depth in (3, 4, 5) for rate in (1e-3, 1e-2)]
+    assert points[:6] == crossed
+    assert [point[:2] for point in points[6:]] == [first[:2]]
+    assert space.trials == 7, "a point is tried once"
+    for wrong, reason in (
+        ("[[network.depth, optimizer.learning_rate]]", "task.loss.mask is not in a series"),
+        ("[[network.dept]]", "network.dept is not under search; did you mean"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_space(write(text.replace("budgets:", f"series: {wrong}\nbudgets:")), "smoke")
 
 
 def test_costs_are_minimised_beside_the_goal(write) -> None:
