@@ -181,7 +181,9 @@ def test_failing_trials_are_recorded_with_their_reasons_and_the_study_goes_on(
     text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
     search = text[text.index("search:") : text.index("budgets:")]
     grid = "search:\n  network.filters: {grid: [4, 1000000]}\n"
-    grid += "  optimizer.learning_rate: {grid: [1.0e-3, 1.0e+30]}\n\n"
+    grid += (
+        "  optimizer.learning_rate: {grid: [1.0e-3, 1.0e+30]}\n\nfirst: {network.filters: 4}\n\n"
+    )
     mine = tmp_path / "failing.yaml"
     mine.write_text(text.replace(search, grid))
     status, out, err = finished(
