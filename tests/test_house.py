@@ -92,3 +92,9 @@ def test_no_file_is_long_and_no_function_either() -> None:
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno is not None
                 assert node.end_lineno - node.lineno <= 70, f"{path}: {node.name}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest would import the first for both."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
