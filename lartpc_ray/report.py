@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_michels
+from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
@@ -265,6 +266,8 @@ def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
             "goal": trial.numbers.get("goal"),
             "run": trial.id,
             "status": trial.status,
+            "error": trial.error,
+            "costs": {name: trial.numbers.get(name) for name in COSTS},
             "settings": {name: trial.parameters.get(name) for name in differ},
         }
         for trial in trials
@@ -285,7 +288,50 @@ def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
     for line in (heads, *cells):
         row = "".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
         lines.append(row)
-    return "\n".join(lines)
+    return "\n".join([*lines, *_factors(study, rows)])
+
+
+def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
+    factor between them, for all trials that are equal otherwise."""
+    path = shipped("dashboards") / f"{study}.yaml"
+    shown = layout(study) if path.is_file() else {}
+    if "compare" not in shown:
+        return []
+    setting, of, to = (shown["compare"][name] for name in ("setting", "of", "to"))
+    pairs: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    others = [name for name in rows[0]["settings"] if name != setting]
+    for row in sorted(rows, key=lambda row: int(row["trial"])):
+        same = tuple(_short(row["settings"][name]) for name in others)
+        pairs.setdefault(same, {})[row["settings"][setting]] = row
+    heads = "".join(f"{name.rsplit('.', 1)[-1]:>15}" for name in others) + " " * 16
+    lines = [(heads, _cells(COSTS[name] for name in shown["costs"]))]
+    for same, found in pairs.items():
+        left = "".join(f"{value:>15}" for value in same)
+        costs = {one: found.get(one, {"costs": {}})["costs"] for one in (of, to)}
+        for one in (of, to):
+            why = found.get(one, {}).get("error")
+            values = _cells(_cost(costs[one].get(name)) for name in shown["costs"])
+            lines.append((f"{left}{one:>16}", f"  {why}" if why else values))
+        ratios = (_ratio(costs[of].get(name), costs[to].get(name)) for name in shown["costs"])
+        lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
+    width = len(lines[0][0])
+    for row in shown["published"]:
+        factors = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
+        lines.append((f"{row['row']:>{width}}", factors))
+    return ["", *(left + right for left, right in lines), "", shown["note"]]
+
+
+def _cells(values: Iterable[str]) -> str:
+    return "".join(f"{value:>15}" for value in values)
+
+
+def _cost(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _ratio(of: float | None, to: float | None) -> str:
+    return _cost(of / to if of is not None and to else None)
 
 
 def _short(value: str | None) -> str:

@@ -31,6 +31,7 @@ class TrialRun:
     parameters: dict[str, str]
     numbers: dict[str, float]
     status: str
+    error: str = ""
 
 
 class Tracking:
@@ -101,6 +102,7 @@ class Tracking:
                     parameters=dict(run.data.params),
                     numbers=dict(run.data.metrics),
                     status=str(run.info.status),
+                    error=str(run.data.tags.get("error", "")),
                 )
                 for run in page
                 if "trial" in run.data.tags
