@@ -46,7 +46,7 @@ def check(key: str, value: Any, task: str) -> None:
         _trial({"task.name": task, key: value})
     except ValidationError as error:
         if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
-            raise ValueError(", ".join(reason(error, Trial))) from None
+            raise ValueError(": ".join(reason(error, Trial))) from None
         # What only a whole group can be wrong about is checked when all of it is known.
 
 
