@@ -169,12 +169,12 @@ class InfillTask(CutTask):
         return Metrics(_measured(number, event, each, _lines(event, each)))
 
     def summary(self, metrics: Metrics) -> Means:
-        """Means, and of the energies also the half width of the central 68 %."""
+        """Means; of the energies the median and the half width of the central 68 %."""
         means = metrics.means()
         for name, values in means.items():
             if "bias" in values:
-                low, high = np.percentile(metrics.values(name, "bias"), [16, 84])
-                values["resolution"] = float(high - low) / 2
+                low, middle, high = np.percentile(metrics.values(name, "bias"), [16, 50, 84])
+                values |= {"bias": float(middle), "resolution": float(high - low) / 2}
         return means
 
 
