@@ -299,6 +299,8 @@ def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     if "compare" not in shown:
         return []
     setting, of, to = (shown["compare"][name] for name in ("setting", "of", "to"))
+    if setting not in rows[0]["settings"]:
+        return []
     pairs: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     others = [name for name in rows[0]["settings"] if name != setting]
     for row in sorted(rows, key=lambda row: int(row["trial"])):

@@ -35,6 +35,11 @@ def test_a_comparison_shows_the_factors_beside_the_published_ones() -> None:
     assert len(widths) == 1, "columns stand below each other"
 
 
+def test_a_search_that_has_just_begun_has_nothing_to_compare() -> None:
+    text = study_text("dense_vs_sparse", compared([trial(0, "dense", 64), trial(1, "dense", 96)]))
+    assert "published" not in text
+
+
 def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
     text = study_text("clustering", compared([trial(0, "native", 64), trial(1, "native", 96)]))
     assert "2 trials, best first" in text
