@@ -42,7 +42,7 @@ from lartpc_ray.data.source import (
     one_line,
     positions,
 )
-from lartpc_ray.data.steps import Plane, box, project, smear
+from lartpc_ray.data.steps import Plane, Wires, box, project, smear
 from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
@@ -240,6 +240,7 @@ class Splits(Settings):
     plane: Plane | None = Field(
         default=None, description="see 3D events as this wire plane does, in 2D"
     )
+    wires: Wires = Wires()
     box: PositiveInt | None = Field(
         default=None, description="see only a box of this side, around the median voxel"
     )
@@ -252,7 +253,7 @@ class Splits(Settings):
     def seen(self, event: Event) -> Event:
         """An event of a file as the trial wants it: smeared, on a plane, or a box of it."""
         event = smear(event, self.smear) if self.smear else event
-        event = project(event, self.plane) if self.plane else event
+        event = project(event, self.plane, self.wires) if self.plane else event
         return box(event, self.box) if self.box else event
 
     def events(self, split: Split) -> Events:

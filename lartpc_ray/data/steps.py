@@ -7,6 +7,7 @@ from math import cos, radians, sin
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -14,16 +15,25 @@ from scipy.stats import norm
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.settings import Settings
 
 Plane = Literal["U", "V", "Y"]
-WIRE_ANGLES: dict[Plane, float] = {"U": 60.0, "V": -60.0, "Y": 0.0}
-"""Of the wires of a plane from the vertical, degrees (MicroBooNE)."""
 PLANE_SHAPE = (3456, 1008)
 """Wires and (six-fold summed) ticks of a plane image (SparseSSNet)."""
-ADC_PER_MEV = 80.0
-"""A minimum-ionising voxel of 3 mm, 0.6 MeV, comes out near 50 ADC."""
 TOUCHING = 1.75
 """Two voxels that share a corner are sqrt(3) apart."""
+
+
+class Wires(Settings):
+    """How wire planes see a 3D image; the defaults are MicroBooNE's at 3 mm a voxel."""
+
+    U: float = Field(default=60.0, description="degrees of the plane's wires from the vertical")
+    V: float = Field(default=-60.0, description="the same")
+    Y: float = Field(default=0.0, description="the same")
+    pitch: float = Field(default=1.0, gt=0, description="between wires, voxels")
+    adc_per_mev: float = Field(
+        default=80.0, gt=0, description="0.6 MeV, minimum ionising over 3 mm, comes out near 50 ADC"
+    )
 
 
 def above(event: Event, threshold: float) -> Event:
@@ -37,11 +47,11 @@ def window(event: Event, low: float, high: float) -> Event:
     return replace(kept, energy=np.minimum(kept.energy, np.float32(high)))
 
 
-def project(event: Event, plane: Plane) -> Event:
+def project(event: Event, plane: Plane, wires: Wires | None = None) -> Event:
     """A 3D image as the wires of one plane see it: (wire, tick), energies as ADC counts.
 
-    The axes of the image are drift, height and beam direction, and a voxel is as wide as the wire
-    pitch and as long as a pixel. Wires at an angle t measure z cos t + y sin t. What falls on one
+    The axes of the image are drift, height and beam direction, and a voxel is as long as a pixel.
+    Wires at an angle t measure z cos t + y sin t, in units of their pitch. What falls on one
     pixel is added; its class and cluster are those of the largest deposit. The cube is put in the
     middle of the plane.
 
@@ -50,18 +60,20 @@ def project(event: Event, plane: Plane) -> Event:
     """
     if len(event.shape) != 3:
         raise ValueError(f"a plane is seen of a 3D image, not of one of {len(event.shape)} axes")
-    angle = radians(WIRE_ANGLES[plane])
+    wires = wires or Wires()
+    angle = radians(getattr(wires, plane))
+    along, up = cos(angle) / wires.pitch, sin(angle) / wires.pitch
     depth, height, width = event.shape
-    across = (width - 1) * cos(angle) + abs((height - 1) * sin(angle)) + 1
+    across = (width - 1) * along + abs((height - 1) * up) + 1
     if across > PLANE_SHAPE[0] or depth > PLANE_SHAPE[1]:
         raise ValueError(f"an image of {event.shape} voxels does not fit a plane of {PLANE_SHAPE}")
-    low = min(0.0, (height - 1) * sin(angle))
+    low = min(0.0, (height - 1) * up)
     x, y, z = event.coords.T
-    wire = z * cos(angle) + y * sin(angle) - low + (PLANE_SHAPE[0] - across) / 2
+    wire = z * along + y * up - low + (PLANE_SHAPE[0] - across) / 2
     tick = x + (PLANE_SHAPE[1] - depth) // 2
     return Event.of(
         np.stack([np.floor(wire), tick], axis=1).astype(np.int32),
-        event.energy * ADC_PER_MEV,
+        event.energy * np.float32(wires.adc_per_mev),
         PLANE_SHAPE,
         semantic=event.semantic,
         cluster=event.cluster,

@@ -5,7 +5,7 @@ import pytest
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import PLANE_SHAPE, box, project, window
+from lartpc_ray.data.steps import PLANE_SHAPE, Wires, box, project, window
 from lartpc_ray.data.weights import balanced, cluster_and_vertex
 
 
@@ -65,6 +65,10 @@ def test_a_plane_sees_wires_and_ticks() -> None:
     wires = sorted(int(low + y * np.sin(np.pi / 3) + z / 2) for y in (0, 9) for z in (0, 7))
     found = project(event, "U").coords[:, 0]
     assert sorted(set(found)) == sorted(set(wires))
+    coarse = project(event, "Y", Wires(pitch=2.0, adc_per_mev=10.0, Y=0.0))
+    middle = (3456 - (9 / 2 + 1)) / 2
+    assert coarse.coords[:, 0].tolist() == [int(middle), int(middle + 3.5)]
+    assert coarse.energy.tolist() == [30, 70]
     with pytest.raises(ValueError, match="does not fit a plane"):
         project(Event.of(np.zeros((0, 3), int), np.zeros(0), (2000, 10, 10)), "V")
 
