@@ -23,7 +23,9 @@ from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile, sample
-from lartpc_ray.data.steps import TOUCHING
+
+TOUCHING = 1.75
+"""Two voxels that share a corner are sqrt(3) apart."""
 
 MEASURES = {
     "voxels": "voxels an event",

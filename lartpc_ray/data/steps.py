@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from math import cos, radians, sin
 from typing import Literal
 
@@ -10,18 +11,16 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.settings import Settings
+from lartpc_ray.sparse.walk import merge
 
 Plane = Literal["U", "V", "Y"]
 PLANE_SHAPE = (3456, 1008)
 """Wires and (six-fold summed) ticks of a plane image (SparseSSNet)."""
-TOUCHING = 1.75
-"""Two voxels that share a corner are sqrt(3) apart."""
 
 
 class Wires(Settings):
@@ -155,16 +154,31 @@ def primary_ionisation(event: Event) -> Event:
     return replace(event, semantic=semantic)
 
 
-def pieces(coords: np.ndarray, reach: float = TOUCHING) -> np.ndarray:
-    """(voxel,) number of the connected piece of each voxel; neighbours are at most `reach` apart.
+def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    """(voxel,) number of the connected piece of each voxel; neighbours share at least a corner.
+
+    Voxels of different `label` (voxel,), from 0, never touch.
 
     Example:
         >>> pieces(np.array([[0, 0], [1, 1], [5, 5]])).tolist()
         [0, 0, 1]
+        >>> pieces(np.array([[0, 0], [1, 1]]), np.array([0, 1])).tolist()
+        [0, 1]
     """
-    near = cKDTree(coords).query_pairs(reach, output_type="ndarray")
-    ones = np.ones(len(near), bool)
-    graph = coo_array((ones, (near[:, 0], near[:, 1])), shape=(len(coords), len(coords)))
+    count, axes = coords.shape
+    if not count:
+        return np.zeros(0, np.int32)
+    near = coords.astype(np.int64) - coords.min(axis=0) + 1
+    sides = near.max(axis=0) + 2  # a margin, so that no neighbour wraps round
+    strides = np.append(np.cumprod(sides[:0:-1])[::-1], 1)
+    keys = near @ strides
+    if label is not None:
+        keys = keys + label * (sides[0] * strides[0])
+    order = np.argsort(keys, kind="stable")
+    steps = [step for step in product((-1, 0, 1), repeat=axes) if step > (0,) * axes]
+    found = [merge(keys[order], int(step @ strides)) for step in np.array(steps)]
+    rows, columns = (order[np.concatenate(side)] for side in zip(*found, strict=True))
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))
     labels: np.ndarray = connected_components(graph, directed=False)[1]
     return labels
 

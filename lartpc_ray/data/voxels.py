@@ -115,7 +115,7 @@ def _truth(
     if len(some):
         mine = cluster[some]
         main = trunk[some] | _first(mine) & (np.bincount(mine, trunk[some]).take(mine) == 0)
-        piece = pieces(np.column_stack([coords[some], 2 * mine]))
+        piece = pieces(coords[some], mine)
         off = np.bincount(piece, main).take(piece) == 0
         small[some] = off & (np.bincount(piece).take(piece) < SHOWER_PIECE)
         semantic[some[off & (semantic[some] == ParticleClass.MICHEL)]] = ParticleClass.SHOWER
