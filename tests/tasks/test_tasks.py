@@ -21,6 +21,7 @@ SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 TASKS = [
     ClusteringTask(cut=SeedCut(min_voxels=1, grid_points=3)),
     ClusteringTask(coordinates=True, cut=SeedCut(min_voxels=1)),
+    ClusteringTask(classes=True, class_heads=True, poster=True, cut=SeedCut(min_voxels=1)),
     SegmentationTask(),
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"
@@ -167,3 +168,21 @@ def test_the_segmentation_table_adds_up_voxels_and_averages_events() -> None:
 def test_relabelling_keeps_the_primary_ionisation() -> None:
     prepared = SegmentationTask(relabel=True).prepare(drawn())
     assert np.bincount(prepared.semantic, minlength=5).tolist() == [0, 20, 2, 0, 4]
+
+
+def test_with_class_heads_a_voxel_is_embedded_by_the_outputs_of_its_class() -> None:
+    task = ClusteringTask(class_heads=True)
+    coords = np.array([[4, 4, 4], [4, 4, 4 + 1]])
+    event = Event.of(coords, np.ones(2), (8, 8, 8), semantic=np.array([1, 4]))
+    raw = {"embedding": torch.zeros(2, 20), "seediness": torch.zeros(2, 5)}
+    raw["embedding"][:, 4] = 1.0  # the first axis of class 1
+    raw["seediness"][:, 4] = 50.0  # class 4
+    found = task.outputs(raw, VoxelBatch.of([event]))
+    assert found["position"][:, 0].tolist() == pytest.approx([np.tanh(1.0), 0.0])
+    assert found["seediness"].tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_the_poster_asks_for_its_classes() -> None:
+    event = Event.of(np.array([[1, 1, 1]]), np.ones(1), (8, 8, 8), semantic=np.array([0]))
+    assert ClusteringTask().prepare(event).semantic.tolist() == [ParticleClass.HIP]
+    assert ClusteringTask(poster=True).prepare(event).semantic.tolist() == [ParticleClass.MIP]
