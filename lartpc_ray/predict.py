@@ -30,6 +30,8 @@ from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.task import CutTask, Outputs, Task, Thresholds
 from lartpc_ray.tracking import Tracking
 
+CUTS = ("seeds", "linked", "dbscan")
+"""Ways to make clusters that a run can be read by."""
 BATCH_VOXELS = 20_000
 """Voxels at a time: enough to keep the cores busy, little enough to stay in memory."""
 
@@ -101,9 +103,11 @@ def main(options: argparse.Namespace) -> int:
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
         at: Thresholds = {}
         if isinstance(state.trial.task, CutTask):
-            name = f"thresholds-{state.trial.task.cut.name}.yaml"
+            task = state.trial.task.tuned_by(options.cut or state.trial.task.tuned.name)
+            state = replace(state, trial=state.trial.model_copy(update={"task": task}))
+            name = f"thresholds-{task.tuned.name}.yaml"
             path = options.thresholds or tracking.fetch(options.run, name, folder)
-            at = read_thresholds(path, list(state.trial.task.cut.axes()))
+            at = read_thresholds(path, list(task.tuned.axes()))
         events = read_events(options.events, layout=state.trial.data.splits.layout)
         if options.segmentation_run:
             file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
@@ -178,6 +182,7 @@ def parser() -> Parser:
     made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M or LArCV file")
     made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     made.add_argument("--run", required=True, help="id of an MLflow run")
+    made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
     made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")
     made.add_argument(
         "--semantics", choices=("truth", "predicted"), default="truth", help="classes to cluster in"

@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from lartpc_ray.predict import predict
 from lartpc_ray.screen import cell
 from lartpc_ray.space import Space, shipped
 from lartpc_ray.tasks import TASKS, AnyTask, MichelTask, SegmentationTask
-from lartpc_ray.tasks.task import Means, Thresholds, Validation
+from lartpc_ray.tasks.task import CutTask, Means, Task, Thresholds, Validation
 from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
 
@@ -47,6 +47,7 @@ class Verdict:
         tuned: the tune split's score of each class at those.
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
+        beside: method to thresholds, of the other ways to read the same network.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Verdict:
     tuned: dict[str, float]
     means: dict[str, Means]
     events: dict[str, int]
+    beside: dict[str, Thresholds] = field(default_factory=dict)
 
     @property
     def best(self) -> Means:
@@ -77,6 +79,10 @@ def judge(state: Checkpoint) -> Verdict:
     rows = {f"{THIS}{with_tuned}": measure(network, task, test_events, tuned.thresholds)}
     if plain:
         rows[f"{THIS}, {task.plain}"] = measure(network, task, test_events, plain)
+    beside: dict[str, Thresholds] = {}
+    for text, other in (task.beside() if isinstance(task, CutTask) else {}).items():
+        at = beside[text] = validate(network, other, tune_events).thresholds
+        rows[f"{THIS}, {text}"] = measure(network, other, test_events, at)
     rows[f"untrained network{with_tuned}"] = measure(
         untrained, task, test_events, chance.thresholds
     )
@@ -84,17 +90,17 @@ def judge(state: Checkpoint) -> Verdict:
         rows[task.rival] = baseline(task, test_events)
     means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
-    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes)
+    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside)
 
 
 def validate(
-    network: UResNet, task: AnyTask, events: Sequence[Event], device: str = "cpu"
+    network: UResNet, task: Task, events: Sequence[Event], device: str = "cpu"
 ) -> Validation:
     """The task's goal, on events that the network has not seen."""
     return task.validate_on(predict(network, task, events, device=device))
 
 
-def measure(network: UResNet, task: AnyTask, events: Sequence[Event], at: Thresholds) -> Metrics:
+def measure(network: UResNet, task: Task, events: Sequence[Event], at: Thresholds) -> Metrics:
     """All metrics of a network on events, at given thresholds."""
     rows = [
         row
@@ -135,18 +141,24 @@ def table(verdict: Verdict) -> str:
     for part in shown["tables"]:
         lines += ["", *_part(part, methods)]
     names = TASKS[verdict.task].names
-    if any(verdict.thresholds.values()):
-        title = f"thresholds, tuned on {verdict.events['tune']} other events"
-        lines += ["", _line(title, names)]
-    for axis in sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True):
-        row = [verdict.thresholds.get(name, {}).get(axis) for name in names]
-        lines.append(_line(f"  {axis}", [_threshold(value) for value in row]))
+    lines += _thresholds(
+        f"thresholds, tuned on {verdict.events['tune']} other events", names, verdict.thresholds
+    )
+    for text, at in verdict.beside.items():
+        lines += _thresholds(f"the same of {text}", names, at)
     lines += [
         "",
         shown["note"],
         "'-': nothing to measure (no such cluster here, or not published).",
     ]
     return "\n".join(lines)
+
+
+def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
+    axes = {axis: None for each in at.values() for axis in each}
+    rows = {axis: [at.get(name, {}).get(axis) for name in names] for axis in axes}
+    lines = [_line(f"  {axis}", [_threshold(value) for value in row]) for axis, row in rows.items()]
+    return ["", _line(title, names), *lines] if lines else []
 
 
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:

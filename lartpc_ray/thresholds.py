@@ -30,8 +30,8 @@ from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_curves, draw_surface
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.cuts import Cut, DensityCut, SeedCut, Voxels
+from lartpc_ray.predict import CUTS, predict
+from lartpc_ray.reconstruct.cuts import Cut, SeedCut, Voxels
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
 from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.screen import Bar
@@ -323,7 +323,7 @@ def main(options: argparse.Namespace) -> int:
         if options.data:
             splits = splits.model_copy(update={"path": options.data})
         events = splits.events(options.split)
-        cut: Cut = DensityCut() if options.cut == "dbscan" else task.cut
+        cut = task.tuned_by(options.cut or task.tuned.name).tuned
         goals = class_goals(options.goal, cut.metrics, task.names)
         found = parts(state.restored(), task, events)
         if not found:
@@ -370,7 +370,7 @@ def parser() -> Parser:
     )
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
     made.add_argument("--run", required=True, help="id of an MLflow run with a checkpoint")
-    made.add_argument("--cut", choices=("dbscan",), help="instead of the task's own cut")
+    made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
     made.add_argument(
         "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"
     )

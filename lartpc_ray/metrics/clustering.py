@@ -8,6 +8,8 @@ are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int, Integer
 from numba import njit
@@ -77,13 +79,16 @@ def sbd(truth: Labels, predicted: Labels) -> float:
     return scores(truth, predicted)["sbd"]
 
 
-def scores(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
-    """All metrics at once; `n_clusters` counts the predicted clusters.
+def scores(
+    truth: Labels, predicted: Labels, *, min_voxels: int = 0, metrics: Sequence[str] = SCORES
+) -> dict[str, float]:
+    """Many metrics at once; `n_clusters` counts the predicted clusters.
 
     Args:
         truth: (voxel,) true cluster, -1 none.
         predicted: (voxel,) predicted cluster, -1 none found.
         min_voxels: true clusters with fewer voxels are left out.
+        metrics: which of them; `ami` costs more than all others together.
 
     Returns:
         metric to value; NaN where there is nothing to measure (no true cluster is left; purity
@@ -104,8 +109,8 @@ def scores(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str
     table = np.zeros((int(index.max(initial=-1)) + 1, width), np.int64)
     np.add.at(table, (index[kept][found], columns), 1)
     sizes = np.bincount(index[kept], minlength=len(table)).astype(np.int64)
-    values = table_scores(table, sizes, int(np.sum(~found)), True)
-    return dict(zip(SCORES, values.tolist(), strict=True))
+    values = table_scores(table, sizes, int(np.sum(~found)), "ami" in metrics)
+    return {name: float(values[SCORES.index(name)]) for name in metrics}
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:

@@ -7,17 +7,19 @@ other thresholds is another class here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 
 from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
+from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.links import linked, links
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
@@ -25,6 +27,7 @@ from lartpc_ray.settings import Settings
 Voxels = dict[str, np.ndarray]
 """Of one class of one event, (voxel, ...) each: `coords`, `truth`, and a network's outputs."""
 Points = dict[str, Float[np.ndarray, " point"]]
+Labels = Int[np.ndarray, " voxel"]
 
 
 class SeedCut(Settings):
@@ -68,6 +71,35 @@ class SeedCut(Settings):
             metrics=metrics,
         )
 
+    def labels(self, voxels: Voxels, *, s0: float, p0: float) -> Labels:
+        return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
+
+
+class LinkCut(Settings):
+    """How near linked voxels are, in the image (eps) and in the embedding (reach)."""
+
+    metrics: ClassVar[tuple[str, ...]] = SCORES
+    name: Literal["linked"] = "linked"
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.8, 4.0, 6.0, 10.0, 20.0, 40.0)
+    reach: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.5, 2.5, 1000.0),
+        description="the last is none: the image alone decides, as in DBSCAN of one point",
+    )
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
+
+    def axes(self) -> Points:
+        """eps in voxels, reach in margins."""
+        return {"eps": np.array(self.eps), "reach": np.array(self.reach)}
+
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
+        """Metric to (eps, reach)."""
+        forests = links(voxels["coords"], voxels["position"], voxels["margin"], self.eps)
+        labels = ((forest.labels(reach) for reach in self.reach) for forest in forests)
+        return _scores(voxels, labels, (len(self.eps), len(self.reach)), self.min_voxels, metrics)
+
+    def labels(self, voxels: Voxels, *, eps: float, reach: float) -> Labels:
+        return linked(voxels["coords"], voxels["position"], voxels["margin"], eps, reach)
+
 
 class DensityCut(Settings):
     """eps and min_points of DBSCAN: needs no network."""
@@ -84,14 +116,32 @@ class DensityCut(Settings):
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
         """Metric to (eps, min_points)."""
-        found = {name: np.empty((len(self.eps), len(self.min_points))) for name in metrics}
-        places = product(enumerate(self.eps), enumerate(self.min_points))
-        for (row, eps), (column, points) in places:
-            labels = dbscan(voxels["coords"], eps=eps, min_points=points)
-            values = scores(voxels["truth"], labels, min_voxels=self.min_voxels)
-            for name in metrics:
-                found[name][row, column] = values[name]
-        return found
+        labels = (
+            (self.labels(voxels, eps=eps, min_points=points) for points in self.min_points)
+            for eps in self.eps
+        )
+        shape = (len(self.eps), len(self.min_points))
+        return _scores(voxels, labels, shape, self.min_voxels, metrics)
+
+    def labels(self, voxels: Voxels, *, eps: float, min_points: float) -> Labels:
+        return dbscan(voxels["coords"], eps=eps, min_points=int(min_points))
+
+
+def _scores(
+    voxels: Voxels,
+    labels: Iterable[Iterable[Labels]],
+    shape: tuple[int, int],
+    min_voxels: int,
+    metrics: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Metric to the score of each row and column of labels."""
+    found = {name: np.empty(shape) for name in metrics}
+    for row, line in enumerate(labels):
+        for column, each in enumerate(line):
+            values = scores(voxels["truth"], each, min_voxels=min_voxels, metrics=metrics)
+            for name, value in values.items():
+                found[name][row, column] = value
+    return found
 
 
 MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")
@@ -166,4 +216,6 @@ class InfillCut(Settings):
         return {name: np.nan_to_num(found[name]).mean(axis=0) for name in metrics}
 
 
-Cut = Annotated[SeedCut | DensityCut | MichelCut | InfillCut, Field(discriminator="name")]
+ClusterCut = SeedCut | LinkCut | DensityCut
+"""What makes clusters of the voxels of a class."""
+Cut = Annotated[ClusterCut | MichelCut | InfillCut, Field(discriminator="name")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ from lartpc_ray.networks.embedding import (
     start_embedding,
 )
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.clusters import cluster
-from lartpc_ray.reconstruct.cuts import SeedCut, Voxels
+from lartpc_ray.reconstruct.cuts import ClusterCut, DensityCut, LinkCut, SeedCut, Voxels
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.tasks.task import CutTask, Outputs, Thresholds
 
@@ -64,7 +63,12 @@ class ClusteringTask(CutTask):
         default=False, description="the poster's four classes: one of tracks, showers in pieces"
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
+    by: Literal["seeds", "linked", "dbscan"] = Field(
+        default="seeds", description="how voxels become clusters: which thresholds are tuned"
+    )
     cut: SeedCut = SeedCut()
+    linked: LinkCut = LinkCut()
+    dbscan: DensityCut = DensityCut()
     metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = "ari"
 
     @model_validator(mode="after")
@@ -72,6 +76,25 @@ class ClusteringTask(CutTask):
         if self.start_margin >= self.widest_margin:
             raise ValueError(f"start_margin: must be below widest_margin {self.widest_margin}")
         return self
+
+    @property
+    def tuned(self) -> ClusterCut:
+        cuts: dict[str, ClusterCut] = {
+            "seeds": self.cut,
+            "linked": self.linked,
+            "dbscan": self.dbscan,
+        }
+        return cuts[self.by].model_copy(update={"min_voxels": self.cut.min_voxels})
+
+    def tuned_by(self, cut: str) -> ClusteringTask:
+        known = get_args(type(self).model_fields["by"].annotation)
+        if cut not in known:
+            raise ValueError(f"--cut {cut}: clusters are made by {', '.join(known)}")
+        return self.model_copy(update={"by": cut})
+
+    def beside(self) -> dict[str, CutTask]:
+        others = {"seeds": "seeds", "linked": "linked voxels"}
+        return {text: self.tuned_by(cut) for cut, text in others.items() if cut != self.by}
 
     @property
     def heads(self) -> int:
@@ -141,8 +164,8 @@ class ClusteringTask(CutTask):
             for name, mask in self._classes(event)
         }
 
-    def untuned(self) -> Thresholds:
-        return {name: dict(UNTUNED) for name in CLASS_NAMES}
+    def untuned(self) -> Thresholds | None:
+        return {name: dict(UNTUNED) for name in CLASS_NAMES} if self.by == "seeds" else None
 
     def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         return replace(event, cluster=self.clusters(event, outputs, at))
@@ -153,12 +176,9 @@ class ClusteringTask(CutTask):
         for particle in ParticleClass:
             mask = event.semantic == particle
             if particle.name in at and mask.any():
-                labels = cluster(
-                    outputs["position"][mask],
-                    outputs["margin"][mask],
-                    outputs["seediness"][mask],
-                    **at[particle.name],
-                )
+                voxels = {name: values[mask] for name, values in outputs.items()}
+                voxels["coords"] = event.coords[mask]
+                labels = self.tuned.labels(voxels, **at[particle.name])
                 found[mask] = np.where(labels >= 0, labels + found.max() + 1, -1)
         return found
 

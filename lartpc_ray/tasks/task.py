@@ -129,6 +129,25 @@ class CutTask(Task, ABC):
     cut: Cut
     metric: str
 
+    @property
+    def tuned(self) -> Cut:
+        """The cut whose thresholds are tuned."""
+        return self.cut
+
+    def tuned_by(self, cut: str) -> CutTask:
+        """The same task with another cut.
+
+        Raises:
+            ValueError: where the task has no such cut.
+        """
+        if cut != self.cut.name:
+            raise ValueError(f"--cut {cut}: the task has {self.cut.name} only")
+        return self
+
+    def beside(self) -> dict[str, CutTask]:
+        """Other ways to read the same network that a verdict shows, by what they are called."""
+        return {}
+
     @abstractmethod
     def parts(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
         """Class to its voxels, for the classes with something to score."""
@@ -138,10 +157,10 @@ class CutTask(Task, ABC):
         scores: dict[str, list[np.ndarray]] = {}
         for event, outputs in predictions:
             for name, voxels in self.parts(event, outputs).items():
-                found = self.cut.scores(voxels, [self.metric])[self.metric]
+                found = self.tuned.scores(voxels, [self.metric])[self.metric]
                 scores.setdefault(name, []).append(np.nan_to_num(found))
         stacked = {name: np.stack(scores[name]) for name in self.names if name in scores}
-        return ThresholdGrid(self.cut.axes(), stacked)
+        return ThresholdGrid(self.tuned.axes(), stacked)
 
     def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
         """The goal: mean over the classes of the score at the class's own best thresholds."""

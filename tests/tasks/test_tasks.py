@@ -22,6 +22,8 @@ TASKS = [
     ClusteringTask(cut=SeedCut(min_voxels=1, grid_points=3)),
     ClusteringTask(coordinates=True, cut=SeedCut(min_voxels=1)),
     ClusteringTask(classes=True, class_heads=True, poster=True, cut=SeedCut(min_voxels=1)),
+    ClusteringTask(by="linked", cut=SeedCut(min_voxels=1)),
+    ClusteringTask(by="dbscan", cut=SeedCut(min_voxels=1)),
     SegmentationTask(),
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"

@@ -1,0 +1,89 @@
+"""Links against a search of all paths, and against DBSCAN where the embedding has no say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lartpc_ray.metrics.clustering import ari, scores
+from lartpc_ray.reconstruct import links as module
+from lartpc_ray.reconstruct.cuts import LinkCut
+from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.links import linked
+
+
+def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    coords = np.unique(rng.integers(0, 12, (count, 3)), axis=0).astype(np.int32)
+    return coords, rng.normal(size=coords.shape), rng.uniform(0.1, 3.0, len(coords))
+
+
+def walked(
+    coords: np.ndarray, position: np.ndarray, margin: np.ndarray, eps: float, reach: float
+) -> np.ndarray:
+    """Every pair looked at, one voxel after the other."""
+    labels = np.full(len(coords), -1)
+    for first in range(len(coords)):
+        if labels[first] >= 0:
+            continue
+        labels[first] = labels.max() + 1
+        waiting = [first]
+        while waiting:
+            one = waiting.pop()
+            for other in range(len(coords)):
+                width = np.sqrt((margin[one] ** 2 + margin[other] ** 2) / 2)
+                near = np.linalg.norm(coords[one] - coords[other]) <= eps
+                like = np.linalg.norm(position[one] - position[other]) / width <= reach
+                if labels[other] < 0 and near and like:
+                    labels[other] = labels[first]
+                    waiting.append(other)
+    return labels
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.floats(1, 8), st.floats(0.05, 5))
+def test_links_are_the_paths_of_short_steps(
+    seed: int, count: int, eps: float, reach: float
+) -> None:
+    rows = made(seed, count)
+    found, wanted = linked(*rows, eps, reach), walked(*rows, eps, reach)
+    assert ari(wanted, found) == pytest.approx(1.0) and found.max() == wanted.max()
+
+
+def test_chunks_of_voxels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made(1, 300)
+    whole = linked(*rows, 2.5, 0.8)
+    monkeypatch.setattr(module, "CHUNK", 7)
+    np.testing.assert_array_equal(linked(*rows, 2.5, 0.8), whole)
+
+
+def test_without_a_limit_in_the_embedding_it_is_dbscan() -> None:
+    coords, position, margin = made(2, 200)
+    for eps in (1.0, 1.5, 2.0):
+        found = linked(coords, position, margin, eps, LinkCut().reach[-1])
+        np.testing.assert_array_equal(found, dbscan(coords, eps=eps, min_points=1))
+
+
+def test_voxels_of_one_place_in_the_embedding_are_linked() -> None:
+    coords = np.array([[0, 0], [1, 0], [5, 0]])
+    labels = linked(coords, np.zeros((3, 2)), np.ones(3), eps=1.0, reach=0.1)
+    assert labels.tolist() == [0, 0, 1]
+
+
+def test_no_voxels_no_clusters() -> None:
+    assert linked(np.empty((0, 3), int), np.empty((0, 3)), np.empty(0), 1.0, 1.0).shape == (0,)
+
+
+def test_the_grid_is_the_labels_of_each_point() -> None:
+    coords, position, margin = made(3, 150)
+    truth = np.random.default_rng(4).integers(-1, 4, len(coords))
+    voxels = {"coords": coords, "position": position, "margin": margin, "truth": truth}
+    cut = LinkCut(eps=(1.5, 3.0, 6.0), reach=(0.3, 1.0), min_voxels=2)
+    found = cut.scores(voxels, ["ari", "n_clusters"])
+    for row, eps in enumerate(cut.eps):
+        for column, reach in enumerate(cut.reach):
+            labels = cut.labels(voxels, eps=eps, reach=reach)
+            wanted = scores(truth, labels, min_voxels=2)
+            for name, grid in found.items():
+                assert grid[row, column] == wanted[name], name
+    assert len(np.unique(found["n_clusters"])) == 6
