@@ -47,7 +47,8 @@ def test_links_are_the_paths_of_short_steps(
 ) -> None:
     rows = made(seed, count)
     found, wanted = linked(*rows, eps, reach), walked(*rows, eps, reach)
-    assert ari(wanted, found) == pytest.approx(1.0) and found.max() == wanted.max()
+    assert ari(wanted, found) == pytest.approx(1.0)
+    assert found.max() == wanted.max()
 
 
 def test_chunks_of_voxels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
