@@ -7,7 +7,7 @@ other thresholds is another class here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import linked, links
+from lartpc_ray.reconstruct.links import linked, links, split
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
@@ -75,30 +75,47 @@ class SeedCut(Settings):
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
 
 
+LINK_AXES = ("s0", "p0", "eps", "reach")
+
+
 class LinkCut(Settings):
-    """How near linked voxels are, in the image (eps) and in the embedding (reach)."""
+    """The voxels of one seed (s0, p0) that links hold together (eps, reach).
+
+    With p0 = 0 the first seed takes all voxels, and links alone decide; without a limit in the
+    embedding, too, it is DBSCAN of one point. So on the events that it is tuned on it is as good
+    as either.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["linked"] = "linked"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.8, 4.0, 6.0, 10.0, 20.0, 40.0)
+    s0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.8, 0.9, 0.95)
+    p0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.01, 0.05, 0.15, 0.3)
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = (2.8, 6.0, 10.0, 20.0, 40.0)
     reach: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.5, 2.5, 1000.0),
-        description="the last is none: the image alone decides, as in DBSCAN of one point",
+        default=(0.3, 0.5, 0.65, 0.8, 1000.0), description="the last one: no limit"
     )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """eps in voxels, reach in margins."""
-        return {"eps": np.array(self.eps), "reach": np.array(self.reach)}
+        """s0 and p0 of the seeds, eps in voxels, reach in margins."""
+        return {name: np.array(getattr(self, name), float) for name in LINK_AXES}
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (eps, reach)."""
-        forests = links(voxels["coords"], voxels["position"], voxels["margin"], self.eps)
-        labels = ((forest.labels(reach) for reach in self.reach) for forest in forests)
-        return _scores(voxels, labels, (len(self.eps), len(self.reach)), self.min_voxels, metrics)
+        """Metric to (s0, p0, eps, reach)."""
+        outputs = voxels["position"], voxels["margin"]
+        forests = links(voxels["coords"], *outputs, self.eps)
+        pieces = [forest.labels(reach) for forest in forests for reach in self.reach]
+        seeds = (
+            cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
+        )
+        labels = (split(each, piece) for each in seeds for piece in pieces)
+        shape = tuple(len(points) for points in self.axes().values())
+        return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
-    def labels(self, voxels: Voxels, *, eps: float, reach: float) -> Labels:
-        return linked(voxels["coords"], voxels["position"], voxels["margin"], eps, reach)
+    def labels(self, voxels: Voxels, *, s0: float, p0: float, eps: float, reach: float) -> Labels:
+        outputs = voxels["position"], voxels["margin"]
+        pieces = linked(voxels["coords"], *outputs, eps, reach)
+        return split(cluster(*outputs, voxels["seediness"], s0, p0), pieces)
 
 
 class DensityCut(Settings):
@@ -116,10 +133,8 @@ class DensityCut(Settings):
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
         """Metric to (eps, min_points)."""
-        labels = (
-            (self.labels(voxels, eps=eps, min_points=points) for points in self.min_points)
-            for eps in self.eps
-        )
+        points = product(self.eps, self.min_points)
+        labels = (self.labels(voxels, eps=eps, min_points=least) for eps, least in points)
         shape = (len(self.eps), len(self.min_points))
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
@@ -129,19 +144,14 @@ class DensityCut(Settings):
 
 def _scores(
     voxels: Voxels,
-    labels: Iterable[Iterable[Labels]],
-    shape: tuple[int, int],
+    labels: Iterable[Labels],
+    shape: tuple[int, ...],
     min_voxels: int,
     metrics: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Metric to the score of each row and column of labels."""
-    found = {name: np.empty(shape) for name in metrics}
-    for row, line in enumerate(labels):
-        for column, each in enumerate(line):
-            values = scores(voxels["truth"], each, min_voxels=min_voxels, metrics=metrics)
-            for name, value in values.items():
-                found[name][row, column] = value
-    return found
+    """Metric to the score of the labels of every point."""
+    rows = [scores(voxels["truth"], one, min_voxels=min_voxels, metrics=metrics) for one in labels]
+    return {name: np.array([row[name] for row in rows]).reshape(shape) for name in metrics}
 
 
 MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")

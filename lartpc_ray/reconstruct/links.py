@@ -1,9 +1,9 @@
 """Voxels -> clusters by links: near in the image and near in the embedding.
 
-DBSCAN sees only the image, so particles that touch become one; seeds see only the embedding, so a
-long track breaks where its ends are pulled to different places. A link asks for both, step by step
-along the particle. It answers what Koh et al. 2020 leave open in IV.B.4 (better post-processing);
-with one point an eps and no limit in the embedding it is DBSCAN.
+DBSCAN sees only the image, so particles that touch become one; seeds see only the embedding, so
+what is far away may come along, and a long track breaks where its ends are pulled to different
+places. A link asks for both, step by step along the particle. It is an answer to what Koh et al.
+2020 leave open in IV.B.4 (better post-processing).
 """
 
 from __future__ import annotations
@@ -119,6 +119,22 @@ def linked(
         array([0, 0, 1, 2])
     """
     return links(coords, position, margin, [eps])[0].labels(reach)
+
+
+def split(
+    labels: Int[np.ndarray, " voxel"], pieces: Int[np.ndarray, " voxel"]
+) -> Int[np.ndarray, " voxel"]:
+    """Each cluster cut into those of its pieces that belong to different ones; -1 stays -1.
+
+    Example:
+        >>> split(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1]))
+        array([ 0,  1,  2, -1])
+    """
+    found = labels >= 0
+    both = labels[found] * (pieces.max(initial=0) + 1) + pieces[found]
+    cut = np.full(len(labels), -1, np.int64)
+    cut[found] = np.unique(both, return_inverse=True)[1]
+    return cut
 
 
 def _graph(start: np.ndarray, end: np.ndarray, length: np.ndarray, voxels: int) -> coo_matrix:

@@ -77,14 +77,38 @@ def test_no_voxels_no_clusters() -> None:
 
 def test_the_grid_is_the_labels_of_each_point() -> None:
     coords, position, margin = made(3, 150)
-    truth = np.random.default_rng(4).integers(-1, 4, len(coords))
-    voxels = {"coords": coords, "position": position, "margin": margin, "truth": truth}
-    cut = LinkCut(eps=(1.5, 3.0, 6.0), reach=(0.3, 1.0), min_voxels=2)
+    rng = np.random.default_rng(4)
+    voxels = {"coords": coords, "position": position, "margin": margin}
+    voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
+    cut = LinkCut(s0=(0.0, 0.9), p0=(0.0, 0.2, 1.0), eps=(1.5, 6.0), reach=(0.3, 1.0), min_voxels=2)
     found = cut.scores(voxels, ["ari", "n_clusters"])
-    for row, eps in enumerate(cut.eps):
-        for column, reach in enumerate(cut.reach):
-            labels = cut.labels(voxels, eps=eps, reach=reach)
-            wanted = scores(truth, labels, min_voxels=2)
-            for name, grid in found.items():
-                assert grid[row, column] == wanted[name], name
-    assert len(np.unique(found["n_clusters"])) == 6
+    for place in np.ndindex(2, 3, 2, 2):
+        at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
+        wanted = scores(voxels["truth"], cut.labels(voxels, **at), min_voxels=2)
+        for name, grid in found.items():
+            assert grid[place] == wanted[name], name
+    assert len(np.unique(found["n_clusters"])) > 6
+
+
+def test_seeds_alone_links_alone_and_both() -> None:
+    """Two pairs of voxels, far apart; the embedding joins one of each pair to one of the other."""
+    coords = np.array([[0, 0], [1, 0], [9, 0], [10, 0]])
+    position = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    voxels = {"coords": coords, "position": position, "margin": np.full(4, 0.1)}
+    voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
+    at = {"s0": 0.5, "p0": 0.5, "eps": 20.0, "reach": 1000.0}
+    labels = {
+        name: LinkCut().labels(voxels, **(at | change)).tolist()
+        for name, change in {
+            "seeds": {},
+            "links": {"p0": 0.0, "eps": 2.0},
+            "both": {"eps": 2.0},
+            "none": {"s0": 0.95},
+        }.items()
+    }
+    assert labels == {
+        "seeds": [0, 1, 0, 1],
+        "links": [0, 0, 1, 1],
+        "both": [0, 2, 1, 3],
+        "none": [-1, -1, -1, -1],
+    }
