@@ -175,6 +175,9 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         cpus: cores of a local one; all by default.
         dashboard: needed wherever Tune stops trials of several workers, for it frees what they
             held; costs about a second.
+
+    Raises:
+        RuntimeError: where Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -183,7 +186,15 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    for again in (True, True, False):
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not again or "timed out" not in str(error):
+                raise RuntimeError(f"Ray does not start: {error}") from error
+            say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
