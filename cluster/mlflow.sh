@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # The MLflow server of a cluster, on the loopback of this machine:   mlflow.sh FOLDER [PORT]
 # FOLDER keeps its artefacts, its log and, unless MLFLOW_BACKEND_STORE_URI names another, its database,
-# SQLite. For many writers: MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://USER:PASSWORD@127.0.0.1/mlflow
-# (pip install 'lartpc-ray[postgres]'); in the environment, for `ps` shows arguments to everyone.
+# SQLite. Where many searches write at once, PostgreSQL (pip install 'lartpc-ray[postgres]'):
+#   sudo apt-get install postgresql; sudo -u postgres createuser --pwprompt lartpc
+#   sudo -u postgres createdb --owner lartpc mlflow
+#   export MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://lartpc:PASSWORD@127.0.0.1/mlflow
+# In the environment (~/.lartpc, readable by you alone), for `ps` shows arguments to everyone.
 # To end it: kill $(cat FOLDER/mlflow.pid)
 set -euo pipefail
 folder=$(realpath -m "$1"); port=${2:-5000}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
 from processes import descendants
@@ -245,6 +246,30 @@ def test_a_driver_killed_at_ten_random_moments_loses_and_doubles_nothing(
     assert told(tmp_path) == told(runs)
 
 
+@pytest.mark.slow
+def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
+    tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float]
+) -> None:
+    """As a mirror on an object store has it: files of different ages, each of them whole."""
+    process = tune(tmp_path, *brief)
+    until(process, r"trial 0 +10 steps")
+    (folder,) = tmp_path.glob("smoke-*")
+    copy = tmp_path / "copy"
+    old = copytree(folder / "trials", tmp_path / "trials of before", ignore=PARTS)
+    until(process, r"trial 1 +20 steps")
+    copytree(folder, copy, ignore=PARTS)
+    killed(process)
+    rmtree(copy / "trials" / "0")
+    (old / "0").rename(copy / "trials" / "0")  # this trial's files are older than the decisions
+    rmtree(folder)
+    copy.rename(folder)
+    status, out, err = finished(tune(tmp_path, "--resume", str(folder)))
+    assert status == 0, err
+    assert out.split("in the browser")[0] == whole[1]
+    assert told(tmp_path) == told(whole[0])
+
+
+PARTS = ignore_patterns("ray", "lock", "*.part*")
 JUMPS = """
 import time
 
