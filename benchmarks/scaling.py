@@ -16,7 +16,6 @@ its cores the times mean little.
 import argparse
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from lartpc_ray.data.files import read_events, sample, write_events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.loop import learn
 from lartpc_ray.metrics.clustering import SCORES
+from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.progress import Progress
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.schedule import Halving, Sampler
@@ -279,7 +279,8 @@ def scheduling(options: argparse.Namespace) -> None:
             watched(Tracking, "end", spent),
         ):
             began = time.perf_counter()
-            results, _ = study.search()
+            with Meter("cpu") as meter:
+                results, _ = study.search()
     print(
         f"  {len(results)} trials, {options.nodes} nodes of {options.cpus} CPUs, {concurrent} at "
         f"a time: {len(ended) / (ended[-1] - ended[0]):.2f} trials a second after the first, "
@@ -292,11 +293,7 @@ def scheduling(options: argparse.Namespace) -> None:
         last = 1000 * statistics.mean(times[-max(1, len(times) // 10) :])
         mean = 1000 * sum(times) / len(results)
         print(f"  {name:<28}{mean:>8.1f} ms a trial, a call of the last tenth {last:.1f} ms")
-    print(f"  the driver's memory: at most {peak():.0f} MiB")
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  {1024 * meter.peak_gib:.0f} MiB more in the driver")
 
 
 def shards(options: argparse.Namespace) -> None:
@@ -307,14 +304,13 @@ def shards(options: argparse.Namespace) -> None:
     try:
         _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
         for declared in (options.real_cpus, options.nodes * options.cpus):
-            with patch("ray.cluster_resources", return_value={"CPU": declared}):
-                before, began = peak(), time.perf_counter()
+            here = patch("ray.cluster_resources", return_value={"CPU": declared})
+            with here, Meter("cpu") as meter:
                 _in_parallel([tiny] * options.shards, cut, ["ari"])
-                took = time.perf_counter() - began
             print(
                 f"  {options.shards} shards, {2 * declared} on their way at a time, "
-                f"{options.real_cpus} workers: {options.shards / took:.0f} a second, the driver's "
-                f"memory {before:.0f} -> {peak():.0f} MiB"
+                f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "
+                f"{1024 * meter.peak_gib:.0f} MiB more in the driver"
             )
     finally:
         ray.shutdown()

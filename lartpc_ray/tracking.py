@@ -59,6 +59,10 @@ class Tracking:
         self._offset = time.time() - time.monotonic()
         self._told: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment, folder) if experiment else ""
+        if experiment:
+            self._not_before(
+                self._client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
+            )
 
     def _find_experiment(self, name: str, folder: Path) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -74,7 +78,7 @@ class Tracking:
             return str(found.experiment_id)
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """The run with these tags: the one there is, or a new one, which begins after all others.
+        """The run with these tags: the one there is, or a new one.
 
         Returns:
             the id of the run.
@@ -87,9 +91,6 @@ class Tracking:
             self._client.update_run(run, status="RUNNING")
             self._not_before(found)
             return run
-        self._not_before(
-            self._client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
-        )
         created = self._client.create_run(
             self.experiment, tags=tags, run_name=name, start_time=self._now()
         )

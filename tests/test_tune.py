@@ -246,6 +246,9 @@ def test_a_driver_killed_at_ten_random_moments_loses_and_doubles_nothing(
     assert told(tmp_path) == told(runs)
 
 
+PARTS = ignore_patterns("ray", "lock", "*.part*")
+
+
 @pytest.mark.slow
 def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
     tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float]
@@ -269,7 +272,6 @@ def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
     assert told(tmp_path) == told(whole[0])
 
 
-PARTS = ignore_patterns("ray", "lock", "*.part*")
 JUMPS = """
 import time
 
