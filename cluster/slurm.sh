@@ -27,9 +27,16 @@ node() { # HOSTS COUNT ARGUMENTS...: keep a Ray node running on each
 }
 node "$head" 1 --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1
 export RAY_ADDRESS="$address:$port"
-until ray status >/dev/null 2>&1; do sleep 2; done
+up() { ray status 2>/dev/null | grep -c '^ 1 node_' || true; } # nodes that Ray knows
+wait_for() { # COUNT: how many trials fit is decided when the search begins
+  for _ in $(seq 1 90); do [ "$(up)" -lt "$1" ] || return 0; sleep 2; done
+  echo "Ray at $RAY_ADDRESS has $(up) of $1 nodes after three minutes" >&2; return 1
+}
+wait_for 1
 others=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2 | paste -sd,)
 [ -z "$others" ] || node "$others" $((SLURM_JOB_NUM_NODES - 1)) --address="$RAY_ADDRESS"
+wait_for "$SLURM_JOB_NUM_NODES"
+mkdir -p runs
 study=runs/slurm-$SLURM_JOB_ID.study
 again=(); [ -f "$study" ] && again=(--resume "$(cat "$study")")
 python -m lartpc_ray.tune "$@" "${again[@]}" 2> >(tee >(sed -un 's/^study \([^:]*\):.*/\1/p' >"$study.new") >&2) &
@@ -37,5 +44,5 @@ search=$!
 told=; trap 'told=1; kill -USR1 $search' USR1 TERM
 while kill -0 $search 2>/dev/null; do wait $search && status=0 || status=$?; done
 [ -s "$study.new" ] && mv "$study.new" "$study"
-if [ "$told" ] && [ -f "$study" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+if [ "$told" ] && [ "$status" -ne 0 ] && [ -f "$study" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$status"

@@ -37,7 +37,6 @@ class Progress(tune.Callback):
         self._tracking = tracking
         self._parent = parent
         self._runs: dict[int, str] = {}
-        self._logged: dict[int, dict[int, float]] = {}
         self.running: set[int] = set()
         self._screen = Trials(folder.name, list(space.search))
 
@@ -61,7 +60,6 @@ class Progress(tune.Callback):
         run = self.run(number)
         self._tracking.parameters(run, flat(self._space.trial(settings)))
         self._runs[number] = run
-        self._logged[number] = self._tracking.logged(run, "goal")
         self.running.add(number)
         self._screen.show(number, "running", settings=settings)
 
@@ -77,9 +75,7 @@ class Progress(tune.Callback):
             for key, value in result.items()
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
-        if self._logged[number].get(step) != result["goal"]:  # else told again after a resume
-            self._tracking.numbers(self._runs[number], kept, step)
-            self._logged[number][step] = result["goal"]
+        self._tracking.numbers(self._runs[number], kept, step)
         self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
+NEWEST = ["attributes.start_time DESC"]
+STORE = "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,30 @@ class Tracking:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        if not uri:
+            _make_store(folder / STORE)
+        self.uri = uri or f"sqlite:///{folder / STORE}"
         self._client = MlflowClient(tracking_uri=self.uri)
+        self._offset = time.time() - time.monotonic()
+        self._told: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment, folder) if experiment else ""
+        if experiment:
+            self._not_before(
+                self._client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
+            )
 
     def _find_experiment(self, name: str, folder: Path) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
-        return str(self._client.create_experiment(name, artifact_location=local))
+        try:
+            return str(self._client.create_experiment(name, artifact_location=local))
+        except MlflowException:  # another search has made it meanwhile
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
         """The run with these tags: the one there is, or a new one.
@@ -72,9 +89,22 @@ class Tracking:
         if found:
             run = str(found[0].info.run_id)
             self._client.update_run(run, status="RUNNING")
+            self._not_before(found)
             return run
-        created = self._client.create_run(self.experiment, tags=tags, run_name=name)
+        created = self._client.create_run(
+            self.experiment, tags=tags, run_name=name, start_time=self._now()
+        )
         return str(created.info.run_id)
+
+    def _now(self) -> int:
+        """Milliseconds since 1970, by a clock that does not jump with the machine's."""
+        return int(1000 * (self._offset + time.monotonic()))
+
+    def _not_before(self, runs: Sequence[Run]) -> None:
+        """Set the clock forward, if need be: the machine's may have been set back since."""
+        for run in runs:
+            later = max(run.info.start_time, run.info.end_time or 0) + 1
+            self._offset = max(self._offset, later / 1000 - time.monotonic())
 
     def trials(self, study: str) -> list[TrialRun]:
         """The trials of the newest search of a study, in their order.
@@ -83,9 +113,8 @@ class Tracking:
             ValueError: where there is no search of that study.
         """
         experiment = self._client.get_experiment_by_name(study)
-        newest = ["attributes.start_time DESC"]
         searches = experiment and self._client.search_runs(
-            [experiment.experiment_id], "tags.kind = 'search'", order_by=newest, max_results=1
+            [experiment.experiment_id], "tags.kind = 'search'", order_by=NEWEST, max_results=1
         )
         if not experiment or not searches:
             raise ValueError(f"study {study!r}: no search of it in {self.uri}")
@@ -120,10 +149,21 @@ class Tracking:
         self._client.log_batch(run, params=new)
 
     def numbers(self, run: str, values: Mapping[str, float], step: int) -> None:
-        """Log numbers at a training step."""
-        now = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self._client.log_batch(run, metrics=metrics)
+        """Log numbers at a training step, once: a resumed search tells again what it knows.
+
+        Numbers told together are kept together, so the first says whether they are there.
+        """
+        if not values:
+            return
+        first = next(iter(values))
+        if (run, first) not in self._told:
+            self._told[run, first] = self.logged(run, first)
+        told = self._told[run, first]
+        if told.get(step) != values[first]:
+            now = self._now()
+            metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+            self._client.log_batch(run, metrics=metrics)
+            told[step] = values[first]
 
     def logged(self, run: str, name: str) -> dict[int, float]:
         """Step to value of a number that was logged."""
@@ -154,4 +194,21 @@ class Tracking:
 
     def end(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run, status)
+        self._client.set_terminated(run, status, self._now())
+
+
+def _make_store(path: Path) -> None:
+    """Make MLflow's database whole or not at all.
+
+    MLflow refuses for ever what a driver that was killed meanwhile has left of one.
+    """
+    if path.is_file():
+        return
+    part = path.with_name(f"{path.name}.part{token_hex(4)}")
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
+        os.link(part, path)
+    except FileExistsError:  # another search was first
+        pass
+    finally:
+        part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, get_args
 
 import ray
@@ -174,6 +175,9 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         cpus: cores of a local one; all by default.
         dashboard: needed wherever Tune stops trials of several workers, for it frees what they
             held; costs about a second.
+
+    Raises:
+        RuntimeError: where Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -182,7 +186,15 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    for again in (True, True, False):
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not again or "timed out" not in str(error):
+                raise RuntimeError(f"Ray does not start: {error}") from error
+            say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
@@ -287,6 +299,15 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
+def new_folder(runs: Path, name: str) -> Path:
+    """A name for the folder of a new run, which is also its name in MLflow.
+
+    The time is for people. The rest tells apart what begins in one second, on several machines or
+    where a clock was set back.
+    """
+    return runs.resolve() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
@@ -318,7 +339,7 @@ def main(options: argparse.Namespace) -> int:
             "uri": options.tracking_uri,
             "trial": space.first_trial().model_dump_json(),
         }
-        folder = options.runs.resolve() / f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = new_folder(options.runs, space.name)
     trial = Trial.model_validate_json(plan["trial"])
     read_splits(trial)
     if options.dry_run:
@@ -343,10 +364,8 @@ def main(options: argparse.Namespace) -> int:
         tracking = Tracking(folder.parent, plan["study"], plan["uri"])
         run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
         tracking.parameters(run, flat(trial))
-        logged = tracking.logged(run, "goal")
         for numbers in state.history:
-            if logged.get(int(numbers["step"])) != numbers["goal"]:
-                tracking.numbers(run, numbers, int(numbers["step"]))
+            tracking.numbers(run, numbers, int(numbers["step"]))
         verdict = judge(state)
         keep(tracking, run, state, verdict)
         tracking.end(run)

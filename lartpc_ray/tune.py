@@ -44,6 +44,7 @@ from lartpc_ray.train import (
     chosen_space,
     claimed,
     device,
+    new_folder,
     read_splits,
     refuse_failed,
     reopened,
@@ -105,7 +106,7 @@ class Study:
     @staticmethod
     def create(runs: Path, space: Space, uri: str | None) -> Study:
         """A new study in a folder of its own."""
-        folder = runs.resolve() / f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = new_folder(runs, space.name)
         folder.mkdir(parents=True)
         (folder / f"{space.name}.yaml").write_text(space.text)
         plan = {"space": space.name, "budget": space.budget_name, "overrides": space.overrides}

@@ -65,3 +65,91 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_number(tmp_path: Path) 
     finally:
         for server in servers[1:]:
             stop(server)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with MLflow's database, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("store")
+    Tracking(folder, None)
+    return folder
+
+
+class Jumping:
+    """The machine's clock, set forward or back by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by = 0.0
+        real = time.time
+        monkeypatch.setattr("time.time", lambda: real() + self.by)
+
+
+def test_a_clock_that_jumps_misorders_no_number_and_no_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour back or forward between two reports, between two searches, before an end."""
+    from mlflow import MlflowClient
+
+    clock = Jumping(monkeypatch)
+    tracking = Tracking(store, "study")
+    run = tracking.start("search", {"study": "first", "kind": "search"})
+    began = time.monotonic()
+    for step, by in enumerate((0, 3600, -3600, 0, -7200)):
+        clock.by = by
+        tracking.numbers(run, {"goal": 0.1 * step}, step)
+    clock.by = -3600
+    tracking.end(run)
+    client = MlflowClient(tracking_uri=tracking.uri)
+    info = client.get_run(run).info
+    times = [one.timestamp for one in client.get_metric_history(run, "goal")]
+    assert [info.start_time, *times, info.end_time] == sorted(
+        [info.start_time, *times, info.end_time]
+    )
+    assert times[-1] - times[0] < 1000 * (time.monotonic() - began) + 1000, "it jumped along"
+    clock.by = -7200  # the next search, of another process, begins before the first
+    later = Tracking(store, "study")
+    second = later.start("search", {"study": "second", "kind": "search"})
+    trial = later.start("trial 0", {"study": "second", "trial": "0"}, second)
+    assert [one.id for one in Tracking(store, None).trials("study")] == [trial]
+    assert client.get_run(second).info.start_time > info.end_time
+    clock.by = -10800  # and is resumed
+    resumed = Tracking(store, "study")
+    assert resumed.start("search", {"study": "second", "kind": "search"}) == second
+    resumed.end(second)
+    ended = client.get_run(second).info
+    assert ended.end_time >= ended.start_time
+
+
+def test_a_number_told_again_is_kept_once(store: Path) -> None:
+    """As a resumed search tells it; another value at the same step is a new one."""
+    first = Tracking(store, "told")
+    run = first.start("trial 0", {"study": "s", "trial": "0"})
+    first.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
+    time.sleep(0.002)  # MLflow itself drops what is equal to the millisecond
+    first.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
+    again = Tracking(store, "told")
+    again.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
+    again.numbers(run, {"loss": 1.0, "goal": 0.2}, 10)
+    from mlflow import MlflowClient
+
+    history = MlflowClient(tracking_uri=first.uri).get_metric_history(run, "goal")
+    assert [(one.step, one.value) for one in history] == [(5, 0.1), (10, 0.2)]
+
+
+def test_a_database_whose_making_was_cut_short_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow makes its tables one by one, and refuses what has only some of them."""
+    import mlflow.store.db.utils as made
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "_upgrade_db", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Tracking(tmp_path, "study")
+    assert not (tmp_path / "mlflow.db").exists()
+    tracking = Tracking(tmp_path, "study")
+    assert tracking.start("trial 0", {"study": "s"})
+    assert not list(tmp_path.glob("*.part*"))

@@ -142,6 +142,30 @@ def test_gpus_where_there_are_none_are_refused() -> None:
         device(make_trial({**TINY, "resources.gpus": 0.5}))
 
 
+def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    answers = [Exception("The current node timed out during startup."), None]
+
+    def init(**_: object) -> None:
+        answer = answers.pop(0)
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(ray, "init", init)
+    start_ray(1, dashboard=False)
+    assert answers == []
+    answers[:] = [Exception("timed out")] * 4
+    with pytest.raises(RuntimeError, match="Ray does not start: timed out"):
+        start_ray(1, dashboard=False)
+    assert len(answers) == 1
+    answers[:] = [ConnectionError("no cluster"), None]
+    with pytest.raises(RuntimeError, match="Ray does not start: no cluster"):
+        start_ray(1, dashboard=False)
+
+
 def kill_one(title: str, when: Path) -> threading.Thread:
     """End one descendant with that title as soon as a file is there."""
 

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from random import Random
+from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
 from processes import descendants
@@ -29,9 +32,12 @@ def test_as_many_trials_run_as_fit() -> None:
     assert fitting(Resources(gpus=1), 1, {"CPU": 16.0}) == 0
 
 
-def tune(runs: Path, *more: str, study: str = "smoke") -> subprocess.Popen:
+def tune(
+    runs: Path, *more: str, study: str = "smoke", variables: Mapping[str, str] | None = None
+) -> subprocess.Popen:
     command = [sys.executable, "-m", "lartpc_ray.tune", study, "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment |= variables or {}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
 
@@ -171,6 +177,121 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     assert resumed.split("in the browser")[0] == out.split("in the browser")[0]
     checked(tmp_path / "cut", folder.name, 2)
     assert "not a checkpoint, or cut short" in (folder / "notes.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def brief(few_events: Path) -> tuple[str, ...]:
+    """Two trials at a time of 40 steps on few events."""
+    settings = ("steps=40", "evaluate_every=5", "settle_batches=2")
+    steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
+    return ("--budget", "laptop", "--data", str(few_events), *steps)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    brief: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, float]:
+    """A search that nothing befell: its folder of runs, its table, the seconds it took."""
+    runs = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    status, out, err = finished(tune(runs, *brief))
+    assert status == 0, err
+    return runs, out.split("in the browser")[0], time.monotonic() - began
+
+
+def histories(client: object, run: object) -> dict[str, list]:
+    """Number to all that MLflow has of it."""
+    return {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+
+
+def told(runs: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Run to number to (step, value), all that is in MLflow but the costs."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    found = {}
+    for name, (run,) in mlflow_runs(runs).items():
+        kept = histories(client, run)
+        times = [one.timestamp for one in kept.get("goal", [])]
+        assert times == sorted(times), f"{name}: a number is earlier than the one before"
+        assert run.info.status == "FINISHED", name
+        assert run.info.start_time <= min(times, default=run.info.end_time) <= run.info.end_time
+        found[name.split("-")[0]] = {
+            key: [(one.step, one.value) for one in history]
+            for key, history in kept.items()
+            if not re.match("seconds|.*_gib", key)
+        }
+    return found
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_ten_random_moments_loses_and_doubles_nothing(
+    tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float]
+) -> None:
+    """From its start to its end: while it makes the database, trains, judges, writes the table."""
+    runs, table, lasts = whole
+    moments, kills = Random(8), 0
+    while kills < 10:
+        begun = list(tmp_path.glob("smoke-*/plan.json"))
+        process = tune(tmp_path, *(("--resume", str(begun[0].parent)) if begun else brief))
+        try:
+            process.communicate(timeout=moments.uniform(0, lasts))
+        except subprocess.TimeoutExpired:
+            killed(process)
+            kills += 1
+    (plan,) = tmp_path.glob("smoke-*/plan.json")
+    status, out, err = finished(tune(tmp_path, "--resume", str(plan.parent)))
+    assert status == 0, err
+    assert out.split("in the browser")[0] == table
+    assert told(tmp_path) == told(runs)
+
+
+PARTS = ignore_patterns("ray", "lock", "*.part*")
+
+
+@pytest.mark.slow
+def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
+    tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float]
+) -> None:
+    """As a mirror on an object store has it: files of different ages, each of them whole."""
+    process = tune(tmp_path, *brief)
+    until(process, r"trial 0 +10 steps")
+    (folder,) = tmp_path.glob("smoke-*")
+    copy = tmp_path / "copy"
+    old = copytree(folder / "trials", tmp_path / "trials of before", ignore=PARTS)
+    until(process, r"trial 1 +20 steps")
+    copytree(folder, copy, ignore=PARTS)
+    killed(process)
+    rmtree(copy / "trials" / "0")
+    (old / "0").rename(copy / "trials" / "0")  # this trial's files are older than the decisions
+    rmtree(folder)
+    copy.rename(folder)
+    status, out, err = finished(tune(tmp_path, "--resume", str(folder)))
+    assert status == 0, err
+    assert out.split("in the browser")[0] == whole[1]
+    assert told(tmp_path) == told(whole[0])
+
+
+JUMPS = """
+import time
+
+now, seconds = time.time, time.monotonic
+time.time = lambda: now() + 3600 * (int(seconds()) % 3 - 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_whose_clock_jumps_an_hour_each_second_ends_with_the_same_table(
+    tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float]
+) -> None:
+    """Of the driver and of all processes that Ray starts: back an hour, right, an hour ahead."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(JUMPS)
+    variables = {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
+    status, out, err = finished(tune(tmp_path, *brief, variables=variables))
+    assert status == 0, err
+    assert out.split("in the browser")[0] == whole[1]
+    assert told(tmp_path) == told(whole[0])
 
 
 @pytest.mark.slow

@@ -1,0 +1,394 @@
+"""What distribution costs, and what breaks first: python benchmarks/scaling.py --part PART ...
+
+ddp         events a second of a data-parallel training by 1, 2, ... workers, and their efficiency
+overhead    seconds a step: a plain torch loop, this package's loop, Ray Train with one worker
+trials      a search of short trials, one after the other: what each takes beside its own work
+thresholds  the whole threshold surface by one worker and by two
+scheduling  trials without work over fake nodes of many CPUs: trials a second, the driver's time
+            and memory
+shards      threshold shards of next to no work, with room for few and for many at a time
+plan        100 nodes and a million events, by formulas, from what was measured (`--rate`)
+
+What is compared runs by turns; medians. The machine's load is printed first: above the number of
+its cores the times mean little.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+from ray.cluster_utils import Cluster
+from thresholds import events as threshold_events
+from thresholds import outputs
+
+import lartpc_ray.tune
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray.checkpoint import Checkpoint
+from lartpc_ray.data.files import read_events, sample, write_events
+from lartpc_ray.data.loader import batches
+from lartpc_ray.loop import learn
+from lartpc_ray.metrics.clustering import SCORES
+from lartpc_ray.metrics.resources import Meter
+from lartpc_ray.progress import Progress
+from lartpc_ray.reconstruct.cuts import SeedCut
+from lartpc_ray.schedule import Halving, Sampler
+from lartpc_ray.space import find_space, read_space
+from lartpc_ray.thresholds import SHARD_VOXELS, Part, _in_parallel
+from lartpc_ray.tracking import Tracking
+from lartpc_ray.train import start_ray, trainer
+from lartpc_ray.trial import Trial
+from lartpc_ray.tune import Study
+
+PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
+ROOT = Path(__file__).parents[1]
+MIB = 2**20
+
+
+def few(folder: Path) -> Path:
+    """The sample's training events, and so few others that a validation takes no time."""
+    for split, indices in (("train", None), ("tune", range(1)), ("test", range(1))):
+        write_events(folder / f"{split}.h5", read_events(sample(split), indices=indices))
+    return folder
+
+
+def training(data: Path, options: argparse.Namespace, workers: int = 1) -> Trial:
+    """The laptop's trial 0, eight events a step, validated four times."""
+    settings = {
+        "data.splits.path": str(data),
+        "data.batch_events": 8,
+        "optimizer.steps": options.steps,
+        "optimizer.evaluate_every": max(1, options.steps // 4),
+        "optimizer.settle_batches": 0,
+        "resources.workers": workers,
+    }
+    return read_space(find_space("clustering"), "laptop", settings).first_trial()
+
+
+def of_checkpoint(folder: Path, trial: Trial) -> list[float]:
+    """Seconds a step between validations; the first, in which all is warmed up, left out."""
+    state = checkpoints.newest(folder, trial)
+    assert state is not None
+    return [numbers["seconds_a_step"] for numbers in state.history[1:]]
+
+
+def by_loop(trial: Trial, folder: Path) -> list[float]:
+    learn(trial, folder, lambda _: None)
+    return of_checkpoint(folder, trial)
+
+
+def by_ray_train(trial: Trial, folder: Path) -> list[float]:
+    start_ray(trial.resources.workers, dashboard=False)
+    try:
+        trainer(trial, folder, folder / "ray", folder / "notes.txt", []).fit()
+    finally:
+        ray.shutdown()
+    return of_checkpoint(folder, trial)
+
+
+def by_torch(trial: Trial, folder: Path) -> list[float]:
+    """The same network, events and loss in a loop of torch's own words."""
+    torch.set_num_threads(trial.resources.cpus)
+    network = trial.make_network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=trial.optimizer.learning_rate)
+    source = batches(trial.data.splits.events("train"), trial.data, trial.task.prepare)
+    found = []
+    for first in range(0, trial.optimizer.steps, trial.optimizer.evaluate_every):
+        began = time.perf_counter()
+        for step in range(first, first + trial.optimizer.evaluate_every):
+            batch = next(source)
+            features, frozen = trial.task.features(batch), trial.task.frozen(step)
+            predicted = network(batch.coords, features, batch.shape, batch.event, frozen)
+            loss = trial.task.criterion(predicted, batch, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            optimizer.step()
+        found.append((time.perf_counter() - began) / trial.optimizer.evaluate_every)
+    return found[1:]
+
+
+def overhead(options: argparse.Namespace) -> None:
+    ways = {"plain torch loop": by_torch, "this loop": by_loop, "Ray Train": by_ray_train}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = training(few(Path(scratch)), options)
+        for repeat in range(options.repeats):
+            for name, way in ways.items():
+                found[name] += way(trial, Path(scratch) / f"{name} {repeat}")
+    plain = statistics.median(found["plain torch loop"])
+    for name, times in found.items():
+        median = statistics.median(times)
+        print(f"  {name:<20}{1000 * median:>8.1f} ms a step{100 * (median / plain - 1):>+8.1f} %")
+
+
+def ddp(options: argparse.Namespace) -> None:
+    found: dict[int, list[float]] = {count: [] for count in options.workers}
+    with tempfile.TemporaryDirectory() as scratch:
+        data = few(Path(scratch))
+        for repeat in range(options.repeats):
+            for count, times in found.items():
+                trial = training(data, options, count)
+                times += by_ray_train(trial, Path(scratch) / f"{count} {repeat}")
+    one = statistics.median(found[options.workers[0]]) * options.workers[0]
+    for count, times in found.items():
+        median = statistics.median(times)
+        share = one / median / count
+        rate = f"{8 / median:>8.1f} events a second"
+        print(f"  {count:>3} workers{rate}, efficiency {100 * share:.0f} %")
+
+
+def trials(options: argparse.Namespace) -> None:
+    """Times of the lines that a search prints, beside what the checkpoints say of the work."""
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = Path(scratch)
+        space = short(runs, f"trials: {options.short}, steps: 2, first_rung: 2")
+        settings = ("optimizer.evaluate_every=2", "optimizer.settle_batches=0")
+        more = [text for one in settings for text in ("--set", one)]
+        command = [sys.executable, "-u", "-m", "lartpc_ray.tune", str(space), "--budget", "smoke"]
+        command += ["--data", str(few(runs)), "--runs", scratch, *more]
+        search = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        times: dict[str, dict[int, float]] = defaultdict(dict)
+        began = time.perf_counter()
+        for line in search.stderr or ():
+            if told := re.match(r"trial (\d+)  (\S+) steps .* (running|done)$", line):
+                name = {"-": "start"}.get(told[2], "report" if told[3] == "running" else "end")
+                times[name].setdefault(int(told[1]), time.perf_counter())
+        if search.wait():
+            raise RuntimeError("the search failed; run it by hand")
+        (folder,) = runs.glob("*/trials")
+        work = [_work(folder / str(number)) for number in range(options.short)]
+    later = range(1, options.short)
+    between = [times["start"][one] - times["end"][one - 1] for one in later]
+    starting = [times["report"][one] - times["start"][one] - work[one] for one in later]
+    whole = times["end"][later[-1]] - times["end"][0]
+    first = times["report"][0] - began - work[0]
+    print(f"  the first trial, from the command to its first number: {first:.1f} s")
+    print(f"  one ends, the next starts (sampler, scheduler, MLflow): {_middle(between)}")
+    print(f"  start-up of a trial after the first: {_middle(starting)}")
+    print(f"  overhead a trial, all told: {(whole - sum(work[1:])) / len(later):.2f} s")
+
+
+def short(folder: Path, budget: str) -> Path:
+    """The smoke study with another budget of that name."""
+    text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
+    path = folder / "short.yaml"
+    path.write_text(re.sub(r"smoke: \{.*\}", f"smoke: {{{budget}}}", text))
+    return path
+
+
+def _work(folder: Path) -> float:
+    """Seconds that a trial trained and validated on one event."""
+    (file,) = folder.glob("step-*.pt")
+    (numbers,) = checkpoints.load(file).history
+    return numbers["seconds_a_step"] * numbers["step"] + numbers["seconds_an_event"]
+
+
+def _middle(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} s (at most {max(values):.2f})"
+
+
+def thresholds(options: argparse.Namespace) -> None:
+    threshold_events(options.events, options.repeats)
+
+
+def nothing(config: dict, plan: dict) -> None:
+    """A trial that reports at once, as many numbers as a real one."""
+    for step in (5, 10):
+        numbers = {f"number {place}": float(step + place) for place in range(20)}
+        goal = float(config["optimizer.learning_rate"]) * step
+        tune.report({"step": step, "goal": goal, "loss": 1.0, **numbers})
+
+
+@contextmanager
+def fake_nodes(count: int, cpus: int) -> Iterator[None]:
+    """A Ray cluster of so many nodes on this machine, each with CPUs that it need not have."""
+    node = {"num_cpus": cpus, "object_store_memory": 100 * MIB}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        for _ in range(count - 1):
+            cluster.add_node(**node)
+        with patch.dict(os.environ, {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}):
+            start_ray(dashboard=False)
+            yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@contextmanager
+def watched(owner: type, name: str, spent: dict[str, list[float]]) -> Iterator[None]:
+    """Notes when and for how long a method is called."""
+    original: Callable = getattr(owner, name)
+
+    def timed(*arguments: object, **named: object) -> object:
+        began = time.perf_counter()
+        try:
+            return original(*arguments, **named)
+        finally:
+            spent[f"{owner.__name__}.{name}"].append(time.perf_counter() - began)
+
+    with patch.object(owner, name, timed):
+        yield
+
+
+def scheduling(options: argparse.Namespace) -> None:
+    """The driver's sampler, scheduler and MLflow are the real ones."""
+    spent: dict[str, list[float]] = defaultdict(list)
+    ended: list[float] = []
+
+    def complete(self: Progress, *arguments: object, **named: object) -> None:
+        on_trial_complete(self, *arguments, **named)
+        ended.append(time.perf_counter())
+
+    on_trial_complete = Progress.on_trial_complete
+    concurrent = options.nodes * options.cpus // options.trial_cpus
+    budget = f"trials: {options.trials}, steps: 10, first_rung: 5, in_order: false"
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = Path(scratch)
+        space = read_space(
+            short(runs, f"{budget}, concurrent: {concurrent}"),
+            "smoke",
+            {"resources.cpus": options.trial_cpus},
+        )
+        study = Study.create(runs, space, None)
+        with (
+            fake_nodes(options.nodes, options.cpus),
+            patch.object(lartpc_ray.tune, "run_trial", nothing),
+            patch.object(Progress, "on_trial_complete", complete),
+            (runs / "lines").open("w") as lines,
+            redirect_stderr(lines),
+            watched(Sampler, "suggest", spent),
+            watched(Halving, "decide", spent),
+            watched(Progress, "on_trial_start", spent),
+            watched(Progress, "on_trial_result", spent),
+            watched(Tracking, "end", spent),
+        ):
+            began = time.perf_counter()
+            with Meter("cpu") as meter:
+                results, _ = study.search()
+    print(
+        f"  {len(results)} trials, {options.nodes} nodes of {options.cpus} CPUs, {concurrent} at "
+        f"a time: {len(ended) / (ended[-1] - ended[0]):.2f} trials a second after the first, "
+        f"which took {ended[0] - began:.0f} s; {len(results) - len(ended)} did not end"
+    )
+    third = len(ended) // 3
+    for name, part in (("first", ended[: third + 1]), ("last", ended[-third - 1 :])):
+        print(f"  the {name} third: {third / (part[-1] - part[0]):.2f} trials a second")
+    for name, times in sorted(spent.items(), key=lambda item: -sum(item[1])):
+        last = 1000 * statistics.mean(times[-max(1, len(times) // 10) :])
+        mean = 1000 * sum(times) / len(results)
+        print(f"  {name:<28}{mean:>8.1f} ms a trial, a call of the last tenth {last:.1f} ms")
+    print(f"  {1024 * meter.peak_gib:.0f} MiB more in the driver")
+
+
+def shards(options: argparse.Namespace) -> None:
+    rng = np.random.default_rng(0)
+    tiny = [Part(0, "MIP", outputs(20, 2, rng))]
+    cut = SeedCut(grid_points=3)
+    start_ray(options.real_cpus, dashboard=False)
+    try:
+        _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
+        for declared in (options.real_cpus, options.nodes * options.cpus):
+            here = patch("ray.cluster_resources", return_value={"CPU": declared})
+            with here, Meter("cpu") as meter:
+                _in_parallel([tiny] * options.shards, cut, ["ari"])
+            print(
+                f"  {options.shards} shards, {2 * declared} on their way at a time, "
+                f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "
+                f"{1024 * meter.peak_gib:.0f} MiB more in the driver"
+            )
+    finally:
+        ray.shutdown()
+    scores = sum(8 * len(SeedCut().axes()["s0"]) * len(SeedCut().axes()["p0"]) for _ in SCORES)
+    print(f"  scores that the driver keeps: {scores / 1000:.0f} kB for a class of an event")
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Formulas in the order of docs/scaling.md."""
+    space = read_space(find_space("clustering"), "cluster")
+    trial = space.first_trial()
+    with tempfile.TemporaryDirectory() as scratch:
+        few(Path(scratch))
+        bytes_an_event = (Path(scratch) / "train.h5").stat().st_size / 150
+        voxels = statistics.mean(len(one) for one in read_events(Path(scratch) / "train.h5"))
+        network = trial.make_network()
+        optimizer = torch.optim.Adam(network.parameters())
+        sum(weight.sum() for weight in network.parameters()).backward()
+        optimizer.step()
+        state = Checkpoint(trial, 0, network.state_dict(), optimizer.state_dict(), [])
+        checkpoint = checkpoints.save(Path(scratch), state).stat().st_size
+    weights = sum(weight.numel() for weight in network.parameters())
+    every, nodes, events = trial.optimizer.evaluate_every, 100, 10**6
+    epochs = trial.optimizer.steps * trial.data.batch_events / events
+    saved = trial.optimizer.steps // every
+    classes, scores = 5, len(SCORES) * 21 * 25 * 8
+    hours = options.whole_passes * events / options.rate / 3600
+    print(f"  an event: {voxels:.0f} voxels, {bytes_an_event / 1e3:.0f} kB on disk")
+    print(
+        f"  {events:,} events: {events * bytes_an_event / 1e9:.0f} GB; a trial of the cluster "
+        f"budget sees {epochs:.2f} of them"
+    )
+    for workers in (2, 8):
+        share = 2 * (workers - 1) / workers * 4 * weights
+        print(f"  gradients, {weights:,} weights, {workers} workers: {share / 1e6:.1f} MB a step")
+    print(
+        f"  a checkpoint: {checkpoint / 1e6:.1f} MB, {saved} a trial; {space.trials} trials write "
+        f"{space.trials * saved * checkpoint / 1e9:.1f} GB, keep "
+        f"{space.trials * checkpoints.KEPT * checkpoint / 1e9:.1f} GB; {nodes} nodes at once "
+        f"{nodes * checkpoint / 1e6:.0f} MB"
+    )
+    print(
+        f"  thresholds: {voxels * (3 + 1 + 1 + 1) * 8 / 1e3:.0f} kB an event to the workers, "
+        f"{classes * scores / 1e3:.0f} kB back: {events * classes * scores / 1e9:.0f} GB in the "
+        f"driver for all events, {10_000 * SHARD_VOXELS / voxels * classes * scores / 1e9:.0f} GB "
+        f"for 10,000 shards"
+    )
+    print(
+        f"  {options.whole_passes} passes over all events at {options.rate:g} events a second and "
+        f"worker: {hours:.0f} worker hours, {hours / nodes:.1f} hours of {nodes} nodes"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="all by default")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=80, help="ddp, overhead: steps a training")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="ddp")
+    parser.add_argument("--short", type=int, default=8, help="trials: how many")
+    parser.add_argument("--events", type=int, default=100, help="thresholds")
+    parser.add_argument("--trials", type=int, default=1000, help="scheduling")
+    parser.add_argument("--nodes", type=int, default=8, help="scheduling, shards: fake nodes")
+    parser.add_argument("--cpus", type=int, default=64, help="scheduling, shards: CPUs of each")
+    parser.add_argument("--trial-cpus", type=int, default=32, help="scheduling: CPUs of a trial")
+    parser.add_argument("--shards", type=int, default=10_000)
+    parser.add_argument("--real-cpus", type=int, default=2, help="shards: workers that do the work")
+    parser.add_argument("--rate", type=float, default=100.0, help="plan: events a second, a worker")
+    parser.add_argument("--whole-passes", type=int, default=1, help="plan: over all events")
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: slower beside other work
+    for part in options.part or PARTS:
+        load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        print(f"{part} ({load})", flush=True)
+        globals()[part](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""MLflow on PostgreSQL, as cluster/mlflow.sh starts it: many writers lose and double nothing.
+
+The database is one of the test's own, on loopback, with a password; it needs PostgreSQL's programs
+and psycopg (`pip install 'lartpc-ray[postgres]'`).
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from test_tracking import free_port  # noqa: E402 (beside this folder)
+from test_tune import finished, tune  # noqa: E402
+
+PROGRAMS = [os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
+INITDB, POSTGRES = (shutil.which(name, path=":".join(PROGRAMS)) for name in ("initdb", "postgres"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (INITDB and POSTGRES), reason="no PostgreSQL (initdb, postgres) here"),
+    pytest.mark.skipif(not importlib.util.find_spec("psycopg"), reason="no psycopg"),
+]
+OWNER = "postgres" if os.geteuid() == 0 else None
+"""PostgreSQL refuses to run as root; its package brings this user."""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A PostgreSQL cluster of its own; its address for SQLAlchemy."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    port, word = free_port(), secrets.token_hex(8)
+    (folder / "password").write_text(word)
+    if OWNER:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, OWNER)
+    made = [str(INITDB), "-D", f"{folder}/data", "-U", "mlflow", "--auth=scram-sha-256"]
+    made += [f"--pwfile={folder}/password", "--no-sync"]
+    subprocess.run(made, user=OWNER, cwd=folder, check=True, capture_output=True)
+    command = [str(POSTGRES), "-D", f"{folder}/data", "-p", str(port), "-k", str(folder)]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, user=OWNER, cwd=folder, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while "ready to accept connections" not in (folder / "log").read_text():
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://mlflow:{word}@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)  # its word for a fast shutdown
+        server.wait(60)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The MLflow server of the cluster files on that database; its address."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    binaries = Path(sys.executable).parent
+    command = ["bash", str(ROOT / "cluster" / "mlflow.sh"), str(folder), str(port)]
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = database
+    started = subprocess.run(command, env=environment, capture_output=True, text=True)
+    try:
+        log = folder / "mlflow.log"
+        assert started.returncode == 0, started.stderr + (log.read_text() if log.exists() else "")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(int((folder / "mlflow.pid").read_text()), signal.SIGKILL)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from lartpc_ray.tracking import Tracking
+
+folder, uri, study = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+tracking = Tracking(Path(folder), "clustering", uri)
+parent = tracking.start(study, {"study": study, "kind": "search"})
+for number in range(3):
+    run = tracking.start(f"trial {number}", {"study": study, "trial": str(number)}, parent)
+    tracking.parameters(run, {"network.depth": number, "data.splits.path": "x" * 400})
+    for step in range(20):
+        tracking.numbers(run, {"goal": step + 0.01 * number, "loss": 1.0 / (step + 1)}, step)
+        print(number, step, flush=True)
+    tracking.end(run)
+tracking.end(parent)
+"""
+
+
+def begin(folder: Path, uri: str, study: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder), uri, study],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def go(process: subprocess.Popen) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def kept(uri: str, experiment: str) -> dict[str, dict[str, dict[str, list[tuple[int, float]]]]]:
+    """Study to run to number to (step, value); no run of a study has another's name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    studies: dict[str, dict] = {}
+    for run in client.search_runs([found.experiment_id]):
+        runs = studies.setdefault(run.data.tags["study"], {})
+        name = run.info.run_name
+        assert name not in runs, f"{name} of {run.data.tags['study']}: twice"
+        assert run.info.status == "FINISHED", name
+        histories = {
+            key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics
+        }
+        runs[name] = {
+            key: [(one.step, one.value) for one in history] for key, history in histories.items()
+        }
+    return studies
+
+
+def test_writers_that_begin_at_once_lose_and_double_nothing(server: str, tmp_path: Path) -> None:
+    """Four studies in an experiment that none of them finds; one driver is killed and resumed."""
+    names = [f"study {letter}" for letter in "abcd"]
+    writers = [begin(tmp_path, server, name) for name in names]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        go(writer)
+    for line in writers[0].stdout or ():
+        if line == "1 10\n":
+            break
+    writers[0].kill()
+    writers.append(begin(tmp_path, server, names[0]))
+    go(writers[-1])
+    for writer in writers[1:]:
+        writer.communicate(timeout=300)
+        assert writer.returncode == 0
+    writers[0].communicate()
+    found = kept(server, "clustering")
+    trials = {
+        f"trial {number}": {
+            "goal": [(step, step + 0.01 * number) for step in range(20)],
+            "loss": [(step, 1.0 / (step + 1)) for step in range(20)],
+        }
+        for number in range(3)
+    }
+    assert found == {name: {name: {}, **trials} for name in names}
+
+
+def test_two_searches_at_once_share_a_server(server: str, few_events: Path, tmp_path: Path) -> None:
+    """Two drivers, each with a folder of its own, one seed: the same numbers, each once."""
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    more = ("--budget", "smoke", "--data", str(few_events), "--tracking-uri", server)
+    for process in [tune(folder, *more) for folder in folders]:
+        status, out, err = finished(process)
+        assert status == 0, err
+        assert f"in MLflow at {server}" in out
+    first, second = kept(server, "smoke").values()
+    assert len(first) == 3
+    for (_, one), (_, other) in zip(sorted(first.items()), sorted(second.items()), strict=True):
+        same = [key for key in one if not key.startswith("seconds") and not key.endswith("_gib")]
+        assert {key: one[key] for key in same} == {key: other[key] for key in same}
