@@ -22,6 +22,9 @@ Chart = dict[str, Any]
 FRONT, OTHER = "#d9480f", "#8a94a6"
 """What is meant, and what stands beside it; read on white and on black."""
 SCALE = "Viridis"
+GOOD = [[0, "#9aa5b8"], [0.5, "#e8a33d"], [1, "#c92a2a"]]
+"""From low to high goals: no end of it is lost on white or on black."""
+TICKS = 5
 MOST_CLUSTERS = 8
 """True clusters of a class in an event from which on events are taken together."""
 
@@ -31,7 +34,7 @@ def chart(
 ) -> Chart:
     """A chart with two titled axes."""
     axes = {
-        name: {"title": {"text": title}, "automargin": True, **layout.pop(name, {})}
+        name: {"title": {"text": title, "standoff": 6}, "automargin": True, **layout.pop(name, {})}
         for name, title in (("xaxis", across), ("yaxis", up))
     }
     margin = {"l": 56, "r": 16, "t": 12, "b": 48}
@@ -54,6 +57,7 @@ def history(numbers: Sequence[int], goals: Sequence[float]) -> Chart:
         ],
         "trial",
         "goal",
+        xaxis={"dtick": 1} if len(x) <= 20 else {},
     )
 
 
@@ -114,8 +118,8 @@ def parallel(
         for path, entry in search.items()
     ]
     goal = np.array(goals)[order]
-    line = {"color": goal, "colorscale": SCALE, "showscale": False}
-    axes.append({"label": "goal", "values": goal})
+    line = {"color": goal, "colorscale": GOOD, "showscale": False}
+    axes.append(_scaled("goal", goal, np.array([goal.min(), goal.max()])))
     trace = {"type": "parcoords", "dimensions": axes, "line": line, "labelangle": -20}
     margin = {"l": 60, "r": 60, "t": 84, "b": 28}
     return {"data": [trace], "layout": {"height": 420, "margin": margin}}
@@ -132,12 +136,24 @@ def _axis(path: str, kind: str, values: list[Any], texts: Sequence[str]) -> Char
             "range": [-0.2, len(names) - 0.8],
         }
     numbers, ends = np.array(texts, float), np.array(values, float)
-    if kind != "log":
-        return {"label": label, "values": numbers, "range": ends}
-    ticks = np.geomspace(*ends, 5)
-    return {"label": label, "values": np.log10(numbers), "range": np.log10(ends)} | {
-        "tickvals": np.log10(ticks),
-        "ticktext": [f"{tick:.2g}" for tick in ticks],
+    if kind == "int":
+        step = int(-(-(ends[1] - ends[0]) // TICKS))
+        whole = list(range(int(ends[0]), int(ends[1]) + 1, step))
+        return {**_scaled(label, numbers, ends), "tickvals": whole, "ticktext": [*map(str, whole)]}
+    return _scaled(label, numbers, ends, log=kind == "log")
+
+
+def _scaled(label: str, numbers: np.ndarray, ends: np.ndarray, *, log: bool = False) -> Chart:
+    """Numbers along an axis from end to end."""
+    scale = np.log10 if log else np.asarray
+    low, high = scale(ends)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    places = np.linspace(low, high, TICKS)
+    names = [f"{10**place if log else place:.3g}" for place in places]
+    return {"label": label, "values": scale(numbers), "range": [low, high]} | {
+        "tickvals": places,
+        "ticktext": names,
     }
 
 
@@ -240,10 +256,9 @@ def by_clusters(
         )
     ticks = list(range(1, MOST_CLUSTERS + 1))
     names = [*map(str, ticks[:-1]), f"{MOST_CLUSTERS}+"]
-    return chart(
-        traces, "true clusters of the class in the event", up,
-        xaxis={"tickvals": ticks, "ticktext": names},
-    )  # fmt: skip
+    across = {"tickvals": ticks, "ticktext": names}
+    title = "true clusters of the class in the event"
+    return chart(traces, title, up, xaxis=across, yaxis={"rangemode": "tozero"})
 
 
 def confusion(shares: np.ndarray, names: Sequence[str]) -> Chart:

@@ -46,10 +46,10 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """An event of the gallery: its number in the split, its score, and its panels."""
+    """An event of the gallery: its number in the split, its scores by class, and its panels."""
 
     number: int
-    score: float
+    scores: dict[str, float]
     voxels: int
     panels: list[Panel]
 
@@ -60,13 +60,13 @@ class Looked:
 
     Attributes:
         events: how many were looked at.
-        scores: number of an event to its score; events with nothing to score are absent.
+        scores: number of an event to its scores by class; events without any are absent.
         true: class to (event,) true clusters of the events that have the class.
         values: metric to class to (event,) values of the same events.
     """
 
     events: int
-    scores: dict[int, float]
+    scores: dict[int, dict[str, float]]
     true: dict[str, np.ndarray]
     values: dict[str, dict[str, np.ndarray]]
 
@@ -80,7 +80,7 @@ def look(
         state: of a trained run.
         events: of the split.
         at: class to thresholds.
-        metric, names: the score of an event is the mean of this metric over these classes.
+        metric, names: the score of an event is this metric of these classes.
         most: events that are looked at.
     """
     task = state.trial.task
@@ -90,23 +90,29 @@ def look(
         rows += task.evaluate(number, *pair, at).rows
         if isinstance(task, ClusteringTask):
             rows += _true_clusters(number, pair[0], task.cut.min_voxels)
-    found: dict[int, list[float]] = {}
+    scores: dict[int, dict[str, float]] = {}
     for row in rows:
         if row.metric == metric and row.name in names:
-            found.setdefault(row.event, []).append(row.value)
-    scores = {number: float(np.mean(values)) for number, values in found.items()}
+            scores.setdefault(row.event, {})[row.name] = row.value
     true, values = _by_class(Metrics(rows), ("true", "n_clusters", metric))
     return Looked(count, scores, true, values)
 
 
-def chosen(scores: Mapping[int, float], each: int) -> tuple[list[int], list[int]]:
-    """The events of least and of highest score, the extreme first; none is in both.
+def chosen(scores: Mapping[int, dict[str, float]], each: int) -> tuple[list[int], list[int]]:
+    """The events of least and of highest mean score, the extreme first; none is in both.
+
+    Of equal scores that over more classes is the better one.
 
     Example:
-        >>> chosen({0: 0.5, 1: 0.9, 2: 0.1}, 3)
+        >>> chosen({0: {"MIP": 0.5}, 1: {"MIP": 0.9, "HIP": 0.7}, 2: {"MIP": 0.1}}, 3)
         ([2], [1])
     """
-    order = sorted(scores, key=lambda number: (scores[number], number))
+
+    def rank(number: int) -> tuple[float, int, int]:
+        values = list(scores[number].values())
+        return float(np.mean(values)), len(values), number
+
+    order = sorted(scores, key=rank)
     each = min(each, len(order) // 2)
     return order[:each], order[::-1][:each]
 

@@ -282,7 +282,7 @@ def _trials(
     if search and len(rows) > 1:
         chart = charts.parallel(search, settings, goals)
         text = (
-            f"A line is one of {len(rows)} trials and joins its settings; light lines have a high "
+            f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
             "goal. Drag along an axis to see only the trials that pass there."
         )
         wide = 90 * (len(search) + 1)
@@ -445,10 +445,10 @@ def _events(page: _Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str
     if not worst:
         return
     text = (
-        f"Of the first {looked.events} test events, {len(looked.scores)} of which have something to "
-        f"score. The score of an event is its mean {metric} over {', '.join(wanted['of'])}. Drag to "
-        "turn, the drawings of an event turn together; a double click comes nearer. The box is "
-        "the event's extent, its sides are named."
+        f"From the first {looked.events} test events, of which {len(looked.scores)} have something "
+        f"to score. The score of an event is its {metric}, the mean over {', '.join(wanted['of'])} "
+        f"as far as it has them.{wanted.get('note', '')} Drag to turn, the drawings of an event "
+        "turn together; a double click comes nearer. The box is the extent of what is drawn."
     )
     body = []
     for title, numbers in (("Worst", worst), ("Best", best)):
@@ -465,8 +465,8 @@ def _counts(page: _Page, looked: Looked, metric: str) -> None:
     count = charts.by_clusters(looked.true, found, "predicted clusters", diagonal=True)
     text = (
         f"As in Figs. 7 and 8 of Koh et al. 2020, from {looked.events} test events: the score of a "
-        "class, and how many clusters are found, by how many there are. Bars are standard errors; "
-        "a point without one is a single event."
+        "class, and how many clusters are found, by how many there are. Bars are standard errors of "
+        "the mean; a point without one is a single event, or its events agree."
     )
     body = page.chart(score, f"{metric} by clusters") + page.chart(count, "Clusters found")
     page.add("Many clusters", text, f'<div class="grid">{body}</div>')
@@ -497,7 +497,10 @@ def _event(page: _Page, event: Drawn, metric: str) -> str:
     )
     most = max(len(panel.coords) for panel in event.panels)
     only = f", the {most} of most energy are drawn" if most < event.voxels else ""
-    caption = f"event {event.number}: {metric} {event.score:.3f}, {event.voxels} voxels{only}"
+    mean = sum(event.scores.values()) / len(event.scores)
+    classes = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
+    each = f" ({classes})" * (len(event.scores) > 1)
+    caption = f"event {event.number}: {metric} {mean:.3f}{each}, {event.voxels} voxels{only}"
     return (
         f'<figure class="event" data-scene="{len(page.scenes) - 1}"><figcaption>{escape(caption)}'
         f'</figcaption><div class="panels">{canvases}</div></figure>'

@@ -285,7 +285,7 @@ def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, *factors(study, rows)])
 
 
-def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
     factor between them, for all trials that are equal otherwise."""
     path = shipped("dashboards") / f"{study}.yaml"
@@ -313,8 +313,8 @@ def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
     width = len(lines[0][0])
     for row in shown["published"]:
-        factors = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
-        lines.append((f"{row['row']:>{width}}", factors))
+        values = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
+        lines.append((f"{row['row']:>{width}}", values))
     return ["", *(left + right for left, right in lines), "", shown["note"]]
 
 
@@ -341,7 +341,8 @@ def best_run(tracking: Tracking, rows: Sequence[dict[str, Any]]) -> str | None:
     """The trial that the search has picked; before its end the one of highest goal, if any."""
     parent = tracking.about(rows[0]["run"])["mlflow.parentRunId"]
     picked = tracking.children(parent, best="true")
-    return next((*picked, *(row["run"] for row in rows if row["goal"] is not None)), None)
+    ended = (row["run"] for row in rows if row["goal"] is not None)
+    return next(iter([*picked, *ended]), None)
 
 
 def main(options: argparse.Namespace) -> int:
