@@ -63,7 +63,7 @@ def history(numbers: Sequence[int], goals: Sequence[float]) -> Chart:
 
 def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
     """The goal of trials by training step; one of them is the best."""
-    traces = []
+    traces: list[Chart] = []
     for name, points in sorted(each.items(), key=lambda item: item[0] == best):
         meant = name == best
         line = {"color": FRONT if meant else OTHER, "width": 2.5 if meant else 1}
@@ -99,11 +99,13 @@ def front(numbers: Sequence[int], goals: Sequence[float], cost: np.ndarray, titl
 def bars(shares: Mapping[str, float]) -> Chart:
     """A share a name, the largest on top."""
     names = list(shares)[::-1]
-    bar = {"type": "bar", "orientation": "h", "y": [escape(name) for name in names]}
+    bar: Chart = {"type": "bar", "orientation": "h", "y": [escape(name) for name in names]}
     bar |= {"x": [shares[name] for name in names], "marker": {"color": FRONT}}
     bar |= {"hovertemplate": "%{y}: %{x:.0%}<extra></extra>"}
     height = 90 + 28 * len(names)
-    return chart([bar], "share", "", height=height, xaxis={"tickformat": ".0%", "rangemode": "tozero"})
+    return chart(
+        [bar], "share", "", height=height, xaxis={"tickformat": ".0%", "rangemode": "tozero"}
+    )
 
 
 def parallel(
@@ -120,7 +122,7 @@ def parallel(
     goal = np.array(goals)[order]
     line = {"color": goal, "colorscale": GOOD, "showscale": False}
     axes.append(_scaled("goal", goal, np.array([goal.min(), goal.max()])))
-    trace = {"type": "parcoords", "dimensions": axes, "line": line, "labelangle": -20}
+    trace: Chart = {"type": "parcoords", "dimensions": axes, "line": line, "labelangle": -20}
     margin = {"l": 60, "r": 60, "t": 84, "b": 28}
     return {"data": [trace], "layout": {"height": 420, "margin": margin}}
 
@@ -164,19 +166,32 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
     """
     (vertical, rows), (horizontal, columns) = grid.axes.items()
     across, up = ([f"{value:.3g}" for value in points] for points in (columns, rows))
-    heat = {"type": "heatmap", "z": grid.means[name].astype(np.float32), "colorscale": SCALE}
+    heat: Chart = {"type": "heatmap", "z": grid.means[name].astype(np.float32), "colorscale": SCALE}
     heat |= {"colorbar": {"thickness": 10, "outlinewidth": 0}, "customdata": [[*across]] * len(up)}
     heat |= {"hovertemplate": f"{horizontal} %{{customdata}}, %{{z:.3f}}<extra></extra>"}
     edge = _outline(choice.plateau)
-    plateau = {"type": "scatter", "mode": "lines", "x": edge[0], "y": edge[1], "hoverinfo": "skip"}
+    plateau: Chart = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": edge[0],
+        "y": edge[1],
+        "hoverinfo": "skip",
+    }
     plateau |= {"line": {"color": "white", "width": 1.5}, "showlegend": False}
     x, xs = _span(columns, choice.at[horizontal], choice.interval[horizontal])
     y, ys = _span(rows, choice.at[vertical], choice.interval[vertical])
-    point = {"type": "scatter", "mode": "markers", "x": [x], "y": [y], "error_x": xs, "error_y": ys}
+    point: Chart = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [x],
+        "y": [y],
+        "error_x": xs,
+        "error_y": ys,
+    }
     point |= {"marker": {"color": "#ff4d4d", "size": 9, "line": {"color": "white", "width": 1}}}
     text = ", ".join(f"{axis} {value:.3g}" for axis, value in choice.at.items())
     point |= {"showlegend": False, "hovertemplate": f"chosen: {text}<extra></extra>"}
-    ticks = [
+    ticks: list[Chart] = [
         {"tickvals": list(range(0, len(names), 4)), "ticktext": names[::4], "showgrid": False}
         | {"range": [-0.5, len(names) - 0.5], "zeroline": False}
         for names in (across, up)
@@ -211,9 +226,29 @@ def one_threshold(grid: ThresholdGrid, name: str, choice: Choice, metric: str) -
     """A class's mean score over its one threshold, with the chosen point and its interval."""
     ((axis, points),) = grid.axes.items()
     low, high = choice.interval[axis]
-    line = {"type": "scatter", "mode": "lines", "x": points, "y": grid.means[name], "name": metric}
-    band = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
-    at = {"type": "line", "xref": "x", "yref": "paper", "x0": choice.at[axis], "x1": choice.at[axis]}
+    line: Chart = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": points,
+        "y": grid.means[name],
+        "name": metric,
+    }
+    band: Chart = {
+        "type": "rect",
+        "xref": "x",
+        "yref": "paper",
+        "x0": low,
+        "x1": high,
+        "y0": 0,
+        "y1": 1,
+    }
+    at = {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": choice.at[axis],
+        "x1": choice.at[axis],
+    }
     shapes = [
         {**band, "fillcolor": OTHER, "opacity": 0.25, "line": {"width": 0}},
         {**at, "y0": 0, "y1": 1, "line": {"color": FRONT, "width": 2}},
@@ -264,7 +299,14 @@ def by_clusters(
 def confusion(shares: np.ndarray, names: Sequence[str]) -> Chart:
     """Share of each true class (row) found as each class (column)."""
     text = [[f"{value:.2f}" if np.isfinite(value) else "-" for value in row] for row in shares]
-    heat = {"type": "heatmap", "z": shares, "x": list(names), "y": list(names), "zmin": 0, "zmax": 1}
+    heat = {
+        "type": "heatmap",
+        "z": shares,
+        "x": list(names),
+        "y": list(names),
+        "zmin": 0,
+        "zmax": 1,
+    }
     heat |= {"colorscale": SCALE, "text": text, "texttemplate": "%{text}", "hoverinfo": "skip"}
     heat |= {"colorbar": {"thickness": 10, "outlinewidth": 0}}
     upside = {"autorange": "reversed", "showgrid": False}

@@ -14,6 +14,7 @@ from lartpc_ray.data.draw import CLUSTER_COLOURS, View, views
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.metrics.clustering import true_index
 from lartpc_ray.metrics.table import Metrics, Row
+from lartpc_ray.page import Panel
 from lartpc_ray.predict import predict
 from lartpc_ray.tasks import (
     AnyTask,
@@ -27,21 +28,6 @@ from lartpc_ray.tasks.task import Outputs, Thresholds
 MOST_VOXELS = 8_000
 """Voxels of an event that are drawn: those of most energy. The page stays below 10 MB."""
 RIGHT, WRONG = "#8a94a6", "#e03131"
-
-
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """One drawing of an event.
-
-    Attributes:
-        view: what the colours mean.
-        coords: (voxel, axis) where the voxels are drawn.
-        image: whether these are places in the image, and not of an embedding.
-    """
-
-    view: View
-    coords: np.ndarray
-    image: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +203,9 @@ def _filled(event: Event, filled: Event) -> list[Panel]:
         ("truth", np.concatenate([seen.coords, hidden.coords]), np.arange(len(hidden)) * 0),
         ("filled in", filled.coords, None),
     ):
-        place = np.where(filled.dead, 0, -1) if mine is None else np.r_[np.full(len(seen), -1), mine]
+        place = (
+            np.where(filled.dead, 0, -1) if mine is None else np.r_[np.full(len(seen), -1), mine]
+        )
         view = View(title, place, place, (WRONG,), ("in a dead region",))
         panels.append(Panel(view, coords))
     return panels

@@ -1,7 +1,6 @@
-"""A study, or one run, as one page that opens anywhere: `python -m lartpc_ray.report NAME --html`.
+"""A page that opens anywhere: sections of text, tables, charts and events, as one file.
 
-The page is dashboards/page.html with plotly.js in it; what stands in it is said by
-dashboards/TASK.yaml, whose table it shows. A section that has nothing to show is left out.
+The file is dashboards/page.html with plotly.js and the numbers in it. All text is escaped here.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,69 +16,47 @@ from string import Template
 from typing import Any
 
 import numpy as np
-import yaml
 from plotly.offline import get_plotlyjs
 
-from lartpc_ray import charts
-from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray.checkpoint import Checkpoint
-from lartpc_ray.command import say
-from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import GREY
-from lartpc_ray.gallery import Drawn, Looked, Panel, chosen, drawn, look
-from lartpc_ray.importance import importance
-from lartpc_ray.metrics.resources import COSTS
-from lartpc_ray.metrics.table import blocks
-from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose
-from lartpc_ray.report import Verdict, factors, layout
-from lartpc_ray.screen import cell
-from lartpc_ray.space import searched, shipped
-from lartpc_ray.tasks.task import CutTask
-from lartpc_ray.thresholds import goal_scores
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.charts import Chart
+from lartpc_ray.data.draw import GREY, View
+from lartpc_ray.space import shipped
 
-MOST_CURVES = 50
-"""Learning curves drawn: those of the best trials, since each is a request of its own."""
-MOST_ROWS = 12
-"""Trials listed."""
+Row = tuple[str, str, list[str]]
+"""Class in the style sheet, label, cells."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a page is about.
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One drawing of an event.
 
     Attributes:
-        name: of the study, or of the run.
-        tracking: where it is kept.
-        run: the run whose network is shown; None where none has ended yet.
-        rows: the trials, best first, as `report.compared` gives them; none for a single run.
-        verdict: what the test split says of the run's network, if it was judged.
+        view: what the colours mean.
+        coords: (voxel, axis) where the voxels are drawn.
+        image: whether these are places in the image, and not of an embedding.
     """
 
-    name: str
-    tracking: Tracking
-    run: str | None
-    rows: Sequence[dict[str, Any]]
-    verdict: Verdict | None
+    view: View
+    coords: np.ndarray
+    image: bool = True
 
 
 @dataclass
-class _Page:
-    """A page in the making: its sections as HTML, and the numbers that its code draws."""
+class Page:
+    """A page in the making."""
 
-    sections: list[tuple[str, str]] = field(default_factory=list)
-    charts: list[charts.Chart] = field(default_factory=list)
-    scenes: list[dict[str, Any]] = field(default_factory=list)
+    _sections: list[tuple[str, str]] = field(default_factory=list)
+    _charts: list[Chart] = field(default_factory=list)
+    _events: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, title: str, text: str, *body: str) -> None:
         """A section; `text` is plain, `body` is HTML."""
-        self.sections.append((title, f"<p>{escape(text)}</p>{''.join(body)}"))
+        self._sections.append((title, f"<p>{escape(text)}</p>{''.join(body)}"))
 
-    def chart(self, chart: charts.Chart, label: str, title: str = "", wide: int = 0) -> str:
+    def chart(self, chart: Chart, label: str, title: str = "", wide: int = 0) -> str:
         """A place for a chart; `wide` is the width in pixels that it needs to be read."""
-        self.charts.append(chart)
-        place, height = len(self.charts) - 1, chart["layout"]["height"]
+        self._charts.append(chart)
+        place, height = len(self._charts) - 1, chart["layout"]["height"]
         head = f"<h3>{escape(title)}</h3>" if title else ""
         style = f"height:{height}px" + f";min-width:{wide}px" * bool(wide)
         return (
@@ -88,40 +64,70 @@ class _Page:
             f'aria-label="{escape(label)}" style="{style}"></div></div></figure>'
         )
 
+    def event(self, panels: Sequence[Panel], caption: str) -> str:
+        """A place for the drawings of an event, side by side."""
+        self._events.append({"panels": [_numbers(panel) for panel in panels]})
+        canvases = "".join(
+            f'<div><canvas tabindex="0" role="img" aria-label="{escape(panel.view.title)}">'
+            f"</canvas><small>{escape(panel.view.title)}{_legend(panel.view)}</small></div>"
+            for panel in panels
+        )
+        return (
+            f'<figure class="event" data-scene="{len(self._events) - 1}">'
+            f"<figcaption>{escape(caption)}</figcaption>"
+            f'<div class="panels">{canvases}</div></figure>'
+        )
 
-def write(path: Path, subject: Subject) -> None:
-    """Write the page whole or not at all.
+    def write(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
+        """Write the page whole or not at all; `facts` stand below its title."""
+        content = Template((shipped("dashboards") / "page.html").read_text()).substitute(
+            title=escape(title),
+            facts="".join(
+                f"<div><dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>"
+                for name, fact in facts.items()
+            ),
+            links="".join(
+                f'<a href="#s{n}">{escape(head)}</a>' for n, (head, _) in enumerate(self._sections)
+            ),
+            body="".join(
+                f'<section id="s{n}"><h2>{escape(head)}</h2>{body}</section>'
+                for n, (head, body) in enumerate(self._sections)
+            ),
+            data=_json({"charts": self._charts, "scenes": self._events}),
+            plotly=get_plotlyjs(),
+        )
+        part = path.with_name(f"{path.name}.part")
+        try:
+            part.write_text(content, encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
-    Raises:
-        ValueError: for a run that does not exist.
-    """
-    page = _Page()
-    with tempfile.TemporaryDirectory() as scratch:
-        shown, search = _layout(subject), _searched(subject, Path(scratch))
-        state = _trained(subject, Path(scratch))
-        _table(page, subject, shown)
-        _trials(page, subject, shown, search)
-        _learning(page, subject)
-        if state is not None and subject.verdict is not None:
-            _thresholds(page, subject, state, Path(scratch))
-            _events(page, subject.verdict, state, shown.get("page", {}))
-    content = Template((shipped("dashboards") / "page.html").read_text()).substitute(
-        title=escape(subject.name),
-        facts=_facts(subject),
-        links="".join(f'<a href="#s{n}">{escape(t)}</a>' for n, (t, _) in enumerate(page.sections)),
-        body="".join(
-            f'<section id="s{n}"><h2>{escape(title)}</h2>{body}</section>'
-            for n, (title, body) in enumerate(page.sections)
-        ),
-        data=_json({"charts": page.charts, "scenes": page.scenes}),
-        plotly=get_plotlyjs(),
+
+def table(title: str, heads: Sequence[str], rows: Iterable[Row]) -> str:
+    """A table; all of its texts are escaped."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    lines = "".join(
+        f'<tr class="{kind}"><th>{escape(label)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in cells)
+        + "</tr>"
+        for kind, label, cells in rows
     )
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    return (
+        f'<div class="scroll"><table><thead><tr><th>{escape(title)}</th>{head}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def note(text: str) -> str:
+    """Small print."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def verbatim(lines: Sequence[str]) -> str:
+    """Lines as they stand in a terminal; nothing for none."""
+    text = escape("\n".join(lines))
+    return f'<div class="scroll"><pre>{text}</pre></div>' if lines else ""
 
 
 def _json(value: Any) -> str:
@@ -144,372 +150,9 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _layout(subject: Subject) -> dict[str, Any]:
-    """dashboards/TASK.yaml, as far as the task is known."""
-    if subject.verdict:
-        return layout(subject.verdict.task)
-    return {}
-
-
-def _searched(subject: Subject, scratch: Path) -> dict[str, tuple[str, list[Any]]]:
-    """What the study searched, from the file kept with it: the settings in which trials differ."""
-    if not subject.rows:
-        return {}
-    parent = subject.tracking.about(subject.rows[0]["run"])["mlflow.parentRunId"]
-    text = subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
-    differ = subject.rows[0]["settings"]
-    return {path: entry for path, entry in searched(text).items() if path in differ}
-
-
-def _trained(subject: Subject, scratch: Path) -> Checkpoint | None:
-    """The network of the run, where it was kept."""
-    if subject.run is None or subject.verdict is None:
-        return None
-    return checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
-
-
-def _facts(subject: Subject) -> str:
-    """What stands below the title."""
-    facts: dict[str, str] = {}
-    tracking, rows = subject.tracking, subject.rows
-    about = tracking.about(subject.run or rows[0]["run"])
-    if rows:
-        search = tracking.about(about["mlflow.parentRunId"])
-        ended = [row["status"] for row in rows]
-        failed = ended.count("FAILED")
-        facts["search"] = search["name"]
-        facts["begun"] = search["started"]
-        facts["took"] = f"{search['hours']} h" if "hours" in search else "is still running"
-        facts["trials"] = f"{len(rows)}" + (f", {failed} failed" if failed else "")
-        if rows[0]["goal"] is not None:
-            facts["best goal"] = f"{rows[0]['goal']:.4f} (trial {rows[0]['trial']})"
-    else:
-        facts |= {"begun": about["started"], "status": about["status"].lower()}
-    if subject.verdict:
-        facts["task"] = subject.verdict.task
-        facts["events"] = "{tune} to tune, {test} to test".format(**subject.verdict.events)
-    if subject.run:
-        facts["MLflow run"] = subject.run
-    return "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items()
-    )
-
-
-def _table(page: _Page, subject: Subject, shown: Mapping[str, Any]) -> None:
-    """The table of the best network beside the published rows; its thresholds."""
-    verdict = subject.verdict
-    if verdict is None:
-        return
-    published = {row["row"]: row["means"] for row in shown["published"]}
-    made = [
-        _rows(block.title, block.heads, _marked(block.rows, verdict, published))
-        for part in shown["tables"]
-        for block in blocks(part, verdict.means | published)
-        if block.rows
-    ]
-    axes = sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True)
-    if axes:
-        names = list(verdict.thresholds)
-        cells = [[f"{verdict.thresholds[name][axis]:.3g}" for name in names] for axis in axes]
-        title = f"thresholds, tuned on {verdict.events['tune']} other events"
-        made.append(_rows(title, names, [("", *row) for row in zip(axes, cells, strict=True)]))
-    text = (
-        f"Measured once, on {verdict.events['test']} events of the test split that had no part in "
-        "training or tuning. The first row is the network of this page. – is nothing to measure, "
-        "or not published."
-    )
-    sources = sorted({row["source"] for row in shown["published"]})
-    note = f"{shown['note']} Published rows: {', '.join(sources)}." if sources else shown["note"]
-    page.add("Result", text, f'<div class="blocks">{"".join(made)}</div>', _note(note))
-
-
-Row = tuple[str, str, list[str]]
-"""Class in the style sheet, label, cells."""
-
-
-def _marked(
-    rows: Sequence[tuple[str, list[float | None]]], verdict: Verdict, published: Mapping[str, Any]
-) -> list[Row]:
-    first = next(iter(verdict.means))
-    return [
-        (
-            "this" if label == first else "published" if label in published else "",
-            label,
-            ["–" if value is None else f"{value:.3f}" for value in row],
-        )
-        for label, row in rows
-    ]
-
-
-def _rows(title: str, heads: Sequence[str], rows: Iterable[Row]) -> str:
-    """A table; all of its texts are escaped."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    lines = "".join(
-        f'<tr class="{kind}"><th>{escape(label)}</th>'
-        + "".join(f"<td>{escape(text)}</td>" for text in cells)
-        + "</tr>"
-        for kind, label, cells in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr><th>{escape(title)}</th>{head}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
-    )
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _trials(
-    page: _Page,
-    subject: Subject,
-    shown: Mapping[str, Any],
-    search: Mapping[str, tuple[str, list[Any]]],
-) -> None:
-    """The search: its history, what was tried, which settings matter, what the goal costs."""
-    rows = [row for row in subject.rows if row["goal"] is not None]
-    if not rows:
-        return
-    numbers, goals = [row["trial"] for row in rows], [row["goal"] for row in rows]
-    settings = [row["settings"] for row in rows]
-    text = (
-        f"{len(rows)} trials reported a goal, which is measured on the tune split. A trial that was "
-        "stopped early counts with the last goal that it reported."
-    )
-    body = [page.chart(charts.history(numbers, goals), "Goal of each trial in their order")]
-    body.append(_best_trials(rows, list(search)))
-    page.add("The search", text, *body, _failed(subject.rows), _factors(subject))
-    if search and len(rows) > 1:
-        chart = charts.parallel(search, settings, goals)
-        text = (
-            f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
-            "goal. Drag along an axis to see only the trials that pass there."
-        )
-        wide = 90 * (len(search) + 1)
-        page.add("What was tried", text, page.chart(chart, "Parallel coordinates", wide=wide))
-    shares = importance(search, settings, goals)
-    if shares:
-        text = (
-            f"How much each setting decides whether one of the {len(goals)} trials is among the "
-            "best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched cannot "
-            "be seen here."
-        )
-        page.add("Which settings matter", text, page.chart(charts.bars(shares), "Importances"))
-    _front(page, rows, shown.get("page", {}).get("costs", []))
-
-
-def _best_trials(rows: Sequence[dict[str, Any]], paths: Sequence[str]) -> str:
-    heads = ["goal", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
-    best = rows[:MOST_ROWS]
-    lines: list[Row] = [
-        ("", f"trial {row['trial']}", [f"{row['goal']:.4f}", *_settings(row, paths)]) for row in best
-    ]
-    title = "all trials" if len(best) == len(rows) else f"the best {len(best)} of {len(rows)}"
-    return _rows(title, heads, lines)
-
-
-def _settings(row: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
-    """Settings as short texts."""
-
-    def short(text: str) -> str:
-        try:
-            return cell(float(text))
-        except ValueError:
-            return text
-
-    return [short(str(row["settings"][path])) for path in paths]
-
-
-def _failed(rows: Sequence[dict[str, Any]]) -> str:
-    failed = [row for row in rows if row["error"]]
-    if not failed:
-        return ""
-    lines: list[Row] = [("", f"trial {row['trial']}", [row["error"]]) for row in failed[:MOST_ROWS]]
-    title = f"{len(failed)} failed" + ", the first:" * (len(failed) > MOST_ROWS)
-    return _rows(title, ["why"], lines)
-
-
-def _factors(subject: Subject) -> str:
-    """Where the study compares two values of a setting: the factors between them."""
-    lines = factors(subject.name, subject.rows)
-    return f'<div class="scroll"><pre>{escape(chr(10).join(lines))}</pre></div>' if lines else ""
-
-
-def _front(page: _Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> None:
-    body = []
-    for name in costs:
-        known = [row for row in rows if row["costs"].get(name) is not None]
-        if len(known) > 1:
-            cost = np.array([row["costs"][name] for row in known])
-            numbers, goals = [row["trial"] for row in known], [row["goal"] for row in known]
-            chart = charts.front(numbers, goals, cost, COSTS[name])
-            body.append(page.chart(chart, f"Goal against {COSTS[name]}"))
-    if body:
-        text = (
-            "Each trial's goal against its cost, as measured while it ran. Joined are the trials "
-            "that no other beats: none is as good at a lower cost."
-        )
-        page.add("What it costs", text, *body)
-
-
-def _learning(page: _Page, subject: Subject) -> None:
-    """The goal by step, of the best trials or of the run."""
-    runs = {f"trial {row['trial']}": row["run"] for row in subject.rows[:MOST_CURVES]}
-    if not subject.rows and subject.run:
-        runs = {subject.tracking.about(subject.run)["name"]: subject.run}
-    found = {name: subject.tracking.logged(run, "goal") for name, run in runs.items()}
-    found = {name: points for name, points in found.items() if points}
-    if any(len(points) > 1 for points in found.values()):
-        best = next((name for name, run in runs.items() if run == subject.run), next(iter(found)))
-        count = f"the {len(found)} best" if len(found) < len(subject.rows) else f"{len(found)}"
-        text = f"The goal of {count} trials on the tune split as they were trained. In colour: {best}."
-        page.add("Learning curves", text, page.chart(charts.curves(found, best), "Goal by step"))
-
-
-def _thresholds(page: _Page, subject: Subject, state: Checkpoint, scratch: Path) -> None:
-    """The score over the thresholds of each class: those kept with the run, or new ones."""
-    task = state.trial.task
-    if not isinstance(task, CutTask) or len(task.cut.axes()) > 2:
-        return
-    kept = _kept(subject, task, scratch)
-    if kept is None:
-        events = state.trial.data.splits.events("tune")
-        grid = task.grid(predict(state.restored(), task, events))
-        settings = ChoiceSettings(rule="best")
-        choices = {name: choose(grid, name, settings) for name in grid.scores}
-        goals = dict.fromkeys(choices, task.metric)
-        about = f"{len(events)} events of the tune split, rule best"
-    else:
-        grid, choices, goals, about = kept
-    body = []
-    for name, choice in choices.items():
-        score = f"{choice.score:.3f} ± {choice.error:.3f}"
-        at = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.at.items())
-        title = f"{name}: mean {goals[name]} {score} at {at} ({choice.events} events)"
-        chart = (
-            charts.surface(grid, name, choice)
-            if len(grid.axes) == 2
-            else charts.one_threshold(grid, name, choice, goals[name])
-        )
-        body.append(page.chart(chart, title, title))
-    text = (
-        f"The mean score of each class at every threshold ({about}). The red point is the chosen "
-        "one, its bars the interval in which the best point lies in 68 % of 1,000 resamples of the "
-        "events. The white line encloses the plateau: all points that are not worse than the best "
-        "by two standard errors."
-    )
-    page.add("Thresholds", text, f'<div class="grid">{"".join(body)}</div>')
-
-
-def _kept(
-    subject: Subject, task: CutTask, scratch: Path
-) -> tuple[ThresholdGrid, dict[str, Choice], dict[str, str], str] | None:
-    """The newest result of `lartpc_ray.thresholds` for the task's own cut."""
-    assert subject.run is not None
-    for run in subject.tracking.children(subject.run, kind="thresholds"):
-        if not subject.tracking.about(run).get("of", "").startswith(f"thresholds {task.cut.name} "):
-            continue
-        file = subject.tracking.fetch(run, f"thresholds-{task.cut.name}.yaml", scratch)
-        content = yaml.safe_load(file.read_text())
-        goals = {name: str(row["goal"]) for name, row in content["classes"].items()}
-        with np.load(subject.tracking.fetch(run, "scores.npz", scratch)) as arrays:
-            axes = {axis: arrays[axis] for axis in task.cut.axes()}
-            scores = {
-                name: goal_scores({m: arrays[f"{name}/{m}"] for m in goal.split("*")}, goal)
-                for name, goal in goals.items()
-            }
-        grid = ThresholdGrid(axes, scores)
-        settings = ChoiceSettings(rule=content["rule"])
-        choices = {name: choose(grid, name, settings) for name in scores}
-        about = f"{content['events']} events of the {content['split']} split, rule {content['rule']}"
-        return grid, choices, goals, about
-    return None
-
-
-def _events(page: _Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str, Any]) -> None:
-    """Test events: the worst and the best, and how the score depends on the clusters."""
-    wanted = shown.get("events")
-    if not wanted:
-        return
-    try:
-        events = state.trial.data.splits.events("test")
-    except (ValueError, FileNotFoundError) as error:
-        say(f"no events are drawn: {error}")
-        page.add("Events", f"The test events are not here any more: {error}")
-        return
-    metric, at = wanted["metric"], verdict.thresholds
-    looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
-    _counts(page, looked, metric)
-    _confusion(page, verdict, shown)
-    worst, best = chosen(looked.scores, wanted["each"])
-    if not worst:
-        return
-    text = (
-        f"From the first {looked.events} test events, of which {len(looked.scores)} have something "
-        f"to score. The score of an event is its {metric}, the mean over {', '.join(wanted['of'])} "
-        f"as far as it has them.{wanted.get('note', '')} Drag to turn, the drawings of an event "
-        "turn together; a double click comes nearer. The box is the extent of what is drawn."
-    )
-    body = []
-    for title, numbers in (("Worst", worst), ("Best", best)):
-        each = drawn(state, events, looked, numbers, at)
-        body += [f"<h3>{title}</h3>", *(_event(page, one, metric) for one in each)]
-    page.add("Worst and best events", text, *body)
-
-
-def _counts(page: _Page, looked: Looked, metric: str) -> None:
-    if not looked.true:
-        return
-    score = charts.by_clusters(looked.true, looked.values[metric], f"mean {metric}", diagonal=False)
-    found = looked.values["n_clusters"]
-    count = charts.by_clusters(looked.true, found, "predicted clusters", diagonal=True)
-    text = (
-        f"As in Figs. 7 and 8 of Koh et al. 2020, from {looked.events} test events: the score of a "
-        "class, and how many clusters are found, by how many there are. Bars are standard errors of "
-        "the mean; a point without one is a single event, or its events agree."
-    )
-    body = page.chart(score, f"{metric} by clusters") + page.chart(count, "Clusters found")
-    page.add("Many clusters", text, f'<div class="grid">{body}</div>')
-
-
-def _confusion(page: _Page, verdict: Verdict, shown: Mapping[str, Any]) -> None:
-    prefix = shown.get("confusion")
-    if prefix:
-        means = verdict.best
-        names = [name for name in CLASS_NAMES if name in means]
-        shares = [[means[true].get(f"{prefix}{n}", np.nan) for n in names] for true in names]
-        text = (
-            f"Of the voxels of a true class in the {verdict.events['test']} test events, the share "
-            "that is found as each class. A row sums to 1."
-        )
-        chart = charts.confusion(np.array(shares), names)
-        page.add("Confusion", text, page.chart(chart, "Confusion of the classes"))
-
-
-def _event(page: _Page, event: Drawn, metric: str) -> str:
-    """The panels of an event, side by side."""
-    page.scenes.append({"panels": [_panel(panel) for panel in event.panels]})
-    canvases = "".join(
-        f'<div><canvas tabindex="0" role="img" data-panel="{place}" '
-        f'aria-label="{escape(panel.view.title)}"></canvas>'
-        f"<small>{escape(panel.view.title)}{_legend(panel)}</small></div>"
-        for place, panel in enumerate(event.panels)
-    )
-    most = max(len(panel.coords) for panel in event.panels)
-    only = f", the {most} of most energy are drawn" if most < event.voxels else ""
-    mean = sum(event.scores.values()) / len(event.scores)
-    classes = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
-    each = f" ({classes})" * (len(event.scores) > 1)
-    caption = f"event {event.number}: {metric} {mean:.3f}{each}, {event.voxels} voxels{only}"
-    return (
-        f'<figure class="event" data-scene="{len(page.scenes) - 1}"><figcaption>{escape(caption)}'
-        f'</figcaption><div class="panels">{canvases}</div></figure>'
-    )
-
-
-def _legend(panel: Panel) -> str:
-    pairs = zip(panel.view.names, panel.view.colours, strict=False)
-    there = set(np.unique(panel.view.value).tolist())
+def _legend(view: View) -> str:
+    pairs = zip(view.names, view.colours, strict=False)
+    there = set(np.unique(view.value).tolist())
     return "".join(
         f' <i style="background:{colour}"></i>{escape(name)}'
         for place, (name, colour) in enumerate(pairs)
@@ -517,7 +160,7 @@ def _legend(panel: Panel) -> str:
     )
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
+def _numbers(panel: Panel) -> dict[str, Any]:
     """Coordinates from 0 to 10,000 along the longest side, little-endian; a colour a voxel."""
     coords = panel.coords.astype(float)
     low, high = (coords.min(axis=0), coords.max(axis=0)) if len(coords) else (np.zeros(3),) * 2

@@ -364,12 +364,12 @@ def main(options: argparse.Namespace) -> int:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
     if options.html:
-        from lartpc_ray import page  # plotly takes its time
+        from lartpc_ray.sections import Subject, write  # plotly takes its time
 
         rows = content.pop("trials", [])
         verdict = Verdict(**content) if content else None
         name = options.study or tracking.about(options.run)["name"]
-        page.write(options.html, page.Subject(name, tracking, best, rows, verdict))
+        write(options.html, Subject(name, tracking, best, rows, verdict))
         say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:

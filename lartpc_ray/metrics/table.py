@@ -84,7 +84,11 @@ def blocks(
     shown = list(methods.items())[: 1 if part.get("only_this") else None]
     heads = [*part["columns"].values(), *["mean"] * part.get("mean", False)]
     return [
-        Block(title, heads, [row for method, means in shown for row in _row(part, metric, method, means)])
+        Block(
+            title,
+            heads,
+            [row for method, means in shown for row in _row(part, metric, method, means)],
+        )
         for metric, title in part["metrics"].items()
     ]
 
