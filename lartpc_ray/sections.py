@@ -68,13 +68,10 @@ def write(path: Path, subject: Subject) -> None:
     page = Page()
     with tempfile.TemporaryDirectory() as scratch:
         shown, search = _layout(subject), _searched(subject, Path(scratch))
-        state = _trained(subject, Path(scratch))
         _result(page, subject, shown)
         _trials(page, subject, shown, search)
         _learning(page, subject)
-        if state is not None and subject.verdict is not None:
-            _thresholds(page, subject, state, Path(scratch))
-            _events(page, subject.verdict, state, shown.get("page", {}))
+        _network(page, subject, shown.get("page", {}), Path(scratch))
     page.write(path, subject.name, _facts(subject))
 
 
@@ -95,11 +92,17 @@ def _searched(subject: Subject, scratch: Path) -> dict[str, tuple[str, list[Any]
     return {path: entry for path, entry in searched(text).items() if path in differ}
 
 
-def _trained(subject: Subject, scratch: Path) -> Checkpoint | None:
-    """The network of the run, where it was kept."""
+def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Path) -> None:
+    """What the network of the run finds; where it, or its events, cannot be read: why."""
     if subject.run is None or subject.verdict is None:
-        return None
-    return checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
+        return
+    try:
+        state = checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
+        _thresholds(page, subject, state, scratch)
+        _events(page, subject.verdict, state, shown)
+    except (ValueError, FileNotFoundError) as error:
+        say(f"not on the page is what the network finds: {error}")
+        page.add("What the network finds", f"It could not be drawn: {error}")
 
 
 def _facts(subject: Subject) -> dict[str, str]:
@@ -289,7 +292,7 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
         grid = task.grid(predict(state.restored(), task, events))
         settings = ChoiceSettings(rule="best")
         choices = {name: choose(grid, name, settings) for name in grid.scores}
-        goals: dict[str, str] = {name: task.metric for name in choices}
+        goals: dict[str, str] = dict.fromkeys(choices, str(task.metric))
         about = f"{len(events)} events of the tune split, rule best"
     else:
         grid, choices, goals, about = kept
@@ -345,12 +348,7 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
     wanted = shown.get("events")
     if not wanted:
         return
-    try:
-        events = state.trial.data.splits.events("test")
-    except (ValueError, FileNotFoundError) as error:
-        say(f"no events are drawn: {error}")
-        page.add("Events", f"The test events are not here any more: {error}")
-        return
+    events = state.trial.data.splits.events("test")
     metric, at = wanted["metric"], verdict.thresholds
     looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
     _counts(page, looked, metric)
