@@ -118,8 +118,9 @@ def _facts(subject: Subject) -> dict[str, str]:
         facts["begun"] = search["started"]
         facts["took"] = f"{search['hours']} h" if "hours" in search else "is still running"
         facts["trials"] = f"{len(rows)}" + (f", {failed} failed" if failed else "")
-        if rows[0]["goal"] is not None:
-            facts["best goal"] = f"{rows[0]['goal']:.4f} (trial {rows[0]['trial']})"
+        best = next((row for row in rows if row["goal"] is not None), None)
+        if best:
+            facts["best goal"] = f"{best['goal']:.4f} (trial {best['trial']})"
     else:
         facts |= {"begun": about["started"], "status": about["status"].lower()}
     if subject.verdict:
@@ -267,14 +268,15 @@ def _front(page: Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> 
 
 def _learning(page: Page, subject: Subject) -> None:
     """The goal by step, of the best trials or of the run."""
-    runs = {f"trial {row['trial']}": row["run"] for row in subject.rows[:MOST_CURVES]}
+    told = [row for row in subject.rows if row["goal"] is not None]
+    runs = {f"trial {row['trial']}": row["run"] for row in told[:MOST_CURVES]}
     if not subject.rows and subject.run:
         runs = {subject.tracking.about(subject.run)["name"]: subject.run}
     found = {name: subject.tracking.logged(run, "goal") for name, run in runs.items()}
     found = {name: points for name, points in found.items() if points}
     if any(len(points) > 1 for points in found.values()):
         best = next((name for name, run in runs.items() if run == subject.run), next(iter(found)))
-        count = f"the {len(found)} best" if len(found) < len(subject.rows) else f"{len(found)}"
+        count = f"the {len(found)} best" if len(found) < len(told) else f"{len(found)}"
         text = (
             f"The goal of {count} trials on the tune split as they were trained. In colour: {best}."
         )

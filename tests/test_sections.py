@@ -76,7 +76,8 @@ def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
         "goal",
     ]
     assert len(curves["data"]) == 3
-    assert "4, 1 failed" in text
+    assert "<dd>4, 1 failed</dd>" in text
+    assert "<dd>0.5200 (trial 2)</dd>" in text
 
 
 def test_text_from_outside_is_no_code(tmp_path: Path) -> None:
