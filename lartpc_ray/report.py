@@ -24,7 +24,7 @@ from lartpc_ray.command import Parser, say
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_michels
 from lartpc_ray.metrics.resources import COSTS
-from lartpc_ray.metrics.table import Metrics
+from lartpc_ray.metrics.table import Metrics, blocks
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.screen import cell
@@ -163,16 +163,10 @@ def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
 
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """One of the tables: a block a metric, a row a method, a column a class."""
-    columns = part["columns"]
     lines: list[str] = []
-    for metric, title in part["metrics"].items():
-        lines += ["", _line(title, [*columns.values(), *["mean"] * part.get("mean", False)])]
-        for method, means in list(methods.items())[: 1 if part.get("only_this") else None]:
-            row = [means.get(name, {}).get(metric) for name in columns]
-            known = [value for value in row if value is not None]
-            if known:
-                mean = [sum(known) / len(known)] * part.get("mean", False)
-                lines.append(_line(f"  {method}", _numbers([*row, *mean])))
+    for block in blocks(part, methods):
+        lines += ["", _line(block.title, block.heads)]
+        lines += [_line(f"  {method}", _numbers(row)) for method, row in block.rows]
     return lines[1:]
 
 
@@ -300,10 +294,10 @@ def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
     for line in (heads, *cells):
         row = "".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
         lines.append(row)
-    return "\n".join([*lines, *_factors(study, rows)])
+    return "\n".join([*lines, *factors(study, rows)])
 
 
-def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
     factor between them, for all trials that are equal otherwise."""
     path = shipped("dashboards") / f"{study}.yaml"
@@ -331,8 +325,8 @@ def _factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
     width = len(lines[0][0])
     for row in shown["published"]:
-        factors = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
-        lines.append((f"{row['row']:>{width}}", factors))
+        values = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
+        lines.append((f"{row['row']:>{width}}", values))
     return ["", *(left + right for left, right in lines), "", shown["note"]]
 
 
@@ -355,6 +349,14 @@ def _short(value: str | None) -> str:
         return str(value)
 
 
+def best_run(tracking: Tracking, rows: Sequence[dict[str, Any]]) -> str | None:
+    """The trial that the search has picked; before its end the one of highest goal, if any."""
+    parent = tracking.about(rows[0]["run"])["mlflow.parentRunId"]
+    picked = tracking.children(parent, best="true")
+    ended = (row["run"] for row in rows if row["goal"] is not None)
+    return next(iter([*picked, *ended]), None)
+
+
 def main(options: argparse.Namespace) -> int:
     if bool(options.study) == bool(options.run):
         raise ValueError("give the name of a study, or --run ID")
@@ -365,7 +367,7 @@ def main(options: argparse.Namespace) -> int:
         if not rows:
             raise ValueError(f"study {options.study!r}: its newest search has no trial yet")
         content["trials"] = rows
-    best = options.run or next((row["run"] for row in rows if row["goal"] is not None), None)
+    best = options.run or best_run(tracking, rows)
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = tracking.fetch(best or "none", "verdict.json", Path(folder))
@@ -373,6 +375,15 @@ def main(options: argparse.Namespace) -> int:
         except ValueError:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
+    if options.html:
+        from lartpc_ray.sections import Subject, write  # plotly takes its time
+
+        rows = content.pop("trials", [])
+        verdict = Verdict(**content) if content else None
+        name = options.study or tracking.about(options.run)["name"]
+        write(options.html, Subject(name, tracking, best, rows, verdict))
+        say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
+        return 0
     if options.json:
         print(json.dumps(content, indent=1))
         return 0
@@ -390,6 +401,7 @@ def parser() -> Parser:
     made.add_argument("--run", help="id of an MLflow run: the table of one network")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    made.add_argument("--html", type=Path, metavar="OUT.html", help="write a page to show instead")
     made.add_argument("--json", action="store_true", help="print the numbers as JSON")
     return made
 

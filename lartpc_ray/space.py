@@ -195,6 +195,19 @@ def budgets(path: Path) -> dict[str, str]:
     }
 
 
+def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
+    """What a space file that was read before searches: path to kind and values.
+
+    Unchecked: a study made with engines or settings that are not here can still be looked at.
+
+    Example:
+        >>> searched("search: {network.depth: {int: [5, 7]}}")
+        {'network.depth': ('int', [5, 7])}
+    """
+    entries = yaml.safe_load(text).get("search") or {}
+    return {str(path): next(iter(entry.items())) for path, entry in entries.items()}
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`a.b=c` of a command line as path and value, c read as YAML."""
     key, equals, value = text.partition("=")

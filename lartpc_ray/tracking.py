@@ -196,6 +196,33 @@ class Tracking:
         """Close a run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run, status, self._now())
 
+    def about(self, run: str) -> dict[str, str]:
+        """The tags of a run, and its `name`, `status`, `started` and `hours`, as text.
+
+        Raises:
+            ValueError: where there is no such run.
+        """
+        try:
+            found = self._client.get_run(run)
+        except MlflowException:
+            raise ValueError(f"run {run}: not in {self.uri}") from None
+        begin, end = found.info.start_time, found.info.end_time
+        known = {str(key): str(value) for key, value in found.data.tags.items()}
+        known |= {"name": str(found.info.run_name), "status": str(found.info.status)}
+        known["started"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(begin / 1000))
+        return known | ({"hours": f"{(end - begin) / 3.6e6:.2f}"} if end else {})
+
+    def children(self, run: str, **tags: str) -> list[str]:
+        """The runs nested in a run that have these tags, the newest first."""
+        experiment = self._client.get_run(run).info.experiment_id
+        wanted = {"mlflow.parentRunId": run, **tags}
+        text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        newest = ["attributes.start_time DESC"]
+        return [
+            str(found.info.run_id)
+            for found in self._client.search_runs([experiment], text, order_by=newest)
+        ]
+
 
 def _make_store(path: Path) -> None:
     """Make MLflow's database whole or not at all.
