@@ -46,7 +46,8 @@ def drawn(rng: np.random.Generator, kind: str, values: list) -> object:
         return values[rng.integers(len(values))]
     if kind == "int":
         return int(rng.integers(values[0], values[1] + 1))
-    low, high = np.log(values) if kind == "log" else values
+    ends = np.array(values, float)
+    low, high = np.log(ends) if kind == "log" else ends
     value = rng.uniform(low, high)
     return float(np.exp(value) if kind == "log" else value)
 

@@ -100,15 +100,15 @@ def picture(browser: "Browser", file: Path, path: Path) -> None:
             column.append(Image.open(BytesIO(section.screenshot())))
         halves.append(column)
     width, height = 1120, 1500
-    shown = Image.new("RGB", (2 * width, height))
+    shown = Image.new("RGB", (2 * width, height), "#fbfbfa")
     for place, column in enumerate(halves):
         top = 0
         for number, part in enumerate(column):
-            most = height // 2 if number == 0 and place == 0 else height
+            most = height * 9 // 16 if number == 0 and place == 0 else height
             shown.paste(part.crop((0, 0, part.width, most)), (place * width, top))
             top += min(part.height, most)
     small = shown.resize((width, height // 2), Image.Resampling.LANCZOS)
-    small.quantize(128).save(path, optimize=True)
+    small.quantize(256, kmeans=1).save(path, optimize=True)
 
 
 if __name__ == "__main__":
