@@ -315,10 +315,10 @@ def main(options: argparse.Namespace) -> int:
     study = study or Study.create(options.runs, space, options.tracking_uri)
     with claimed(study.folder):
         say(f"study {study.folder.name}: {size}")
-        start_ray(dashboard=trial.resources.workers > 1)
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
+            start_ray(dashboard=trial.resources.workers > 1)
             results, progress = study.search()
         except (ValueError, KeyError):
             raise

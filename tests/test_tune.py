@@ -230,15 +230,17 @@ def test_a_driver_killed_at_ten_random_moments_loses_and_doubles_nothing(
 ) -> None:
     """From its start to its end: while it makes the database, trains, judges, writes the table."""
     runs, table, lasts = whole
-    moments, kills = Random(8), 0
-    while kills < 10:
+    draw = Random(8)
+    moments = sorted(draw.uniform(0, lasts) for _ in range(10))  # each is further than the last
+    while moments:
         begun = list(tmp_path.glob("smoke-*/plan.json"))
         process = tune(tmp_path, *(("--resume", str(begun[0].parent)) if begun else brief))
         try:
-            process.communicate(timeout=moments.uniform(0, lasts))
+            process.communicate(timeout=moments[0])
+            moments[0] /= 2  # it was done before
         except subprocess.TimeoutExpired:
             killed(process)
-            kills += 1
+            moments.pop(0)
     (plan,) = tmp_path.glob("smoke-*/plan.json")
     status, out, err = finished(tune(tmp_path, "--resume", str(plan.parent)))
     assert status == 0, err
