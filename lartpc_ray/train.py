@@ -175,7 +175,6 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         dashboard: needed wherever Tune stops trials of several workers, for it frees what they
             held; costs about a second.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
