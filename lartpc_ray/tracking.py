@@ -1,4 +1,4 @@
-"""Every run in MLflow: a search run, and nested in it a run for each trial.
+"""Every run in MLflow: a search run, in it a run for each trial, in that one for its thresholds.
 
 Only the driver writes. A trial's run is found again by its tag, so that a resumed search goes on
 in the same runs.
@@ -6,20 +6,29 @@ in the same runs.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+
+from lartpc_ray.provenance import Source
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
+NAMES = "names"
+"""Tag of a search: the short names of its trials' parameters, and their dotted paths."""
+NOTE = "mlflow.note.content"
+LONGEST_NOTE = 8000
+"""Characters of a description: what MLflow keeps of a tag."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,24 @@ class TrialRun:
     error: str = ""
 
 
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Dotted paths by their last part; by as many parts as tell two apart.
+
+    Example:
+        >>> short_names(["network.depth", "data.seed", "seed"])
+        {'depth': 'network.depth', 'data.seed': 'data.seed', 'seed': 'seed'}
+    """
+    parts = {key: key.split(".") for key in keys}
+    ends = Counter(
+        ".".join(part[-count:]) for part in parts.values() for count in range(1, len(part) + 1)
+    )
+    found = {}
+    for key, part in parts.items():
+        tails = (".".join(part[-count:]) for count in range(1, len(part) + 1))
+        found[next((tail for tail in tails if ends[tail] == 1), key)] = key
+    return found
+
+
 class Tracking:
     """The runs of one study.
 
@@ -41,6 +68,10 @@ class Tracking:
         folder: where `mlflow.db` and the artefacts are kept, unless a store is given.
         experiment: the study's name; None to read only.
         uri: an MLflow tracking URI; the local SQLite file by default.
+
+    Attributes:
+        client: MLflow's.
+        experiment: its id; empty to read only.
     """
 
     def __init__(self, folder: Path, experiment: str | None, uri: str | None = None) -> None:
@@ -50,15 +81,15 @@ class Tracking:
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
-        self._client = MlflowClient(tracking_uri=self.uri)
+        self.client = MlflowClient(tracking_uri=self.uri)
         self.experiment = self._find_experiment(experiment, folder) if experiment else ""
 
     def _find_experiment(self, name: str, folder: Path) -> str:
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
-        return str(self._client.create_experiment(name, artifact_location=local))
+        return str(self.client.create_experiment(name, artifact_location=local))
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
         """The run with these tags: the one there is, or a new one.
@@ -68,12 +99,12 @@ class Tracking:
         """
         tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._client.search_runs([self.experiment], wanted, max_results=1)
+        found = self.client.search_runs([self.experiment], wanted, max_results=1)
         if found:
             run = str(found[0].info.run_id)
-            self._client.update_run(run, status="RUNNING")
+            self.client.update_run(run, status="RUNNING")
             return run
-        created = self._client.create_run(self.experiment, tags=tags, run_name=name)
+        created = self.client.create_run(self.experiment, tags=tags, run_name=name)
         return str(created.info.run_id)
 
     def trials(self, study: str) -> list[TrialRun]:
@@ -82,24 +113,27 @@ class Tracking:
         Raises:
             ValueError: where there is no search of that study.
         """
-        experiment = self._client.get_experiment_by_name(study)
+        experiment = self.client.get_experiment_by_name(study)
         newest = ["attributes.start_time DESC"]
-        searches = experiment and self._client.search_runs(
+        searches = experiment and self.client.search_runs(
             [experiment.experiment_id], "tags.kind = 'search'", order_by=newest, max_results=1
         )
         if not experiment or not searches:
             raise ValueError(f"study {study!r}: no search of it in {self.uri}")
         self.experiment = str(experiment.experiment_id)
         parent = f"tags.`mlflow.parentRunId` = '{searches[0].info.run_id}'"
+        dotted = json.loads(searches[0].data.tags.get(NAMES, "{}"))
         found = []
         token = None
         while True:
-            page = self._client.search_runs([self.experiment], parent, page_token=token)
+            page = self.client.search_runs([self.experiment], parent, page_token=token)
             found += [
                 TrialRun(
                     id=str(run.info.run_id),
                     number=int(run.data.tags["trial"]),
-                    parameters=dict(run.data.params),
+                    parameters={
+                        dotted.get(key, key): value for key, value in run.data.params.items()
+                    },
                     numbers=dict(run.data.metrics),
                     status=str(run.info.status),
                     error=str(run.data.tags.get("error", "")),
@@ -112,34 +146,65 @@ class Tracking:
                 return sorted(found, key=lambda trial: trial.number)
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
-        """Log parameters; those already there are left alone."""
-        there = self._client.get_run(run).data.params
-        new = [
-            Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in there
+        """Log parameters by their short names; those already there are left alone."""
+        there = self.client.get_run(run).data.params
+        names = short_names(values).items()
+        new = [Param(name, _short(values[key])) for name, key in names if name not in there]
+        self.client.log_batch(run, params=new)
+
+    def describe(self, run: str, text: str) -> None:
+        """A run's description, in markdown."""
+        self.tags(run, {NOTE: text[:LONGEST_NOTE]})
+
+    def describe_study(self, text: str) -> None:
+        """The experiment's description, in markdown."""
+        self.client.set_experiment_tag(self.experiment, NOTE, text[:LONGEST_NOTE])
+
+    def inputs(self, run: str, found: Mapping[str, Source]) -> None:
+        """Log the files of the splits as the run's datasets; once, however often it is said."""
+        there = self.client.get_run(run).inputs
+        if there and there.dataset_inputs:
+            return
+        made = [
+            DatasetInput(
+                Dataset(
+                    name=f"{one.path.name} ({split})",
+                    digest=one.digest[:12],
+                    source_type="local",
+                    source=json.dumps({"uri": one.path.as_uri()}),
+                    profile=json.dumps({"bytes": one.size, "sha256": one.digest}),
+                ),
+                [InputTag("mlflow.data.context", split)],
+            )
+            for split, one in found.items()
         ]
-        self._client.log_batch(run, params=new)
+        self.client.log_inputs(run, made)
 
     def numbers(self, run: str, values: Mapping[str, float], step: int) -> None:
         """Log numbers at a training step."""
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self._client.log_batch(run, metrics=metrics)
+        self.client.log_batch(run, metrics=metrics)
 
     def logged(self, run: str, name: str) -> dict[int, float]:
         """Step to value of a number that was logged."""
-        return {one.step: one.value for one in self._client.get_metric_history(run, name)}
+        return {one.step: one.value for one in self.client.get_metric_history(run, name)}
 
     def tags(self, run: str, values: Mapping[str, str]) -> None:
         """Set tags."""
-        self._client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+        self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
 
     def text(self, run: str, text: str, name: str) -> None:
         """Keep a text as an artefact."""
-        self._client.log_text(run, text, name)
+        self.client.log_text(run, text, name)
 
     def file(self, run: str, path: Path, folder: str | None = None) -> None:
         """Keep a file as an artefact."""
-        self._client.log_artifact(run, str(path), folder)
+        self.client.log_artifact(run, str(path), folder)
+
+    def folder(self, run: str, path: Path, name: str) -> None:
+        """Keep what is in a folder as artefacts under a name."""
+        self.client.log_artifacts(run, str(path), name)
 
     def fetch(self, run: str, name: str, folder: Path) -> Path:
         """A run's artefact as a local file.
@@ -148,10 +213,14 @@ class Tracking:
             ValueError: where there is no such run or artefact.
         """
         try:
-            return Path(self._client.download_artifacts(run, name, str(folder)))
+            return Path(self.client.download_artifacts(run, name, str(folder)))
         except (MlflowException, OSError):
             raise ValueError(f"run {run}: no {name} in {self.uri}") from None
 
     def end(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run, status)
+        self.client.set_terminated(run, status)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)[:LONGEST]
