@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,9 +16,11 @@ from lartpc_ray.data.draw import brightest, draw, views
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_confusion
 from lartpc_ray.predict import predict
+from lartpc_ray.report import Verdict
 from lartpc_ray.tasks import SegmentationTask
 from lartpc_ray.tasks.segmentation import AS
 from lartpc_ray.tasks.task import Means, Thresholds
+from lartpc_ray.tracking import Tracking
 
 AMONG = 50
 """The first test events, of which three are shown."""
@@ -31,6 +34,14 @@ class Judged:
     event: Event
     found: Event
     score: float
+
+
+def keep_pictures(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:
+    """Keep three events and, of a segmentation, the confusion table in a run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        draw_displays(Path(scratch), state, verdict.thresholds)
+        draw_confusion_of(Path(scratch) / "confusion.png", verdict.best)
+        tracking.folder(run, Path(scratch), "pictures")
 
 
 def draw_displays(folder: Path, state: Checkpoint, at: Thresholds) -> None:

@@ -202,18 +202,19 @@ def holder(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
         raise
 
 
-def crown(tracking: Tracking, name: str, version: str, about: Mapping[str, str]) -> bool:
+def crown(tracking: Tracking, name: str, version: str) -> bool:
     """Make a version the champion, unless the one there is has a better goal on the same data.
 
     Args:
         tracking: where it is registered.
         name: of the registered model.
-        version: the newest search's best.
-        about: its tags; `data` and `metric` say whether two goals can be compared.
+        version: the newest search's best; its tags `data` and `metric` say whether two goals can
+            be compared.
 
     Returns:
         whether it is the champion now.
     """
+    about = tracking.client.get_model_version(name, version).tags
     there = holder(tracking, name, "champion")
     if there is not None and there.version != version:
         same = all(there.tags.get(key) == about[key] for key in ("data", "metric"))

@@ -10,12 +10,15 @@ from typing import Any
 from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from lartpc_ray.report import flat
+from lartpc_ray.metrics.resources import Machine
+from lartpc_ray.provenance import sources, tags
+from lartpc_ray.report import headline
 from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
-from lartpc_ray.screen import Trials
+from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import Tracking, short_names
 from lartpc_ray.train import Stopping
+from lartpc_ray.trial import Trial
 
 
 class Progress(tune.Callback):
@@ -38,6 +41,8 @@ class Progress(tune.Callback):
         self._parent = parent
         self._runs: dict[int, str] = {}
         self._logged: dict[int, dict[int, float]] = {}
+        self._sources = sources(space.first_trial().data.splits, folder.parent)
+        self._machine = Machine(folder)
         self.running: set[int] = set()
         self._screen = Trials(folder.name, list(space.search))
 
@@ -59,11 +64,20 @@ class Progress(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = numbered(trial.config)
         run = self.run(number)
-        self._tracking.parameters(run, flat(self._space.trial(settings)))
+        self._tell_of(run, self._space.trial(settings))
         self._runs[number] = run
         self._logged[number] = self._tracking.logged(run, "goal")
         self.running.add(number)
         self._screen.show(number, "running", settings=settings)
+
+    def _tell_of(self, run: str, trial: Trial) -> None:
+        settings = headline(trial, self._space.search)
+        self._tracking.parameters(run, settings)
+        self._tracking.tags(run, tags(trial, self._sources))
+        self._tracking.inputs(run, self._sources)
+        self._tracking.text(run, trial.model_dump_json(indent=1), "trial.json")
+        shown = (f"`{name}` {cell(settings[key])}" for name, key in short_names(settings).items())
+        self._tracking.describe(run, ", ".join(shown))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -78,7 +92,7 @@ class Progress(tune.Callback):
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
         if self._logged[number].get(step) != result["goal"]:  # else told again after a resume
-            self._tracking.numbers(self._runs[number], kept, step)
+            self._tracking.numbers(self._runs[number], kept | self._machine.look(), step)
             self._logged[number][step] = result["goal"]
         self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
 

@@ -35,6 +35,15 @@ from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
 
 THIS = "this network"
+IMPORTANT = (
+    "network.depth",
+    "network.filters",
+    "optimizer.learning_rate",
+    "optimizer.steps",
+    "data.batch_events",
+    "seed",
+)
+"""Settings that MLflow shows of every trial; the others are in its trial.json."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,22 @@ def table(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def markdown(verdict: Verdict) -> str:
+    """The heads of the tables, the first metric of each, in markdown."""
+    shown = layout(verdict.task)
+    methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"Test split, {verdict.events['test']} events."]
+    for part in shown["tables"]:
+        metric, title = next(iter(part["metrics"].items()))
+        lines += ["", f"| {title} | {' | '.join(part['columns'].values())} |"]
+        lines.append("|---" * (1 + len(part["columns"])) + "|")
+        for method, means in list(methods.items())[: 1 if part.get("only_this") else None]:
+            row = [means.get(name, {}).get(metric) for name in part["columns"]]
+            if any(value is not None for value in row):
+                lines.append(f"| {method} | {' | '.join(_numbers(row))} |")
+    return "\n".join([*lines, "", shown["note"]])
+
+
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """One of the tables: a block a metric, a row a method, a column a class."""
     columns = part["columns"]
@@ -188,6 +213,12 @@ def flat(trial: Trial) -> dict[str, Any]:
         return found
 
     return walk(json.loads(trial.model_dump_json()), "")
+
+
+def headline(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
+    """The settings of a trial that tell it from others: those searched, and the important."""
+    every = flat(trial)
+    return {key: every[key] for key in dict.fromkeys([*searched, *IMPORTANT])}
 
 
 def keep(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:

@@ -78,6 +78,7 @@ class Tracking:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"

@@ -26,8 +26,10 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.files import Split
+from lartpc_ray.display import keep_pictures
 from lartpc_ray.loop import ASKED, Rank, Report, learn
-from lartpc_ray.report import flat, judge, keep, table, where
+from lartpc_ray.provenance import sources, tags
+from lartpc_ray.report import headline, judge, keep, markdown, table, where
 from lartpc_ray.screen import said
 from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
@@ -341,13 +343,18 @@ def main(options: argparse.Namespace) -> int:
             raise RuntimeError(f"{folder}: the training ended without a checkpoint")
         tracking = Tracking(folder.parent, plan["study"], plan["uri"])
         run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
-        tracking.parameters(run, flat(trial))
+        tracking.parameters(run, headline(trial, ()))
+        found = sources(trial.data.splits, folder.parent)
+        tracking.tags(run, tags(trial, found))
+        tracking.inputs(run, found)
         logged = tracking.logged(run, "goal")
         for numbers in state.history:
             if logged.get(int(numbers["step"])) != numbers["goal"]:
                 tracking.numbers(run, numbers, int(numbers["step"]))
         verdict = judge(state)
         keep(tracking, run, state, verdict)
+        keep_pictures(tracking, run, state, verdict)
+        tracking.describe(run, markdown(verdict))
         tracking.end(run)
     print(table(verdict))
     print(where(tracking, options.runs, run))

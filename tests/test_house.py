@@ -26,13 +26,13 @@ FLOORS = {
         "figure",
     ],
     8: ["report", "display", "loop", "train", "thresholds"],
-    9: ["progress", "schedule", "tune"],
+    9: ["progress", "schedule", "study", "tune"],
     10: ["__main__", "__init__"],
 }
 OWNERS = {
-    "ray": ["progress.py", "schedule.py", "thresholds.py", "train.py", "tune.py"],
+    "ray": ["progress.py", "schedule.py", "study.py", "thresholds.py", "train.py", "tune.py"],
     "mlflow": ["model.py", "tracking.py"],
-    "optuna": ["schedule.py", "space.py", "tune.py"],
+    "optuna": ["schedule.py", "space.py", "study.py"],
     "h5py": ["data/files.py", "data/larcv.py"],
     "uproot": ["data/larcv.py"],
     "pandas": ["model.py"],

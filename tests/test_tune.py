@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from processes import descendants
 
+from lartpc_ray.study import fitting
 from lartpc_ray.train import claimed
 from lartpc_ray.trial import Resources
-from lartpc_ray.tune import fitting
 
 ROOT = Path(__file__).parents[1]
 
