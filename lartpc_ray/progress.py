@@ -11,12 +11,13 @@ from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from lartpc_ray.metrics.resources import Machine
+from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import sources, tags
 from lartpc_ray.report import headline
 from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space
-from lartpc_ray.tracking import Tracking, short_names
+from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import Stopping
 from lartpc_ray.trial import Trial
 
@@ -32,6 +33,7 @@ class Progress(tune.Callback):
 
     Attributes:
         running: the trials that were started and did not end.
+        runs: of the trials, by their numbers.
     """
 
     def __init__(self, folder: Path, space: Space, tracking: Tracking, parent: str) -> None:
@@ -39,12 +41,13 @@ class Progress(tune.Callback):
         self._space = space
         self._tracking = tracking
         self._parent = parent
-        self._runs: dict[int, str] = {}
+        self.runs: dict[int, str] = {}
         self._logged: dict[int, dict[int, float]] = {}
         self._sources = sources(space.first_trial().data.splits, folder.parent)
         self._machine = Machine(folder)
         self.running: set[int] = set()
-        self._screen = Trials(folder.name, list(space.search))
+        steps = space.first_trial().optimizer.steps
+        self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Take the signals from Tune, which took them when it began."""
@@ -65,7 +68,7 @@ class Progress(tune.Callback):
         number, settings = numbered(trial.config)
         run = self.run(number)
         self._tell_of(run, self._space.trial(settings))
-        self._runs[number] = run
+        self.runs[number] = run
         self._logged[number] = self._tracking.logged(run, "goal")
         self.running.add(number)
         self._screen.show(number, "running", settings=settings)
@@ -91,10 +94,13 @@ class Progress(tune.Callback):
             for key, value in result.items()
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
+        now = {"step": step, "goal": result["goal"], "loss": result["loss"]}
         if self._logged[number].get(step) != result["goal"]:  # else told again after a resume
-            self._tracking.numbers(self._runs[number], kept | self._machine.look(), step)
+            self._tracking.numbers(self.runs[number], kept | self._machine.look(), step)
             self._logged[number][step] = result["goal"]
-        self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
+        else:
+            now["before"] = step
+        self._screen.show(number, "running", **now)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = numbered(trial.config)
@@ -108,7 +114,7 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = numbered(trial.config)
         why = reason(trial.error_file)
-        self._tracking.tags(self._runs[number], {"error": why})
+        self._tracking.tags(self.runs[number], {"error": why})
         self._end(number, "FAILED", f"failed: {why}")
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
@@ -116,13 +122,13 @@ class Progress(tune.Callback):
 
     def interrupted(self) -> None:
         """Close the runs of trials that did not end: a resumed search opens them again."""
-        for run in (*(self._runs[number] for number in self.running), self._parent):
+        for run in (*(self.runs[number] for number in self.running), self._parent):
             self._tracking.end(run, "KILLED")
 
     def _end(self, number: int, status: str, word: str) -> None:
-        self._tracking.end(self._runs[number], status)
+        self._tracking.end(self.runs[number], status)
         self.running.discard(number)
-        self._screen.show(number, word)
+        self._screen.show(number, word, ended=True)
 
 
 def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:

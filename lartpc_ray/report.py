@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
@@ -27,7 +28,7 @@ from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.screen import cell
+from lartpc_ray.screen import aligned, cell
 from lartpc_ray.space import Space, shipped
 from lartpc_ray.tasks import TASKS, AnyTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.task import Means, Thresholds, Validation
@@ -267,21 +268,27 @@ def judge_on_top(options: argparse.Namespace, space: Space) -> int:
         )
         tracking.file(run, picture)
         tracking.end(run)
-    print(table(verdict))
-    print(where(tracking, options.runs, run))
+    if options.json:
+        print(json.dumps({"run": run, **asdict(verdict)}, indent=1))
+    else:
+        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
     return 0
 
 
-def where(tracking: Tracking, runs: Path, run: str) -> str:
-    """How to look at the result."""
+def where(tracking: Tracking, runs: Path, run: str, rival: str | None = None) -> str:
+    """How to look at the result; also beside a rival's run."""
     store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
     show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
     if not store:
         return f"\nin MLflow at {tracking.uri}, run {run}\nagain:    {show}"
+    ids = json.dumps([run, rival], separators=(",", ":"))
+    both = f"http://127.0.0.1:5000/#/compare-runs?runs={quote(ids)}"
+    both += f"&experiments={quote(json.dumps([tracking.experiment]))}"
+    compare = f"\nbest two beside: {both}" if rival else ""
     return (
         f"\nin the browser:  mlflow ui {store} --host 127.0.0.1\n"
         f"                 http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/{run}\n"
-        f"this table:      {show}"
+        f"this table:      {show}{compare}"
     )
 
 
@@ -314,11 +321,7 @@ def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
         [str(row["trial"]), cell(row["goal"])] + [_short(row["settings"][name]) for name in differ]
         for row in rows
     ]
-    widths = [max(map(len, column)) + 2 for column in zip(heads, *cells, strict=True)]
-    lines = [f"{study}: {len(rows)} trials, best first"]
-    for line in (heads, *cells):
-        row = "".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
-        lines.append(row)
+    lines = [f"{study}: {len(rows)} trials, best first", *aligned([heads, *cells])]
     return "\n".join([*lines, *_factors(study, rows)])
 
 

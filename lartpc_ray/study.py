@@ -23,7 +23,7 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.loop import Rank
 from lartpc_ray.model import register
-from lartpc_ray.paths import make_trial
+from lartpc_ray.paths import make_trial, short_names
 from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.provenance import Source, data_hash, sources, tags
 from lartpc_ray.report import (
@@ -35,7 +35,7 @@ from lartpc_ray.schedule import FAILURE, NUMBER, SAMPLED, Halving, Sampler, tria
 from lartpc_ray.screen import cell, said
 from lartpc_ray.space import Space, read_space
 from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.tracking import NAMES, Tracking, short_names
+from lartpc_ray.tracking import NAMES, Tracking
 from lartpc_ray.train import (
     FAILED,
     attempt,

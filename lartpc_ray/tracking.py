@@ -10,8 +10,7 @@ import json
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import Source
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
 NAMES = "names"
 """Tag of a search: the short names of its trials' parameters, and their dotted paths."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of an experiment: the browser shows its runs first."""
 NOTE = "mlflow.note.content"
 LONGEST_NOTE = 8000
 """Characters of a description: what MLflow keeps of a tag."""
@@ -41,24 +43,6 @@ class TrialRun:
     numbers: dict[str, float]
     status: str
     error: str = ""
-
-
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Dotted paths by their last part; by as many parts as tell two apart.
-
-    Example:
-        >>> short_names(["network.depth", "data.seed", "seed"])
-        {'depth': 'network.depth', 'data.seed': 'data.seed', 'seed': 'seed'}
-    """
-    parts = {key: key.split(".") for key in keys}
-    ends = Counter(
-        ".".join(part[-count:]) for part in parts.values() for count in range(1, len(part) + 1)
-    )
-    found = {}
-    for key, part in parts.items():
-        tails = (".".join(part[-count:]) for count in range(1, len(part) + 1))
-        found[next((tail for tail in tails if ends[tail] == 1), key)] = key
-    return found
 
 
 class Tracking:
@@ -90,7 +74,8 @@ class Tracking:
         if found is not None:
             return str(found.experiment_id)
         local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
-        return str(self.client.create_experiment(name, artifact_location=local))
+        made = self.client.create_experiment(name, artifact_location=local, tags=KIND)
+        return str(made)
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
         """The run with these tags: the one there is, or a new one.

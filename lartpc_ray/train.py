@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -198,6 +199,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
     return parser
 
@@ -356,8 +358,10 @@ def main(options: argparse.Namespace) -> int:
         keep_pictures(tracking, run, state, verdict)
         tracking.describe(run, markdown(verdict))
         tracking.end(run)
-    print(table(verdict))
-    print(where(tracking, options.runs, run))
+    if options.json:
+        print(json.dumps({"run": run, "steps": state.step, **asdict(verdict)}, indent=1))
+    else:
+        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
     return 0
 
 

@@ -7,9 +7,11 @@ own best thresholds, on the tune split.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.report import (
     Verdict,
     flat,
+    headline,
     judge,
     judge_on_top,
     keep,
@@ -34,7 +37,7 @@ from lartpc_ray.report import (
     table,
     where,
 )
-from lartpc_ray.screen import cell
+from lartpc_ray.screen import aligned, cell
 from lartpc_ray.space import Space
 from lartpc_ray.study import Study
 from lartpc_ray.tasks.task import CutTask, Thresholds
@@ -53,15 +56,15 @@ PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least f
 def side_by_side(space: Space, ended: list[Any]) -> list[str]:
     """Trials with their settings, their goal and what it cost, or why they failed."""
     heads = [*(key.rsplit(".", 1)[-1] for key in space.search), "goal", *COSTS.values()]
-    lines = ["".join(f"{head:>16}" for head in heads)]
+    rows = [heads]
     for result in ended:
         metrics = result.metrics or {}
         settings = [cell(result.config[key]) for key in space.search]
         found = [cell(metrics.get(key)) for key in ("goal", *COSTS)]
         if result.error:
             found = [" ", str(result.error).strip().splitlines()[-1]]
-        lines.append("".join(f"{text:>16}" for text in (*settings, *found)))
-    return lines
+        rows.append([*settings, *found])
+    return aligned(rows)
 
 
 def enrol(
@@ -115,8 +118,10 @@ def tune_best(study: Study, run: str, state: Checkpoint) -> None:
         tune_run(study.tracking, run, state, task.cut, goals, rule="best")
 
 
-def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Path) -> str:
-    """Judge the best trial on the test split and keep it; the text to print."""
+def finish(
+    study: Study, results: tune.ResultGrid, progress: Progress, runs: Path
+) -> tuple[str, dict[str, Any]]:
+    """Judge the best trial on the test split and keep it; what to print, and the same for JSON."""
     found = (results[place] for place in range(len(results)))
     ended = sorted(found, key=lambda one: numbered(one.config or {})[0])
     good = [one for one in ended if not one.error and one.metrics and "goal" in one.metrics]
@@ -128,18 +133,16 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     costs = np.array([[float(one[name]) for name in study.space.costs] for one in metrics])
     best = good[pick(goal, costs) if study.space.costs else goal.argmax()]
     number, _ = numbered(best.config or {})
-    sound = {numbered(one.config or {})[0] for one in good}
-    run, state = progress.run(number), study.best(number)
+    ranked = [good[place] for place in np.argsort(-goal, kind="stable")]
+    sound = {at: progress.runs[at] for one in ranked for at in [numbered(one.config or {})[0]]}
+    run, state = sound[number], study.best(number)
     verdict = judge(state)
     keep(study.tracking, run, state, verdict)
     keep_pictures(study.tracking, run, state, verdict)
     tune_best(study, run, state)
     study.tracking.tags(run, {"best": "true"})
     study.tracking.describe(run, markdown(verdict))
-    runs_of = {one: progress.run(one) for one in {0, number} & sound}
-    models = enrol(study, runs_of, number, state, verdict)
-    for one in runs_of.values():
-        study.tracking.end(one)
+    models = enrol(study, sound, number, state, verdict)
     reached = state.history[-1]["goal"]
     note = study.note(len(ended), number, run, state, markdown(verdict))
     study.close(verdict, {"goal": reached, "trials": float(len(ended))}, note)
@@ -157,7 +160,17 @@ def finish(study: Study, results: tune.ResultGrid, progress: Progress, runs: Pat
     if failed and not study.space.points:
         head += ["", f"{len(failed)} of {len(ended)} trials failed:"]
         head += side_by_side(study.space, failed)
-    return "\n".join([*head, "", table(verdict), where(study.tracking, runs, run), *models])
+    rival = next((other for other in sound.values() if other != run), None)
+    place = where(study.tracking, runs, run, rival)
+    content = {
+        "study": study.folder.name,
+        "trials": len(ended),
+        "failed": len(failed),
+        "best": {"trial": number, "run": run, "goal": reached, "steps": state.step},
+        "settings": headline(state.trial, study.space.search),
+        **asdict(verdict),
+    }
+    return "\n".join([*head, "", table(verdict), place, *models]), content
 
 
 def main(options: argparse.Namespace) -> int:
@@ -194,7 +207,8 @@ def main(options: argparse.Namespace) -> int:
             say(f"interrupted; nothing is lost. Go on with:\n  {again}")
             return 1
         say(f"searched for {time.monotonic() - began:.0f} s")
-        print(finish(study, results, progress, options.runs))
+        text, content = finish(study, results, progress, options.runs)
+        print(json.dumps(content, indent=1) if options.json else text)
     return 0
 
 
