@@ -62,8 +62,13 @@ def test_the_time_left_leaves_out_what_an_earlier_part_did() -> None:
 
 
 def test_a_failed_row_is_as_long_as_its_reason() -> None:
-    lines = aligned([["depth", "goal", "cost"], ["5", "0.75", "1"], ["1000000", " ", "no memory"]])
-    assert lines == ["    depth  goal  cost", "        5  0.75     1", "  1000000     no memory"]
+    rows = [
+        ["depth", "goal", "cost", "GiB"],
+        ["5", "0.75", "1", "2"],
+        ["1000000", " ", "no memory"],
+    ]
+    lines = ["    depth  goal  cost  GiB", "        5  0.75     1    2", "  1000000     no memory"]
+    assert aligned(rows) == lines
 
 
 def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
