@@ -269,10 +269,15 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_two_workers_a_trial(tmp_path: Path) -> None:
-    status, out, err = finished(tune(tmp_path, "--budget", "smoke", "--workers", "2"), 500)
+def test_two_workers_a_trial_for_a_program(tmp_path: Path) -> None:
+    options = ("--budget", "smoke", "--workers", "2", "--json", "--quiet")
+    status, out, err = finished(tune(tmp_path, *options), 500)
     assert status == 0, err
-    assert "best of 2 trials" in out
+    assert err == ""
+    found = json.loads(out)
+    assert (found["trials"], found["failed"]) == (2, 0)
+    assert found["settings"]["network.filters"] in (4, 5, 6)
+    assert {"HIP", "MIP"} <= set(found["thresholds"])
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
