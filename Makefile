@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-cluster segmentation segmentation-2d infill minkowski lint install clean
+.PHONY: tune test test-cluster screenshots segmentation segmentation-2d infill minkowski lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -28,6 +28,10 @@ minkowski: .venv/installed-dev
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow
+
+# The pictures of docs/ that a browser draws, anew.
+screenshots: .venv/installed-dev
+	LARTPC_SCREENSHOTS=docs $(BIN)/python -m pytest -m slow tests/browser
 
 # `ray up` over three SSH hosts, made on this machine by LARTPC_HOSTS; as root, with sshd and rsync.
 LARTPC_HOSTS ?= $(CURDIR)/../shared/tools/hosts.sh

@@ -7,6 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+_quiet = False
+
 
 class Parser(argparse.ArgumentParser):
     """Arguments of a command, with an example in its help."""
@@ -19,12 +21,13 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
+        self.add_argument("--quiet", action="store_true", help="results and errors only")
 
 
 def run(
     parser: Parser, main: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Run a command; what the user can mend is one line on stderr.
+    """Run a command; what the user can mend is one line on stderr, also with `--quiet`.
 
     Returns:
         0 done, 1 it could not be done, 2 the arguments or the settings are wrong.
@@ -33,6 +36,8 @@ def run(
         arguments = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    global _quiet
+    _quiet = arguments.quiet
     try:
         return main(arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:
@@ -42,16 +47,24 @@ def run(
     except KeyboardInterrupt:
         say("interrupted")
         return 1
+    finally:
+        _quiet = False
+
+
+def quiet() -> bool:
+    """Whether the command was told to show no progress."""
+    return _quiet
 
 
 def say(text: str) -> None:
     """One line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:
     if arguments.debug:
         traceback.print_exc()
     reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    say(f"{parser.prog}: {' '.join(str(reason).split())}")
+    print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
     return status

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -77,6 +78,24 @@ def draw_curves(
     axes.axvline(choice.at[axis], color="red", label=f"chosen: {choice.score:.3f}")
     axes.set(xlabel=axis, ylim=(0, 1), title=f"{name}: {choice.events} events")
     axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_confusion(
+    path: Path, shares: Float[np.ndarray, "true found"], true: Sequence[str], found: Sequence[str]
+) -> None:
+    """Draw which share of the voxels of each true class was found as which."""
+    figure = Figure(figsize=(5.5, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, label="share of the true class")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{share:.3f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(found)), found)
+    axes.set_yticks(range(len(true)), true)
+    axes.set(xlabel="found", ylabel="true", title="confusion, test split")
     figure.savefig(path, dpi=110)
 
 

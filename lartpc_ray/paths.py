@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Dotted paths by their last part; by as many parts as tell two apart.
+
+    Example:
+        >>> short_names(["network.depth", "data.seed", "seed"])
+        {'depth': 'network.depth', 'data.seed': 'data.seed', 'seed': 'seed'}
+    """
+    parts = {key: key.split(".") for key in keys}
+    ends = Counter(
+        ".".join(part[-count:]) for part in parts.values() for count in range(1, len(part) + 1)
+    )
+    found = {}
+    for key, part in parts.items():
+        tails = (".".join(part[-count:]) for count in range(1, len(part) + 1))
+        found[next((tail for tail in tails if ends[tail] == 1), key)] = key
+    return found
 
 
 def check(key: str, value: Any, task: str) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from lartpc_ray.report import flat
+from lartpc_ray.metrics.resources import Machine
+from lartpc_ray.paths import short_names
+from lartpc_ray.provenance import sources, tags
+from lartpc_ray.report import headline
 from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
-from lartpc_ray.screen import Trials
+from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import Stopping
+from lartpc_ray.trial import Trial
 
 
 class Progress(tune.Callback):
@@ -29,6 +33,7 @@ class Progress(tune.Callback):
 
     Attributes:
         running: the trials that were started and did not end.
+        runs: of the trials, by their numbers.
     """
 
     def __init__(self, folder: Path, space: Space, tracking: Tracking, parent: str) -> None:
@@ -36,9 +41,12 @@ class Progress(tune.Callback):
         self._space = space
         self._tracking = tracking
         self._parent = parent
-        self._runs: dict[int, str] = {}
+        self.runs: dict[int, str] = {}
+        self._sources = sources(space.first_trial().data.splits, folder.parent)
+        self._machine = Machine(folder)
         self.running: set[int] = set()
-        self._screen = Trials(folder.name, list(space.search))
+        steps = space.first_trial().optimizer.steps
+        self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Take the signals from Tune, which took them when it began."""
@@ -58,10 +66,19 @@ class Progress(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = numbered(trial.config)
         run = self.run(number)
-        self._tracking.parameters(run, flat(self._space.trial(settings)))
-        self._runs[number] = run
+        self._tell_of(run, self._space.trial(settings))
+        self.runs[number] = run
         self.running.add(number)
         self._screen.show(number, "running", settings=settings)
+
+    def _tell_of(self, run: str, trial: Trial) -> None:
+        settings = headline(trial, self._space.search)
+        self._tracking.parameters(run, settings)
+        self._tracking.tags(run, tags(trial, self._sources))
+        self._tracking.inputs(run, self._sources)
+        self._tracking.text(run, trial.model_dump_json(indent=1), "trial.json")
+        shown = (f"`{name}` {cell(settings[key])}" for name, key in short_names(settings).items())
+        self._tracking.describe(run, ", ".join(shown))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -75,8 +92,10 @@ class Progress(tune.Callback):
             for key, value in result.items()
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
-        self._tracking.numbers(self._runs[number], kept, step)
-        self._screen.show(number, "running", step=step, goal=result["goal"], loss=result["loss"])
+        now = {"step": step, "goal": result["goal"], "loss": result["loss"]}
+        if not self._tracking.numbers(self.runs[number], kept | self._machine.look(), step):
+            now["before"] = step  # told again after a resume
+        self._screen.show(number, "running", **now)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = numbered(trial.config)
@@ -90,7 +109,7 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = numbered(trial.config)
         why = reason(trial.error_file)
-        self._tracking.tags(self._runs[number], {"error": why})
+        self._tracking.tags(self.runs[number], {"error": why})
         self._end(number, "FAILED", f"failed: {why}")
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
@@ -98,13 +117,13 @@ class Progress(tune.Callback):
 
     def interrupted(self) -> None:
         """Close the runs of trials that did not end: a resumed search opens them again."""
-        for run in (*(self._runs[number] for number in self.running), self._parent):
+        for run in (*(self.runs[number] for number in self.running), self._parent):
             self._tracking.end(run, "KILLED")
 
     def _end(self, number: int, status: str, word: str) -> None:
-        self._tracking.end(self._runs[number], status)
+        self._tracking.end(self.runs[number], status)
         self.running.discard(number)
-        self._screen.show(number, word)
+        self._screen.show(number, word, ended=True)
 
 
 def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:

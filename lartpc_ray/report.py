@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
@@ -27,7 +28,7 @@ from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import Metrics, blocks
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.screen import cell
+from lartpc_ray.screen import aligned, cell
 from lartpc_ray.space import Space, shipped
 from lartpc_ray.tasks import TASKS, AnyTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.task import CutTask, Means, Task, Thresholds, Validation
@@ -35,6 +36,15 @@ from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
 
 THIS = "this network"
+IMPORTANT = (
+    "network.depth",
+    "network.filters",
+    "optimizer.learning_rate",
+    "optimizer.steps",
+    "data.batch_events",
+    "seed",
+)
+"""Settings that MLflow shows of every trial; the others are in its trial.json."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,19 @@ def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
     return ["", _line(title, names), *lines] if lines else []
 
 
+def markdown(verdict: Verdict) -> str:
+    """The heads of the tables, the first metric of each, in markdown."""
+    shown = layout(verdict.task)
+    methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"Test split, {verdict.events['test']} events."]
+    for part in shown["tables"]:
+        block = blocks(part, methods)[0]
+        lines += ["", f"| {block.title} | {' | '.join(block.heads)} |"]
+        lines.append("|---" * (1 + len(block.heads)) + "|")
+        lines += [f"| {method} | {' | '.join(_numbers(row))} |" for method, row in block.rows]
+    return "\n".join([*lines, "", shown["note"]])
+
+
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """One of the tables: a block a metric, a row a method, a column a class."""
     lines: list[str] = []
@@ -194,6 +217,12 @@ def flat(trial: Trial) -> dict[str, Any]:
         return found
 
     return walk(json.loads(trial.model_dump_json()), "")
+
+
+def headline(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
+    """The settings of a trial that tell it from others: those searched, and the important."""
+    every = flat(trial)
+    return {key: every[key] for key in dict.fromkeys([*searched, *IMPORTANT])}
 
 
 def keep(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:
@@ -242,21 +271,27 @@ def judge_on_top(options: argparse.Namespace, space: Space) -> int:
         )
         tracking.file(run, picture)
         tracking.end(run)
-    print(table(verdict))
-    print(where(tracking, options.runs, run))
+    if options.json:
+        print(json.dumps({"run": run, **asdict(verdict)}, indent=1))
+    else:
+        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
     return 0
 
 
-def where(tracking: Tracking, runs: Path, run: str) -> str:
-    """How to look at the result."""
+def where(tracking: Tracking, runs: Path, run: str, rival: str | None = None) -> str:
+    """How to look at the result; also beside a rival's run."""
     store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
     show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
     if not store:
         return f"\nin MLflow at {tracking.uri}, run {run}\nagain:    {show}"
+    ids = json.dumps([run, rival], separators=(",", ":"))
+    both = f"http://127.0.0.1:5000/#/compare-runs?runs={quote(ids)}"
+    both += f"&experiments={quote(json.dumps([tracking.experiment]))}"
+    compare = f"\nbest two beside: {both}" if rival else ""
     return (
         f"\nin the browser:  mlflow ui {store} --host 127.0.0.1\n"
         f"                 http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/{run}\n"
-        f"this table:      {show}"
+        f"this table:      {show}{compare}"
     )
 
 
@@ -289,11 +324,7 @@ def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
         [str(row["trial"]), cell(row["goal"])] + [_short(row["settings"][name]) for name in differ]
         for row in rows
     ]
-    widths = [max(map(len, column)) + 2 for column in zip(heads, *cells, strict=True)]
-    lines = [f"{study}: {len(rows)} trials, best first"]
-    for line in (heads, *cells):
-        row = "".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True))
-        lines.append(row)
+    lines = [f"{study}: {len(rows)} trials, best first", *aligned([heads, *cells])]
     return "\n".join([*lines, *factors(study, rows)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,13 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
-from lartpc_ray.command import say
+from lartpc_ray.command import quiet, say
+from lartpc_ray.paths import short_names
+
+STATUS = 24
+"""Characters of a status in the table; a reason for failing is in MLflow, too."""
+FRAME = 6
+"""Lines of the screen that are no trial: title, head, borders, caption."""
 
 
 class Trials:
@@ -21,18 +28,33 @@ class Trials:
 
     Args:
         title: of the table.
-        searched: dotted paths of the settings to show.
+        searched: dotted paths of the settings to show, as many as the terminal is wide.
+        trials: how many there will be.
+        steps: of a trial that is not stopped.
+        console: where to draw; stderr by default.
     """
 
-    def __init__(self, title: str, searched: Sequence[str]) -> None:
+    def __init__(
+        self,
+        title: str,
+        searched: Sequence[str],
+        trials: int,
+        steps: int,
+        console: Console | None = None,
+    ) -> None:
         self._title = title
         self._searched = searched
+        self._trials = trials
+        self._steps = steps
         self._rows: dict[int, dict[str, Any]] = {}
-        console = Console(stderr=True)
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._began = time.monotonic()
+        self._console = console or Console(stderr=True)
+        drawn = self._console.is_terminal and not quiet()
+        self._live = Live(console=self._console, auto_refresh=False) if drawn else None
 
     def start(self) -> None:
         """Begin to draw."""
+        self._began = time.monotonic()
         if self._live:
             self._live.start()
 
@@ -46,24 +68,108 @@ class Trials:
         return int(self._rows.get(number, {}).get("step", 0))
 
     def show(self, number: int, status: str, **changes: Any) -> None:
-        """Show a trial's status, and what changed: `step`, `loss`, `goal` or its settings."""
+        """Show a trial's status, and what changed.
+
+        Args:
+            number: of the trial.
+            status: in words.
+            changes: `step`, `loss`, `goal`, its `settings`; `before`, the last step that was done
+                in an earlier part of the search; `ended`, whether nothing more will come.
+        """
         row = self._rows.setdefault(number, {})
         row |= {"status": status, **changes}
         if self._live:
-            self._live.update(self._table(), refresh=True)
+            self._live.update(self.table(), refresh=True)
         else:
             step, goal = cell(row.get("step")), cell(row.get("goal"))
-            say(f"trial {number}  {step} steps  goal {goal}  {status}")
+            left = self.left(time.monotonic() - self._began)
+            more = f"  ({lasting(left)} left)" if left else ""
+            say(f"trial {number}  {step} steps  goal {goal}  {status}{more}")
 
-    def _table(self) -> Table:
-        shown = Table(title=f"{self._title}: best first", title_justify="left")
-        for title in ("trial", "status", "step", "loss", "goal", *self._searched):
-            shown.add_column(title.rsplit(".", 1)[-1])
-        for number, row in sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1)):
-            cells = [row["status"], row.get("step"), row.get("loss"), row.get("goal")]
-            settings = [row.get("settings", {}).get(key) for key in self._searched]
-            shown.add_row(str(number), *[cell(value) for value in (*cells, *settings)])
-        return shown
+    def left(self, passed: float) -> float | None:
+        """Seconds to the end of the search, as it went so far; None where nothing is known.
+
+        A trial that was stopped counts as done.
+        """
+        done = before = 0.0
+        for row in self._rows.values():
+            done += 1 if row.get("ended") else row.get("step", 0) / self._steps
+            before += row.get("before", 0) / self._steps
+        gained = done - before
+        return passed * (self._trials - done) / gained if gained > 0 else None
+
+    def table(self) -> Table:
+        """The best trials, as many as the terminal is high, and what fits its width."""
+        ended = sum(bool(row.get("ended")) for row in self._rows.values())
+        passed = time.monotonic() - self._began
+        left = self.left(passed)
+        title = f"{self._title}: {ended} of {self._trials} trials, {lasting(passed)}"
+        title += f", about {lasting(left)} left" if left else ""
+        best = sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1))
+        shown = best[: max(1, self._console.height - FRAME)]
+        columns = {
+            "trial": [str(number) for number, _ in shown],
+            "status": [str(row["status"])[:STATUS] for _, row in shown],
+            **{key: [cell(row.get(key)) for _, row in shown] for key in ("step", "loss", "goal")},
+        }
+        for name, key in short_names(self._searched).items():
+            columns[name] = [cell(row.get("settings", {}).get(key)) for _, row in shown]
+        kept = fitting(columns, self._console.width)
+        hidden = [f"{len(columns) - len(kept)} more settings"] if len(kept) < len(columns) else []
+        hidden += [f"{len(best) - len(shown)} more trials"] if len(shown) < len(best) else []
+        drawn = Table(title=title, title_justify="left", caption=", ".join(hidden) or None)
+        for name in kept:
+            drawn.add_column(name, no_wrap=True)
+        for cells in zip(*kept.values(), strict=True):
+            drawn.add_row(*cells)
+        return drawn
+
+
+def fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
+    """The first columns of a table that a line holds, with their borders.
+
+    Example:
+        >>> list(fitting({"trial": ["0"], "depth": ["5"], "mask": ["bce"]}, 20))
+        ['trial', 'depth']
+    """
+    found, room = {}, width - 1
+    for name, cells in columns.items():
+        room -= max(map(len, (name, *cells))) + 3
+        if room < 0:
+            break
+        found[name] = cells
+    return found
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, columns below each other; a row may end early, its last cell as long as it is.
+
+    Example:
+        >>> aligned([["depth", "goal"], ["5", "0.75"]])
+        ['  depth  goal', '      5  0.75']
+    """
+    count = len(rows[0])
+    widths = [
+        2 + max(len(row[place]) for row in rows if place < len(row) - (len(row) < count))
+        for place in range(count)
+    ]
+    return [
+        "".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=False))
+        for row in rows
+    ]
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> lasting(40), lasting(330), lasting(7300)
+        ('40 s', '6 min', '2 h 2 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def cell(value: Any) -> str:
@@ -113,7 +219,8 @@ class Bar:
         self._total = total
         self._done = 0
         console = Console(stderr=True)
-        self._bar = Progress(console=console) if console.is_terminal else None
+        drawn = console.is_terminal and not quiet()
+        self._bar = Progress(console=console) if drawn else None
 
     def __enter__(self) -> Bar:
         if self._bar:

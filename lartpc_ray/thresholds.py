@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,10 +24,11 @@ from pydantic import TypeAdapter
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
-from lartpc_ray.checkpoint import FILE
+from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import Split
 from lartpc_ray.figure import draw_curves, draw_surface
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import CUTS, predict
@@ -312,49 +313,91 @@ def keep(
     tracking.end(run)
 
 
+def tune_run(
+    tracking: Tracking,
+    run: str,
+    state: Checkpoint,
+    cut: Cut,
+    goals: dict[str, str],
+    *,
+    split: Split = "tune",
+    rule: Rule = "robust",
+    refine: int = 0,
+    workers: int | None = None,
+) -> tuple[dict[str, Any], dict[str, Choice]]:
+    """Tune a cut for the network of a run, and keep the result in the run.
+
+    Args:
+        tracking: where the run is.
+        run: of the network.
+        state: its checkpoint, of a task with thresholds; its trial says on which events.
+        cut: what is tuned.
+        goals: class to its goal.
+        split: of the events.
+        rule: which point is chosen.
+        refine: so many more p0 beside each class's best.
+        workers: cores; all by default.
+
+    Returns:
+        what thresholds.yaml holds, and the choice of each class.
+
+    Raises:
+        ValueError: for a split without clusters.
+    """
+    task, splits = state.trial.task, state.trial.data.splits
+    assert isinstance(task, CutTask)
+    events = splits.events(split)
+    found = parts(state.restored(), task, events)
+    if not found:
+        raise ValueError(f"{splits.path}: no event of the {split} split has a cluster")
+    settings = ChoiceSettings(rule=rule)
+    start_ray(workers, dashboard=False)
+    try:
+        scores, grid, choices = tuned(found, cut, goals, settings)
+        if refine and isinstance(cut, SeedCut):
+            cut = cut.refined((one.at["p0"] for one in choices.values()), refine)
+            scores, grid, choices = tuned(found, cut, goals, settings)
+    finally:
+        ray.shutdown()
+    about = {"cut": cut.name, "rule": rule, "run": run, "split": split, "events": len(events)}
+    content = record(choices, goals, about)
+    if isinstance(cut, SeedCut):
+        for name, row in content["classes"].items():
+            low, high, score = exact_s0(found, name, cut, row["p0"], row["goal"])
+            row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
+    with tempfile.TemporaryDirectory() as scratch:
+        keep(tracking, run, Path(scratch), content, grid, scores, choices)
+    return content, choices
+
+
 def main(options: argparse.Namespace) -> int:
     tracking = Tracking(options.runs, options.study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
-        task, splits = state.trial.task, state.trial.data.splits
-        if not isinstance(task, CutTask):
-            raise ValueError(f"run {options.run}: the task {task.name} has no thresholds to tune")
-        if options.data:
-            splits = splits.model_copy(update={"path": options.data})
-        events = splits.events(options.split)
-        cut = task.tuned_by(options.cut or task.tuned.name).tuned
-        goals = class_goals(options.goal, cut.metrics, task.names)
-        found = parts(state.restored(), task, events)
-        if not found:
-            raise ValueError(f"{splits.path}: no event of the {options.split} split has a cluster")
-        settings = ChoiceSettings(rule=options.rule)
-        start_ray(options.workers, dashboard=False)
-        try:
-            scores, grid, choices = tuned(found, cut, goals, settings)
-            if options.refine and isinstance(cut, SeedCut):
-                cut = cut.refined((one.at["p0"] for one in choices.values()), options.refine)
-                scores, grid, choices = tuned(found, cut, goals, settings)
-        finally:
-            ray.shutdown()
-        about = {
-            "cut": cut.name,
-            "rule": options.rule,
-            "run": options.run,
-            "split": options.split,
-            "events": len(events),
-        }
-        content = record(choices, goals, about)
-        if isinstance(cut, SeedCut):
-            for name, row in content["classes"].items():
-                low, high, score = exact_s0(found, name, cut, row["p0"], row["goal"])
-                row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
-        keep(tracking, options.run, folder, content, grid, scores, choices)
+        state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
+    trial = state.trial
+    if not isinstance(trial.task, CutTask):
+        raise ValueError(f"run {options.run}: the task {trial.task.name} has no thresholds to tune")
+    if options.data:
+        splits = trial.data.splits.model_copy(update={"path": options.data})
+        data = trial.data.model_copy(update={"splits": splits})
+        state = replace(state, trial=trial.model_copy(update={"data": data}))
+    cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
+    content, choices = tune_run(
+        tracking,
+        options.run,
+        state,
+        cut,
+        class_goals(options.goal, cut.metrics, trial.task.names),
+        split=options.split,
+        rule=options.rule,
+        refine=options.refine,
+        workers=options.workers,
+    )
     for name, choice in choices.items():
         if choice.enough:
             say(
                 f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
-                f"{choice.enough} would give ±{settings.precision}"
+                f"{choice.enough} would give ±{ChoiceSettings().precision}"
             )
     if options.export:
         print(exported(content, options.export), end="")

@@ -1,4 +1,4 @@
-"""Every run in MLflow: a search run, and nested in it a run for each trial.
+"""Every run in MLflow: a search run, in it a run for each trial, in that one for its thresholds.
 
 Only the driver writes. A trial's run is found again by its tag, so that a resumed search goes on
 in the same runs.
@@ -6,6 +6,7 @@ in the same runs.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -16,13 +17,23 @@ from secrets import token_hex
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+
+from lartpc_ray.paths import short_names
+from lartpc_ray.provenance import Source
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
 NEWEST = ["attributes.start_time DESC"]
 STORE = "mlflow.db"
+NAMES = "names"
+"""Tag of a search: the short names of its trials' parameters, and their dotted paths."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of an experiment: the browser shows its runs first."""
+NOTE = "mlflow.note.content"
+LONGEST_NOTE = 8000
+"""Characters of a description: what MLflow keeps of a tag."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +55,41 @@ class Tracking:
         folder: where `mlflow.db` and the artefacts are kept, unless a store is given.
         experiment: the study's name; None to read only.
         uri: an MLflow tracking URI; the local SQLite file by default.
+
+    Attributes:
+        client: MLflow's.
+        experiment: its id; empty to read only.
     """
 
     def __init__(self, folder: Path, experiment: str | None, uri: str | None = None) -> None:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if not uri:
             _make_store(folder / STORE)
         self.uri = uri or f"sqlite:///{folder / STORE}"
-        self._client = MlflowClient(tracking_uri=self.uri)
+        self.client = MlflowClient(tracking_uri=self.uri)
         self._offset = time.time() - time.monotonic()
         self._told: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment, folder) if experiment else ""
         if experiment:
             self._not_before(
-                self._client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
+                self.client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
             )
 
     def _find_experiment(self, name: str, folder: Path) -> str:
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
         try:
-            return str(self._client.create_experiment(name, artifact_location=local))
+            made = self.client.create_experiment(name, artifact_location=local, tags=KIND)
+            return str(made)
         except MlflowException:  # another search has made it meanwhile
-            found = self._client.get_experiment_by_name(name)
+            found = self.client.get_experiment_by_name(name)
             if found is None:
                 raise
             return str(found.experiment_id)
@@ -85,13 +102,13 @@ class Tracking:
         """
         tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._client.search_runs([self.experiment], wanted, max_results=1)
+        found = self.client.search_runs([self.experiment], wanted, max_results=1)
         if found:
             run = str(found[0].info.run_id)
-            self._client.update_run(run, status="RUNNING")
+            self.client.update_run(run, status="RUNNING")
             self._not_before(found)
             return run
-        created = self._client.create_run(
+        created = self.client.create_run(
             self.experiment, tags=tags, run_name=name, start_time=self._now()
         )
         return str(created.info.run_id)
@@ -112,23 +129,26 @@ class Tracking:
         Raises:
             ValueError: where there is no search of that study.
         """
-        experiment = self._client.get_experiment_by_name(study)
-        searches = experiment and self._client.search_runs(
+        experiment = self.client.get_experiment_by_name(study)
+        searches = experiment and self.client.search_runs(
             [experiment.experiment_id], "tags.kind = 'search'", order_by=NEWEST, max_results=1
         )
         if not experiment or not searches:
             raise ValueError(f"study {study!r}: no search of it in {self.uri}")
         self.experiment = str(experiment.experiment_id)
         parent = f"tags.`mlflow.parentRunId` = '{searches[0].info.run_id}'"
+        dotted = json.loads(searches[0].data.tags.get(NAMES, "{}"))
         found = []
         token = None
         while True:
-            page = self._client.search_runs([self.experiment], parent, page_token=token)
+            page = self.client.search_runs([self.experiment], parent, page_token=token)
             found += [
                 TrialRun(
                     id=str(run.info.run_id),
                     number=int(run.data.tags["trial"]),
-                    parameters=dict(run.data.params),
+                    parameters={
+                        dotted.get(key, key): value for key, value in run.data.params.items()
+                    },
                     numbers=dict(run.data.metrics),
                     status=str(run.info.status),
                     error=str(run.data.tags.get("error", "")),
@@ -141,45 +161,81 @@ class Tracking:
                 return sorted(found, key=lambda trial: trial.number)
 
     def parameters(self, run: str, values: Mapping[str, Any]) -> None:
-        """Log parameters; those already there are left alone."""
-        there = self._client.get_run(run).data.params
-        new = [
-            Param(key, str(value)[:LONGEST]) for key, value in values.items() if key not in there
-        ]
-        self._client.log_batch(run, params=new)
+        """Log parameters by their short names; those already there are left alone."""
+        there = self.client.get_run(run).data.params
+        names = short_names(values).items()
+        new = [Param(name, _short(values[key])) for name, key in names if name not in there]
+        self.client.log_batch(run, params=new)
 
-    def numbers(self, run: str, values: Mapping[str, float], step: int) -> None:
+    def describe(self, run: str, text: str) -> None:
+        """A run's description, in markdown."""
+        self.tags(run, {NOTE: text[:LONGEST_NOTE]})
+
+    def describe_study(self, text: str) -> None:
+        """The experiment's description, in markdown."""
+        self.client.set_experiment_tag(self.experiment, NOTE, text[:LONGEST_NOTE])
+
+    def inputs(self, run: str, found: Mapping[str, Source]) -> None:
+        """Log the files of the splits as the run's datasets; once, however often it is said."""
+        there = self.client.get_run(run).inputs
+        if there and there.dataset_inputs:
+            return
+        made = [
+            DatasetInput(
+                Dataset(
+                    name=f"{one.path.name} ({split})",
+                    digest=one.digest[:12],
+                    source_type="local",
+                    source=json.dumps({"uri": one.path.as_uri()}),
+                    profile=json.dumps({"bytes": one.size, "sha256": one.digest}),
+                ),
+                [InputTag("mlflow.data.context", split)],
+            )
+            for split, one in found.items()
+        ]
+        self.client.log_inputs(run, made)
+
+    def numbers(self, run: str, values: Mapping[str, float], step: int) -> bool:
         """Log numbers at a training step, once: a resumed search tells again what it knows.
 
         Numbers told together are kept together, so the first says whether they are there.
+
+        Returns:
+            whether they were new.
         """
         if not values:
-            return
+            return False
         first = next(iter(values))
         if (run, first) not in self._told:
             self._told[run, first] = self.logged(run, first)
         told = self._told[run, first]
-        if told.get(step) != values[first]:
-            now = self._now()
-            metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-            self._client.log_batch(run, metrics=metrics)
-            told[step] = values[first]
+        if told.get(step) == values[first]:
+            return False
+        now = self._now()
+        metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self.client.log_batch(run, metrics=metrics)
+        told[step] = values[first]
+        return True
 
     def logged(self, run: str, name: str) -> dict[int, float]:
         """Step to value of a number that was logged."""
-        return {one.step: one.value for one in self._client.get_metric_history(run, name)}
+        return {one.step: one.value for one in self.client.get_metric_history(run, name)}
 
     def tags(self, run: str, values: Mapping[str, str]) -> None:
         """Set tags."""
-        self._client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+        self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
 
     def text(self, run: str, text: str, name: str) -> None:
         """Keep a text as an artefact."""
-        self._client.log_text(run, text, name)
+        self.client.log_text(run, text, name)
 
     def file(self, run: str, path: Path, folder: str | None = None) -> None:
         """Keep a file as an artefact."""
-        self._client.log_artifact(run, str(path), folder)
+        self.client.log_artifact(run, str(path), folder)
+
+    def folder(self, run: str, path: Path, name: str) -> None:
+        """Keep what is in a folder as artefacts under a name."""
+        self.client.log_artifacts(run, str(path), name)
 
     def fetch(self, run: str, name: str, folder: Path) -> Path:
         """A run's artefact as a local file.
@@ -188,13 +244,13 @@ class Tracking:
             ValueError: where there is no such run or artefact.
         """
         try:
-            return Path(self._client.download_artifacts(run, name, str(folder)))
+            return Path(self.client.download_artifacts(run, name, str(folder)))
         except (MlflowException, OSError):
             raise ValueError(f"run {run}: no {name} in {self.uri}") from None
 
     def end(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run, status, self._now())
+        self.client.set_terminated(run, status, self._now())
 
     def about(self, run: str) -> dict[str, str]:
         """The tags of a run, and its `name`, `status`, `started` and `hours`, as text.
@@ -203,7 +259,7 @@ class Tracking:
             ValueError: where there is no such run.
         """
         try:
-            found = self._client.get_run(run)
+            found = self.client.get_run(run)
         except MlflowException:
             raise ValueError(f"run {run}: not in {self.uri}") from None
         begin, end = found.info.start_time, found.info.end_time
@@ -214,13 +270,13 @@ class Tracking:
 
     def children(self, run: str, **tags: str) -> list[str]:
         """The runs nested in a run that have these tags, the newest first."""
-        experiment = self._client.get_run(run).info.experiment_id
+        experiment = self.client.get_run(run).info.experiment_id
         wanted = {"mlflow.parentRunId": run, **tags}
         text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
         newest = ["attributes.start_time DESC"]
         return [
             str(found.info.run_id)
-            for found in self._client.search_runs([experiment], text, order_by=newest)
+            for found in self.client.search_runs([experiment], text, order_by=newest)
         ]
 
 
@@ -239,3 +295,7 @@ def _make_store(path: Path) -> None:
         pass
     finally:
         part.unlink(missing_ok=True)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)[:LONGEST]

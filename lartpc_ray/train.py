@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, get_args
@@ -27,8 +28,10 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.files import Split
+from lartpc_ray.display import keep_pictures
 from lartpc_ray.loop import ASKED, Rank, Report, learn
-from lartpc_ray.report import flat, judge, keep, table, where
+from lartpc_ray.provenance import sources, tags
+from lartpc_ray.report import headline, judge, keep, markdown, table, where
 from lartpc_ray.screen import said
 from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
@@ -179,7 +182,6 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     Raises:
         RuntimeError: where Ray does not start.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -209,6 +211,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
     return parser
 
@@ -363,14 +366,21 @@ def main(options: argparse.Namespace) -> int:
             raise RuntimeError(f"{folder}: the training ended without a checkpoint")
         tracking = Tracking(folder.parent, plan["study"], plan["uri"])
         run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
-        tracking.parameters(run, flat(trial))
+        tracking.parameters(run, headline(trial, ()))
+        found = sources(trial.data.splits, folder.parent)
+        tracking.tags(run, tags(trial, found))
+        tracking.inputs(run, found)
         for numbers in state.history:
             tracking.numbers(run, numbers, int(numbers["step"]))
         verdict = judge(state)
         keep(tracking, run, state, verdict)
+        keep_pictures(tracking, run, state, verdict)
+        tracking.describe(run, markdown(verdict))
         tracking.end(run)
-    print(table(verdict))
-    print(where(tracking, options.runs, run))
+    if options.json:
+        print(json.dumps({"run": run, "steps": state.step, **asdict(verdict)}, indent=1))
+    else:
+        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
     return 0
 
 

@@ -1,5 +1,7 @@
 """Tracking: a server that goes away for a while costs no number."""
 
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -11,7 +13,66 @@ from pathlib import Path
 
 import pytest
 
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.data.files import Splits
+from lartpc_ray.metrics.resources import Machine
+from lartpc_ray.paths import short_names
+from lartpc_ray.provenance import Source, data_hash, sources
+from lartpc_ray.tracking import NAMES, Tracking
+
+SPLITS = ("train", "tune", "test")
+
+
+def two_files(folder: Path, text: str) -> dict[str, Source]:
+    """The splits of a folder, of which tune is another file."""
+    folder.mkdir(exist_ok=True)
+    for split in SPLITS:
+        (folder / f"{split}.h5").write_text(text if split == "tune" else split)
+    return sources(Splits(path=str(folder)), folder)
+
+
+def test_a_run_knows_its_data_by_content(tmp_path: Path) -> None:
+    found = two_files(tmp_path / "a", "one")
+    assert found["tune"].digest == hashlib.sha256(b"one").hexdigest()
+    assert found["tune"].size == 3
+    assert data_hash(found) == data_hash(two_files(tmp_path / "b", "one"))
+    assert data_hash(found) != data_hash(two_files(tmp_path / "a", "two")), "same size, new content"
+
+
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = two_files(tmp_path, "one")
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    assert sources(Splits(path=str(tmp_path)), tmp_path) == found
+
+
+def test_a_run_keeps_short_names_a_description_and_its_data_once(tmp_path: Path) -> None:
+    tracking = Tracking(tmp_path, "study")
+    search = tracking.start("study-1", {"study": "study-1", "kind": "search"})
+    settings = {"network.depth": 5, "optimizer.learning_rate": 1 / 3, "data.seed": 1, "seed": 0}
+    tracking.tags(search, {NAMES: json.dumps(short_names(settings))})
+    run = tracking.start("trial 0", {"study": "study-1", "trial": "0"}, search)
+    for _ in range(2):  # as a resumed search does
+        tracking.parameters(run, settings)
+        tracking.inputs(run, two_files(tmp_path / "data", "one"))
+        tracking.describe(run, "**best** " + "x" * 9000)
+    kept = tracking.client.get_run(run)
+    short = {"depth": "5", "learning_rate": "0.33333", "data.seed": "1", "seed": "0"}
+    assert kept.data.params == short
+    assert len(kept.data.tags["mlflow.note.content"]) == 8000
+    contexts = [one.tags[0].value for one in kept.inputs.dataset_inputs]
+    assert sorted(contexts) == sorted(SPLITS)
+    (trial,) = tracking.trials("study")
+    assert set(trial.parameters) == set(settings), "read back by their paths"
+
+
+def test_the_machine_is_looked_at(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    deadline = time.monotonic() + 0.2
+    while time.monotonic() < deadline:
+        pass
+    found = machine.look()
+    assert 0 < found["system/cpu_utilization_percentage"] <= 100
+    assert 0 < found["system/system_memory_usage_percentage"] < 100
+    assert 0 < found["system/disk_usage_percentage"] < 100
 
 
 def free_port() -> int:

@@ -13,11 +13,13 @@ from random import Random
 from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from processes import descendants
 
+from lartpc_ray.study import fitting
 from lartpc_ray.train import claimed
 from lartpc_ray.trial import Resources
-from lartpc_ray.tune import fitting
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +63,19 @@ def mlflow_runs(runs: Path) -> dict[str, list]:
     return named
 
 
+def best_of(named: dict[str, list]) -> Run:
+    """The trial that is tagged as the best."""
+    (found,) = [run for runs in named.values() for run in runs if "best" in run.data.tags]
+    return found
+
+
+def champion_of(runs: Path) -> ModelVersion:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    return client.get_model_version_by_alias("smoke", "champion")
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path: Path) -> None:
     tables = []
@@ -81,7 +96,19 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
         assert trial.data.tags["mlflow.parentRunId"] == search.info.run_id
         assert trial.info.status == "FINISHED"
         assert {"loss", "goal", "MIP/ari", "MIP/s0"} <= set(trial.data.metrics)
-        assert trial.data.params["network.depth"] == "3"
+        assert trial.data.params["depth"] == "3"
+        assert {"filters", "learning_rate"} <= set(trial.data.params)
+        assert len(trial.data.params) < 10, "short enough to compare"
+        assert {"task", "engine", "data", "versions", "host"} <= set(trial.data.tags)
+        assert len(trial.inputs.dataset_inputs) == 3
+        assert "system/disk_usage_percentage" in trial.data.metrics
+    assert "| ARI, all events | HIP |" in search.data.tags["mlflow.note.content"]
+    (surfaces,) = named["thresholds seeds best"]
+    assert surfaces.data.tags["mlflow.parentRunId"] == best_of(named).info.run_id
+    assert named["MIP"][0].data.tags["mlflow.parentRunId"] == surfaces.info.run_id
+    champion = champion_of(tmp_path / "a")
+    assert champion.run_id == best_of(named).info.run_id
+    assert sorted(champion.aliases)[0] == "champion"
     best = out.split("--run ")[1].split()[0]
     command = [sys.executable, "-m", "lartpc_ray.report", "--run", best]
     again = subprocess.run(
@@ -133,6 +160,9 @@ def checked(runs: Path, study: str, trials: int) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
     named = mlflow_runs(runs)
     expected = {study: 1} | {f"trial {number}": 1 for number in range(trials)}
+    named = {name: one for name, one in named.items() if "class" not in one[0].data.tags}
+    assert len(named.pop("thresholds seeds best")) == 1
+    assert len(client.search_model_versions("name = 'smoke'")) <= 2, "registered once"
     assert {name: len(found) for name, found in named.items()} == expected
     for name, (found,) in named.items():
         assert found.info.status == "FINISHED", name
@@ -362,10 +392,15 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_two_workers_a_trial(tmp_path: Path) -> None:
-    status, out, err = finished(tune(tmp_path, "--budget", "smoke", "--workers", "2"), 500)
+def test_two_workers_a_trial_for_a_program(tmp_path: Path) -> None:
+    options = ("--budget", "smoke", "--workers", "2", "--json", "--quiet")
+    status, out, err = finished(tune(tmp_path, *options), 500)
     assert status == 0, err
-    assert "best of 2 trials" in out
+    assert err == ""
+    found = json.loads(out)
+    assert (found["trials"], found["failed"]) == (2, 0)
+    assert found["settings"]["network.filters"] in (4, 5, 6)
+    assert {"HIP", "MIP"} <= set(found["thresholds"])
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:

@@ -46,13 +46,20 @@ class View:
     names: tuple[str, ...] = ()
 
 
-def views(event: Event, *, predicted: bool = False, found: np.ndarray | None = None) -> list[View]:
+def views(
+    event: Event,
+    *,
+    predicted: bool = False,
+    found: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
+) -> list[View]:
     """Energy, class and cluster of an event.
 
     Args:
         event: in 2D or 3D.
         predicted: whether its own clusters are what a network found.
         found: (voxel,) clusters that a network found, beside the event's own.
+        classes: (voxel,) classes that a network found.
     """
     kind = "predicted" if predicted else "true"
     shown = [
@@ -60,6 +67,8 @@ def views(event: Event, *, predicted: bool = False, found: np.ndarray | None = N
         View("class", event.semantic, event.semantic, CLASS_COLOURS, CLASS_NAMES),
         _clusters(f"{kind} cluster", event, event.cluster),
     ]
+    if classes is not None:
+        shown.append(View("predicted class", classes, classes, CLASS_COLOURS, CLASS_NAMES))
     return shown if found is None else [*shown, _clusters("predicted cluster", event, found)]
 
 

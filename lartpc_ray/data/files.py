@@ -256,20 +256,20 @@ class Splits(Settings):
         event = project(event, self.plane, self.wires) if self.plane else event
         return box(event, self.box) if self.box else event
 
+    def file(self, split: Split) -> Path:
+        """The file that a split's events are in."""
+        path = sample(split) if self.path == "sample" else Path(self.path)
+        return _in_folder(path, split) if path.is_dir() else path
+
     def events(self, split: Split) -> Events:
         """The events of one split, read when asked for.
 
         Raises:
             ValueError: where there is no such file, or no event in it.
         """
-        path = Path(self.path)
-        if self.path == "sample":
-            events: Events = EventFile(sample(split), self.layout)
-        elif path.is_dir():
-            events = open_events(_in_folder(path, split), self.layout)
-        else:
-            file = open_events(path, self.layout)
-            events = Part(file, _share(len(file), self.fractions, split))
+        events: Events = open_events(self.file(split), self.layout)
+        if self.path != "sample" and not Path(self.path).is_dir():
+            events = Part(events, _share(len(events), self.fractions, split))
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
         return Seen(events, self.seen) if self.smear or self.plane or self.box else events

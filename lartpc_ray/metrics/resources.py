@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +22,65 @@ COSTS = {
 TOLERANCE = 0.01
 """Goals that differ by less are taken as equal in the pick: chance makes as much."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MEMORY = Path("/proc/meminfo")
+TIMES = Path("/proc/stat")
 GIB = 2**30
+GPU = {
+    "utilization.gpu": "utilization_percentage",
+    "memory.used": "memory_usage_megabytes",
+}
+"""What nvidia-smi is asked for, and its name in MLflow."""
+
+
+class Machine:
+    """The load of this machine, by the names of MLflow's system metrics (Linux; else of GPUs only).
+
+    Args:
+        folder: of whose disk the load is told.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._times = _processor_times()
+
+    def look(self) -> dict[str, float]:
+        """Processors since the last look; memory, disk and GPUs now."""
+        before, self._times = self._times, _processor_times()
+        disk = shutil.disk_usage(self._folder)
+        found = {"disk_usage_percentage": 100 * disk.used / disk.total, **_gpus()}
+        passed = self._times[0] - before[0]
+        if passed:
+            idle = (self._times[1] - before[1]) / passed
+            found["cpu_utilization_percentage"] = 100 * (1 - idle)
+        if MEMORY.is_file():
+            lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+            total, free = (int(lines[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
+            found["system_memory_usage_megabytes"] = (total - free) / 1024
+            found["system_memory_usage_percentage"] = 100 * (1 - free / total)
+        return {f"system/{name}": value for name, value in found.items()}
+
+
+def _processor_times() -> tuple[int, int]:
+    """Ticks of all processors since the start, in all and idle (man 5 proc, /proc/stat)."""
+    if not TIMES.is_file():
+        return 0, 0
+    ticks = [int(text) for text in TIMES.read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+
+def _gpus() -> dict[str, float]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return {}
+    asked = [command, f"--query-gpu={','.join(GPU)}", "--format=csv,noheader,nounits"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = {}
+    for number, line in enumerate(said.splitlines()):
+        values = (text.strip() for text in line.split(","))
+        for name, value in zip(GPU.values(), values, strict=True):
+            if value.isdigit():  # a part of a GPU has no load: [N/A]
+                found[f"gpu_{number}_{name}"] = float(value)
+    return found
 
 
 class Meter:

@@ -1,0 +1,129 @@
+"""What a person sees of a search in MLflow's own pages.
+
+`make screenshots` keeps the comparison of two trials in docs/.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120_000
+"""Milliseconds that a page may take on a busy machine."""
+NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> str:
+    """The MLflow store of a search of two trials, as the command leaves it."""
+    runs = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "smoke"]
+    done = subprocess.run(
+        [*command, "--runs", str(runs), "--data", str(few_events)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    return f"sqlite:///{runs / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def site(store: str) -> Iterator[str]:
+    """The address of MLflow's pages over the store; the server ends with the tests."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    server = subprocess.Popen(
+        [*command, "--port", str(port), "--backend-store-uri", store],
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/#"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def ui(page: "Page") -> "Page":
+    """A page that waits longer, and is not covered by MLflow's assistant."""
+    page.set_default_timeout(PATIENCE)
+    page.add_init_script(NO_ASSISTANT)
+    return page
+
+
+def runs(store: str) -> dict[str, Run]:
+    return {run.info.run_name: run for run in MlflowClient(store).search_runs(["1"])}
+
+
+def test_nested_runs_are_shown_and_two_trials_are_compared(
+    store: str, site: str, ui: "Page"
+) -> None:
+    ui.goto(f"{site}/experiments/1/runs")
+    name = ui.locator("[col-id='attributes.`Run Name`'].ag-cell")
+    name.get_by_role("link", name="smoke-").wait_for()
+    assert ui.get_by_text("trial 1", exact=True).count() <= 1, "only in the description so far"
+    name.first.get_by_role("button").first.click()
+    for trial in ("trial 0", "trial 1"):
+        row = ui.locator(".ag-row").filter(has=ui.get_by_role("link", name=trial, exact=True))
+        row.locator(".ag-checkbox-input").first.check()
+    ui.get_by_role("button", name="Compare").first.click()
+    ui.get_by_text("Comparing 2 Runs").wait_for()
+    parameters = ui.locator("table").filter(has_text="learning_rate").first
+    parameters.wait_for()
+    found = runs(store)
+    for trial in ("trial 0", "trial 1"):
+        for key in ("filters", "learning_rate"):
+            value = found[trial].data.params[key]
+            assert parameters.get_by_text(value, exact=True).count() >= 1, (trial, key, value)
+    picture = os.environ.get("LARTPC_SCREENSHOTS")
+    if picture:
+        ui.locator(".main-svg").first.wait_for()
+        ui.screenshot(path=Path(picture) / "mlflow-compare.png")
+
+
+def test_a_surface_and_an_event_are_drawn(store: str, site: str, ui: "Page") -> None:
+    found = runs(store)
+    surface = next(run for name, run in found.items() if name in ("HIP", "MIP", "SHOWER"))
+    label, best = surface.info.run_name, next(run for run in found.values() if is_best(run))
+    ui.goto(f"{site}/experiments/1/runs/{surface.info.run_id}/artifacts/{label}.png")
+    image = ui.locator("img[src^='blob:'], img[src*='get-artifact']").first
+    image.wait_for()
+    wide = ui.wait_for_function("i => i.naturalWidth", arg=image.element_handle())
+    assert wide.json_value() > 500
+    client = MlflowClient(store)
+    pictures = [file.path for file in client.list_artifacts(best.info.run_id, "pictures")]
+    (event,) = [path for path in pictures if path.startswith("pictures/worst")][:1]
+    event = event.replace(".png", ".html")
+    ui.goto(f"{site}/experiments/1/runs/{best.info.run_id}/artifacts/{event}")
+    scene = ui.frame_locator("iframe")
+    scene.get_by_text("predicted cluster").wait_for()
+    scene.locator("canvas").first.wait_for()
+
+
+def is_best(run: Run) -> bool:
+    return "best" in run.data.tags
