@@ -407,7 +407,7 @@ def main(options: argparse.Namespace) -> int:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
     if options.html:
-        from lartpc_ray.sections import Subject, write  # plotly takes its time
+        from lartpc_ray.page.sections import Subject, write  # plotly takes its time
 
         rows = content.pop("trials", [])
         verdict = Verdict(**content) if content else None

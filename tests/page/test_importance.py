@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lartpc_ray.importance import FEWEST, importance
+from lartpc_ray.page.importance import FEWEST, importance
 
 SEARCH = {"rate": ("log", [1e-3, 1.0]), "depth": ("int", [4, 8]), "mask": ("choice", ["a", "b"])}
 

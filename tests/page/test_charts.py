@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from lartpc_ray import charts
+from lartpc_ray.page import charts
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
 
 SEARCH = {

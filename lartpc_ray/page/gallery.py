@@ -14,7 +14,7 @@ from lartpc_ray.data.draw import CLUSTER_COLOURS, View, views
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.metrics.clustering import true_index
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.page import Panel
+from lartpc_ray.page.document import Panel
 from lartpc_ray.predict import predict
 from lartpc_ray.tasks import (
     AnyTask,

@@ -4,7 +4,7 @@ import numpy as np
 
 from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event
-from lartpc_ray.gallery import chosen, paired
+from lartpc_ray.page.gallery import chosen, paired
 
 
 def line(cluster: list[int], semantic: list[int]) -> Event:

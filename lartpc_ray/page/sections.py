@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lartpc_ray import charts
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import say
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.gallery import Drawn, Looked, chosen, drawn, look
-from lartpc_ray.importance import importance
 from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import blocks
-from lartpc_ray.page import Page, Row, note, table, verbatim
+from lartpc_ray.page import charts
+from lartpc_ray.page.document import Page, Row, note, table, verbatim
+from lartpc_ray.page.gallery import Drawn, Looked, chosen, drawn, look
+from lartpc_ray.page.importance import importance
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.report import Verdict, factors, layout

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from lartpc_ray.charts import Chart
 from lartpc_ray.data.draw import GREY, View
+from lartpc_ray.page.charts import Chart
 from lartpc_ray.space import shipped
 
 Row = tuple[str, str, list[str]]

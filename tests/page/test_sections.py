@@ -10,9 +10,9 @@ import pytest
 from lartpc_ray import report
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
+from lartpc_ray.page.sections import MOST_CURVES
 from lartpc_ray.paths import make_trial
 from lartpc_ray.report import flat, judge, keep
-from lartpc_ray.sections import MOST_CURVES
 from lartpc_ray.tracking import Tracking
 
 EVIL = "</script><script>alert(1)</script>"
