@@ -6,6 +6,7 @@ a real study once more: that run's verdict and checkpoint stand for those of the
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from lartpc_ray.checkpoint import FILE
+from lartpc_ray.paths import short_names
 from lartpc_ray.space import searched, shipped
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import NAMES, Tracking
 
 
 def study(runs: Path, trials: int) -> list[str]:
@@ -30,7 +32,9 @@ def study(runs: Path, trials: int) -> list[str]:
     for number in range(trials):
         tags = {"study": "made up", "trial": str(number)}
         run = tracking.start(f"trial {number}", tags, search)
-        tracking.parameters(run, {path: drawn(rng, *of) for path, of in searched(text).items()})
+        values = {path: drawn(rng, *of) for path, of in searched(text).items()}
+        tracking.tags(search, {NAMES: json.dumps(short_names(values))})
+        tracking.parameters(run, values)
         for step in (100, 200, 300):
             numbers = {"goal": rng.random() * step / 300, "seconds_an_event": rng.random()}
             tracking.numbers(run, numbers, step)

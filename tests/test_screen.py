@@ -67,7 +67,7 @@ def test_a_failed_row_is_as_long_as_its_reason() -> None:
         ["5", "0.75", "1", "2"],
         ["1000000", " ", "no memory"],
     ]
-    lines = ["    depth  goal  cost  GiB", "        5  0.75     1    2", "  1000000     no memory"]
+    lines = ["    depth  goal  cost  GiB", "        5  0.75     1    2", "  1000000      no memory"]
     assert aligned(rows) == lines
 
 

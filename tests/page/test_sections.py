@@ -11,9 +11,9 @@ from lartpc_ray import report
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.page.sections import MOST_CURVES
-from lartpc_ray.paths import make_trial
+from lartpc_ray.paths import make_trial, short_names
 from lartpc_ray.report import flat, judge, keep
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import NAMES, Tracking
 
 EVIL = "</script><script>alert(1)</script>"
 SPACE = """
@@ -34,9 +34,9 @@ def study(runs: Path, trials: int, name: str = "clustering", space: str = SPACE)
         run = tracking.start(f"trial {number}", tags, search)
         rate = 10 ** (-3 + 2 * number / trials)
         settings = {"optimizer.learning_rate": rate, "task.loss.mask": ["focal", "bce"][number % 2]}
-        tracking.parameters(
-            run, {**settings, "task.name": "clustering", "odd": EVIL * (number % 2)}
-        )
+        values = {**settings, "task.name": "clustering", "odd": EVIL * (number % 2)}
+        tracking.tags(search, {NAMES: json.dumps(short_names(values))})
+        tracking.parameters(run, values)
         if number == trials - 1:
             tracking.tags(run, {"error": f"ValueError: {EVIL}"})
             tracking.end(run, "FAILED")
