@@ -48,6 +48,11 @@ class Progress(tune.Callback):
         steps = space.first_trial().optimizer.steps
         self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        """Tune puts its callbacks into a snapshot that a resumed search does not read; a screen and
+        a store cannot be put there."""
+        return tune.Callback, ()
+
     def setup(self, *_: Any, **__: Any) -> None:
         """Take the signals from Tune, which took them when it began."""
         stop = signal.getsignal(signal.SIGUSR1)
