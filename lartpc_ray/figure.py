@@ -46,10 +46,9 @@ def draw_surface(
         for points, (a, b) in zip((columns, rows), ends, strict=True)
     )
     x, y = _place(columns, choice.at[horizontal]), _place(rows, choice.at[vertical])
-    axes.errorbar(
-        x, y, xerr=[[x - left], [right - x]], yerr=[[y - low], [high - y]], fmt="o", color="red",
-        capsize=3, label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}",
-    )  # fmt: skip
+    # lines, not error bars: the chosen point may lie outside of an interval of one axis alone
+    axes.plot([left, right], [y, y], "|-", [x, x], [low, high], "_-", color="red")
+    axes.plot(x, y, "o", color="red", label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}")
     if vertical in published and horizontal in published:
         axes.plot(
             _place(columns, published[horizontal]), _place(rows, published[vertical]), "wx",
