@@ -36,6 +36,7 @@ from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
 
 THIS = "this network"
+UNTRAINED = "untrained network"
 IMPORTANT = (
     "network.depth",
     "network.filters",
@@ -82,25 +83,31 @@ def judge(state: Checkpoint) -> Verdict:
     tune_events, test_events = splits.events("tune"), splits.events("test")
     network, untrained = state.restored(), state.trial.make_network()
     tuned = validate(network, task, tune_events)
-    chance = validate(untrained, task, tune_events)
     say(f"measuring {len(test_events)} test events")
     plain = task.untuned()
-    with_tuned = ", tuned thresholds" if plain else ""
-    rows = {f"{THIS}{with_tuned}": measure(network, task, test_events, tuned.thresholds)}
+    first = "tuned thresholds" if plain else ""
+    others: dict[str, Task] = dict(task.beside()) if isinstance(task, CutTask) else {}
+    beside = {text: validate(network, way, tune_events).thresholds for text, way in others.items()}
+    ways: dict[str, tuple[Task, Thresholds]] = {first: (task, tuned.thresholds)}
     if plain:
-        rows[f"{THIS}, {task.plain}"] = measure(network, task, test_events, plain)
-    beside: dict[str, Thresholds] = {}
-    for text, other in (task.beside() if isinstance(task, CutTask) else {}).items():
-        at = beside[text] = validate(network, other, tune_events).thresholds
-        rows[f"{THIS}, {text}"] = measure(network, other, test_events, at)
-    rows[f"untrained network{with_tuned}"] = measure(
-        untrained, task, test_events, chance.thresholds
-    )
+        ways[task.plain] = task, plain
+    ways |= {text: (way, beside[text]) for text, way in others.items()}
+    rows = {
+        _method(THIS, text): measure(network, way, test_events, at)
+        for text, (way, at) in ways.items()
+    }
+    for text, way in {first: task, **others}.items():  # its thresholds are tuned, too
+        at = validate(untrained, way, tune_events).thresholds
+        rows[_method(UNTRAINED, text)] = measure(untrained, way, test_events, at)
     if task.rival:
         rows[task.rival] = baseline(task, test_events)
     means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
     return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside)
+
+
+def _method(network: str, way: str) -> str:
+    return f"{network}, {way}" if way else network
 
 
 def validate(

@@ -37,7 +37,12 @@ OWNERS = {
     "uproot": ["data/larcv.py"],
     "pandas": ["model.py"],
     "plotly": ["data/draw.py", "page/document.py"],
-    "numba": ["metrics/clustering.py", "reconstruct/sweep.py", "sparse/walk.py"],
+    "numba": [
+        "metrics/clustering.py",
+        "reconstruct/links.py",
+        "reconstruct/sweep.py",
+        "sparse/walk.py",
+    ],
     "sklearn": ["reconstruct/density.py"],
     "yaml": ["predict.py", "report.py", "page/sections.py", "space.py", "thresholds.py"],
     "rich": ["screen.py"],

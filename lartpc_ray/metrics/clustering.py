@@ -8,7 +8,7 @@ are left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -97,20 +97,36 @@ def scores(
     Raises:
         ValueError: for labels of different sizes.
     """
+    values = many_scores(truth, [predicted], min_voxels=min_voxels, metrics=metrics)
+    return {name: float(each[0]) for name, each in values.items()}
+
+
+def many_scores(
+    truth: Labels,
+    predictions: Iterable[Labels],
+    *,
+    min_voxels: int = 0,
+    metrics: Sequence[str] = SCORES,
+) -> dict[str, Float[np.ndarray, " prediction"]]:
+    """As `scores`, of many predictions for the same truth."""
+    index = true_index(truth, min_voxels)
+    rows = [_scores(truth, index, predicted, "ami" in metrics) for predicted in predictions]
+    values = np.array(rows).reshape(-1, len(SCORES))
+    return {name: values[:, SCORES.index(name)] for name in metrics}
+
+
+def _scores(
+    truth: Labels, index: Labels, predicted: Labels, information: bool
+) -> Float[np.ndarray, " score"]:
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
             f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
         )
-    index = true_index(truth, min_voxels)
-    kept = index >= 0
-    found = predicted[kept] >= 0
-    _, columns = np.unique(predicted[kept][found], return_inverse=True)
-    width = int(columns.max()) + 1 if len(columns) else 0
-    table = np.zeros((int(index.max(initial=-1)) + 1, width), np.int64)
-    np.add.at(table, (index[kept][found], columns), 1)
-    sizes = np.bincount(index[kept], minlength=len(table)).astype(np.int64)
-    values = table_scores(table, sizes, int(np.sum(~found)), "ami" in metrics)
-    return {name: float(values[SCORES.index(name)]) for name in metrics}
+    if predicted.max(initial=-1) >= len(predicted):  # names, not numbers counted from 0
+        names, place = np.unique(np.maximum(predicted, -1), return_inverse=True)
+        predicted = place - int(names[0] < 0)
+    table, missed = _shared(index, predicted)
+    return np.asarray(table_scores(table, table.sum(axis=1) + missed, missed.sum(), information))
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
@@ -119,6 +135,27 @@ def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
     good = (names >= 0) & (sizes >= min_voxels)
     number = np.where(good, np.cumsum(good) - 1, -1)
     return number[place].astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _shared(
+    index: Labels, predicted: Labels
+) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
+    """Voxels shared by each true and predicted cluster, and the voxels of each true in none."""
+    rows, columns = 0, 0
+    for voxel in range(len(index)):
+        if index[voxel] >= 0:
+            rows = max(rows, index[voxel] + 1)
+            columns = max(columns, predicted[voxel] + 1)
+    table = np.zeros((rows, columns), np.int64)
+    missed = np.zeros(rows, np.int64)
+    for voxel in range(len(index)):
+        if index[voxel] >= 0:
+            if predicted[voxel] >= 0:
+                table[index[voxel], predicted[voxel]] += 1
+            else:
+                missed[index[voxel]] += 1
+    return table, missed
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
@@ -150,8 +150,8 @@ def _scores(
     metrics: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Metric to the score of the labels of every point."""
-    rows = [scores(voxels["truth"], one, min_voxels=min_voxels, metrics=metrics) for one in labels]
-    return {name: np.array([row[name] for row in rows]).reshape(shape) for name in metrics}
+    found = many_scores(voxels["truth"], labels, min_voxels=min_voxels, metrics=metrics)
+    return {name: values.reshape(shape) for name, values in found.items()}
 
 
 MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
 
+Labels = Int[np.ndarray, " voxel"]
 CHUNK = 1_000
 """Voxels whose neighbours are held at a time."""
 SHORTEST = 1e-12
@@ -130,10 +132,25 @@ def split(
         >>> split(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1]))
         array([ 0,  1,  2, -1])
     """
-    found = labels >= 0
-    both = labels[found] * (pieces.max(initial=0) + 1) + pieces[found]
+    order = np.argsort(labels, kind="stable")
+    return np.asarray(_split(labels, pieces, order, pieces.max(initial=-1) + 1))
+
+
+@njit(cache=True, nogil=True)
+def _split(labels: Labels, pieces: Labels, order: Labels, count: int) -> Labels:
+    """`order` has the voxels of a cluster one after the other, so a piece has one owner a time."""
+    owner = np.full(count, -1, np.int64)
+    number = np.empty(count, np.int64)
     cut = np.full(len(labels), -1, np.int64)
-    cut[found] = np.unique(both, return_inverse=True)[1]
+    largest = -1
+    for voxel in order:
+        piece = pieces[voxel]
+        if labels[voxel] < 0:
+            continue
+        if owner[piece] != labels[voxel]:
+            largest += 1
+            owner[piece], number[piece] = labels[voxel], largest
+        cut[voxel] = number[piece]
     return cut
 
 

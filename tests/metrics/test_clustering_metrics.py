@@ -65,6 +65,14 @@ def test_unlabelled_voxels_are_left_out() -> None:
     assert ari(np.array([0, 0, 1, 1, -1]), np.array([0, 0, 1, 1, 0])) == 1
 
 
+def test_names_far_apart_are_as_good_as_numbers_from_0() -> None:
+    truth = np.array([0, 0, 1, 1, 2, 2])
+    counted = np.array([0, 0, 1, -1, 1, 2])
+    named = np.array([10**9, 10**9, 7, -5, 7, 10**6])
+    assert scores(truth, named) == scores(truth, counted)
+    assert scores(truth, counted)["n_clusters"] == 3
+
+
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="one label each"):
         ari(np.zeros(3, int), np.zeros(4, int))

@@ -9,7 +9,7 @@ from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
 from lartpc_ray.reconstruct.cuts import LinkCut
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import linked
+from lartpc_ray.reconstruct.links import linked, split
 
 
 def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,6 +88,18 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
         for name, grid in found.items():
             assert grid[place] == wanted[name], name
     assert len(np.unique(found["n_clusters"])) > 6
+
+
+@given(st.integers(0, 10**6), st.integers(0, 30))
+def test_a_cluster_is_split_where_its_pieces_differ(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, pieces = rng.integers(-1, 4, count), rng.integers(0, 5, count)
+    cut = split(labels, pieces)
+    pairs = list(zip(labels, pieces, strict=True))
+    for one, other in np.ndindex(count, count):
+        same = labels[one] >= 0 and pairs[one] == pairs[other]
+        assert (cut[one] >= 0 and cut[one] == cut[other]) == same
+    assert set(cut[cut >= 0]) == set(range(len({pair for pair in pairs if pair[0] >= 0})))
 
 
 def test_seeds_alone_links_alone_and_both() -> None:
