@@ -23,10 +23,10 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.event import Event
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
-from lartpc_ray.report import baseline, measure, validate
 from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
 from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.verdict import baseline, measure, validate
 
 WINDOW = 28
 """Voxels that a picture shows on both sides of the middle of the gap."""

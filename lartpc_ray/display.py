@@ -16,11 +16,11 @@ from lartpc_ray.data.draw import brightest, draw, views
 from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_confusion
 from lartpc_ray.predict import predict
-from lartpc_ray.report import Verdict
 from lartpc_ray.tasks import SegmentationTask
 from lartpc_ray.tasks.segmentation import AS
 from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.tracking import Tracking
+from lartpc_ray.verdict import Verdict
 
 AMONG = 50
 """The first test events, of which three are shown."""

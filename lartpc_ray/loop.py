@@ -28,8 +28,8 @@ from lartpc_ray.data.loader import batches
 from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.networks.norm import Norm, SynchronisedNorm, synchronised
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.report import validate
 from lartpc_ray.trial import Trial
+from lartpc_ray.verdict import validate
 
 Report = Callable[[dict[str, float]], None]
 """Takes the numbers of a validation."""

@@ -181,7 +181,7 @@ def parser() -> Parser:
     )
     made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M or LArCV file")
     made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
-    made.add_argument("--run", required=True, help="id of an MLflow run")
+    made.add_argument("--run", required=True, help="an MLflow run, or a folder of one")
     made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
     made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")
     made.add_argument(

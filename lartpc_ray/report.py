@@ -1,4 +1,4 @@
-"""The verdict on a trained network: every class on the test split, beside what it must beat.
+"""The table of a trained network: every class on the test split, beside the published rows.
 
 `python -m lartpc_ray.report --run ID` prints it again for a run that is in MLflow.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,21 +22,18 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
-from lartpc_ray.data.event import Event
 from lartpc_ray.figure import draw_michels
 from lartpc_ray.metrics.resources import COSTS
-from lartpc_ray.metrics.table import Metrics, blocks
-from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.metrics.table import blocks
 from lartpc_ray.predict import predict
 from lartpc_ray.screen import aligned, cell
 from lartpc_ray.space import Space, shipped
-from lartpc_ray.tasks import TASKS, AnyTask, MichelTask, SegmentationTask
-from lartpc_ray.tasks.task import CutTask, Means, Task, Thresholds, Validation
+from lartpc_ray.tasks import TASKS, MichelTask, SegmentationTask
+from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.tracking import Tracking, TrialRun
 from lartpc_ray.trial import Trial
+from lartpc_ray.verdict import Verdict, judge, mean_of
 
-THIS = "this network"
-UNTRAINED = "untrained network"
 IMPORTANT = (
     "network.depth",
     "network.filters",
@@ -46,101 +43,6 @@ IMPORTANT = (
     "seed",
 )
 """Settings that MLflow shows of every trial; the others are in its trial.json."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the test split says of a network.
-
-    Attributes:
-        task: name of the task.
-        thresholds: tuned on the tune split, class by class.
-        tuned: the tune split's score of each class at those.
-        means: method to class to metric to mean over the test events.
-        events: test events, and those of the tune split.
-        beside: method to thresholds, of the other ways to read the same network.
-    """
-
-    task: str
-    thresholds: Thresholds
-    tuned: dict[str, float]
-    means: dict[str, Means]
-    events: dict[str, int]
-    beside: dict[str, Thresholds] = field(default_factory=dict)
-
-    @property
-    def best(self) -> Means:
-        """The network as it should be used: the first method."""
-        return next(iter(self.means.values()))
-
-    def json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
-
-def judge(state: Checkpoint) -> Verdict:
-    """Tune the thresholds on the tune split, then measure everything once on the test split."""
-    task, splits = state.trial.task, state.trial.data.splits
-    tune_events, test_events = splits.events("tune"), splits.events("test")
-    network, untrained = state.restored(), state.trial.make_network()
-    tuned = validate(network, task, tune_events)
-    say(f"measuring {len(test_events)} test events")
-    plain = task.untuned()
-    first = "tuned thresholds" if plain else ""
-    others: dict[str, Task] = dict(task.beside()) if isinstance(task, CutTask) else {}
-    beside = {text: validate(network, way, tune_events).thresholds for text, way in others.items()}
-    ways: dict[str, tuple[Task, Thresholds]] = {first: (task, tuned.thresholds)}
-    if plain:
-        ways[task.plain] = task, plain
-    ways |= {text: (way, beside[text]) for text, way in others.items()}
-    rows = {
-        _method(THIS, text): measure(network, way, test_events, at)
-        for text, (way, at) in ways.items()
-    }
-    for text, way in {first: task, **others}.items():  # its thresholds are tuned, too
-        at = validate(untrained, way, tune_events).thresholds
-        rows[_method(UNTRAINED, text)] = measure(untrained, way, test_events, at)
-    if task.rival:
-        rows[task.rival] = baseline(task, test_events)
-    means = {method: task.summary(metrics) for method, metrics in rows.items()}
-    sizes = {"tune": len(tune_events), "test": len(test_events)}
-    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside)
-
-
-def _method(network: str, way: str) -> str:
-    return f"{network}, {way}" if way else network
-
-
-def validate(
-    network: UResNet, task: Task, events: Sequence[Event], device: str = "cpu"
-) -> Validation:
-    """The task's goal, on events that the network has not seen."""
-    return task.validate_on(predict(network, task, events, device=device))
-
-
-def measure(network: UResNet, task: Task, events: Sequence[Event], at: Thresholds) -> Metrics:
-    """All metrics of a network on events, at given thresholds."""
-    rows = [
-        row
-        for number, (event, outputs) in enumerate(predict(network, task, events))
-        for row in task.evaluate(number, event, outputs, at).rows
-    ]
-    return Metrics(rows)
-
-
-def baseline(task: AnyTask, events: Sequence[Event]) -> Metrics:
-    """The same metrics of the method that needs no training."""
-    rows = [
-        row
-        for number, event in enumerate(events)
-        for row in task.baseline(number, task.prepare(event)).rows
-    ]
-    return Metrics(rows)
-
-
-def mean_of(names: Sequence[str], means: Means, metric: str) -> float | None:
-    """Mean of a metric over the classes that have it."""
-    values = [means[name][metric] for name in names if metric in means.get(name, {})]
-    return sum(values) / len(values) if values else None
 
 
 def layout(task: str) -> dict[str, Any]:
@@ -171,9 +73,13 @@ def table(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def axes(at: Thresholds) -> list[str]:
+    """The thresholds there are, in their order."""
+    return list({axis: None for each in at.values() for axis in each})
+
+
 def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
-    axes = {axis: None for each in at.values() for axis in each}
-    rows = {axis: [at.get(name, {}).get(axis) for name in names] for axis in axes}
+    rows = {axis: [at.get(name, {}).get(axis) for name in names] for axis in axes(at)}
     lines = [_line(f"  {axis}", [_threshold(value) for value in row]) for axis, row in rows.items()]
     return ["", _line(title, names), *lines] if lines else []
 
@@ -236,7 +142,7 @@ def keep(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> N
     """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
     tracking.text(run, state.trial.model_dump_json(indent=1), "trial.json")
     with tempfile.TemporaryDirectory() as scratch:
-        tracking.file(run, checkpoints.save(Path(scratch), state))
+        tracking.file(run, checkpoints.save(Path(scratch), state.to_use()))
     tracking.text(run, verdict.json(), "verdict.json")
     tracking.text(run, table(verdict), "table.txt")
     numbers = {
@@ -408,8 +314,7 @@ def main(options: argparse.Namespace) -> int:
     best = options.run or best_run(tracking, rows)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            file = tracking.fetch(best or "none", "verdict.json", Path(folder))
-            content |= json.loads(file.read_text())
+            content |= _verdict(tracking, best or "none", options.data, Path(folder))
         except ValueError:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
@@ -432,11 +337,21 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verdict(tracking: Tracking, run: str, data: str | None, folder: Path) -> dict[str, Any]:
+    """What is kept of a run's network; measured again where there are events to do it on."""
+    if data is None:
+        kept: dict[str, Any] = json.loads(tracking.fetch(run, "verdict.json", folder).read_text())
+        return kept
+    state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, folder))
+    return asdict(judge(replace(state, trial=state.trial.with_events(data))))
+
+
 def parser() -> Parser:
     """The arguments of the command."""
     made = Parser("report", "Print the trials of a study, and the table of the best.", "clustering")
     made.add_argument("study", nargs="?", metavar="NAME", help="its newest search")
-    made.add_argument("--run", help="id of an MLflow run: the table of one network")
+    made.add_argument("--run", help="an MLflow run, or a folder of one: the table of one network")
+    made.add_argument("--data", help="measure again, on the splits in this folder or file")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     made.add_argument("--html", type=Path, metavar="OUT.html", help="write a page to show instead")

@@ -25,11 +25,7 @@ from lartpc_ray.model import register
 from lartpc_ray.paths import make_trial, short_names
 from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.provenance import Source, data_hash, sources, tags
-from lartpc_ray.report import (
-    Verdict,
-    headline,
-    table,
-)
+from lartpc_ray.report import headline, table
 from lartpc_ray.schedule import FAILURE, NUMBER, SAMPLED, Halving, Sampler, trial_folder
 from lartpc_ray.screen import cell, said
 from lartpc_ray.space import Space, read_space
@@ -46,6 +42,7 @@ from lartpc_ray.train import (
     write_json,
 )
 from lartpc_ray.trial import Resources
+from lartpc_ray.verdict import Verdict
 
 PLAN = "plan.json"
 """What a study needs to be resumed, in its folder."""

@@ -378,9 +378,7 @@ def main(options: argparse.Namespace) -> int:
     if not isinstance(trial.task, CutTask):
         raise ValueError(f"run {options.run}: the task {trial.task.name} has no thresholds to tune")
     if options.data:
-        splits = trial.data.splits.model_copy(update={"path": options.data})
-        data = trial.data.model_copy(update={"splits": splits})
-        state = replace(state, trial=trial.model_copy(update={"data": data}))
+        state = replace(state, trial=trial.with_events(options.data))
     cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
     content, choices = tune_run(
         tracking,

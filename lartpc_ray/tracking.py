@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -57,7 +58,6 @@ class Tracking:
         uri: an MLflow tracking URI; the local SQLite file by default.
 
     Attributes:
-        client: MLflow's.
         experiment: its id; empty to read only.
     """
 
@@ -66,25 +66,31 @@ class Tracking:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
-        folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not uri:
-            _make_store(folder / STORE)
-        self.uri = uri or f"sqlite:///{folder / STORE}"
-        self.client = MlflowClient(tracking_uri=self.uri)
+        self._folder = folder.resolve()
+        self.uri = uri or f"sqlite:///{self._folder / STORE}"
+        self._own = not uri
         self._offset = time.time() - time.monotonic()
         self._told: dict[tuple[str, str], dict[int, float]] = {}
-        self.experiment = self._find_experiment(experiment, folder) if experiment else ""
+        self.experiment = self._find_experiment(experiment) if experiment else ""
         if experiment:
             self._not_before(
                 self.client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
             )
 
-    def _find_experiment(self, name: str, folder: Path) -> str:
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's; a store of one's own is made when it is first needed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._own:
+            _make_store(self._folder / STORE)
+        return MlflowClient(tracking_uri=self.uri)
+
+    def _find_experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        local = (folder / "mlartifacts" / name).as_uri() if self.uri.startswith("sqlite") else None
+        sqlite = self.uri.startswith("sqlite")
+        local = (self._folder / "mlartifacts" / name).as_uri() if sqlite else None
         try:
             made = self.client.create_experiment(name, artifact_location=local, tags=KIND)
             return str(made)
@@ -240,9 +246,19 @@ class Tracking:
     def fetch(self, run: str, name: str, folder: Path) -> Path:
         """A run's artefact as a local file.
 
+        Args:
+            run: its id, or a folder that holds the artefacts of one, which stay where they are.
+            name: of the artefact.
+            folder: where it is put.
+
         Raises:
             ValueError: where there is no such run or artefact.
         """
+        kept = Path(run)
+        if kept.is_dir():
+            if (kept / name).is_file():
+                return kept / name
+            raise ValueError(f"{kept}: no {name} in this folder")
         try:
             return Path(self.client.download_artifacts(run, name, str(folder)))
         except (MlflowException, OSError):

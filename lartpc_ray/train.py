@@ -31,11 +31,12 @@ from lartpc_ray.data.files import Split
 from lartpc_ray.display import keep_pictures
 from lartpc_ray.loop import ASKED, Rank, Report, learn
 from lartpc_ray.provenance import sources, tags
-from lartpc_ray.report import headline, judge, keep, markdown, table, where
+from lartpc_ray.report import headline, keep, markdown, table, where
 from lartpc_ray.screen import said
 from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
+from lartpc_ray.verdict import judge
 
 FAILED = "failed.txt"
 """In a run's folder: why it cannot be trained. It is not tried again."""

@@ -116,6 +116,11 @@ class Trial(Settings):
             )
         return self
 
+    def with_events(self, path: str) -> Trial:
+        """The same trial on other events: a folder with train, tune and test, or one file."""
+        splits = self.data.splits.model_copy(update={"path": path})
+        return self.model_copy(update={"data": self.data.model_copy(update={"splits": splits})})
+
     def make_network(self, engine: str | None = None) -> UResNet:
         """A new network for the task, the same for the same seed; on another engine if named."""
         torch.manual_seed(self.seed)

@@ -27,10 +27,8 @@ from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.model import GIVES, crown
 from lartpc_ray.progress import Progress, numbered
 from lartpc_ray.report import (
-    Verdict,
     flat,
     headline,
-    judge,
     judge_on_top,
     keep,
     markdown,
@@ -49,6 +47,7 @@ from lartpc_ray.train import (
     start_ray,
     study_parser,
 )
+from lartpc_ray.verdict import Verdict, judge
 
 PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"
 

@@ -20,10 +20,11 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.losses.terms import Loss
-from lartpc_ray.report import judge, table
+from lartpc_ray.report import table
 from lartpc_ray.space import make_trial
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trial import OptimizerSettings, Trial
+from lartpc_ray.verdict import judge
 
 TINY = {
     "network.depth": 2,

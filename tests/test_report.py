@@ -1,7 +1,18 @@
 """What a study looks like at its end."""
 
-from lartpc_ray.report import compared, study_text
-from lartpc_ray.tracking import TrialRun
+from pathlib import Path
+
+import pytest
+
+from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import report
+from lartpc_ray.checkpoint import FILE, Checkpoint
+from lartpc_ray.command import run as run_command
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.report import compared, keep, study_text
+from lartpc_ray.space import make_trial
+from lartpc_ray.tracking import Tracking, TrialRun
+from lartpc_ray.verdict import judge
 
 
 def trial(number: int, engine: str, box: int, *costs: float, error: str = "") -> TrialRun:
@@ -44,3 +55,54 @@ def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
     text = study_text("clustering", compared([trial(0, "native", 64), trial(1, "native", 96)]))
     assert "2 trials, best first" in text
     assert "published" not in text
+
+
+@pytest.fixture
+def kept(tmp_path: Path, few_events: Path) -> Path:
+    """A folder with what a run of an untrained network has kept."""
+    settings = {"task.name": "segmentation", "network.depth": 2, "network.filters": 2}
+    trial = make_trial({**settings, "data.splits.path": str(few_events)})
+    state = Checkpoint(
+        trial, 7, trial.make_network().state_dict(), {"state": 1}, [], {}, [{"a": 1}]
+    )
+    tracking = Tracking(tmp_path / "store", "segmentation")
+    run = tracking.start("one", {"trial": "0"})
+    keep(tracking, run, state, judge(state))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in (FILE, "verdict.json", "table.txt"):
+        tracking.fetch(run, name, folder)
+    return folder
+
+
+def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
+    kept: Path, few_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*more: str) -> str:
+        arguments = ["--run", str(kept), "--runs", str(tmp_path / "none"), *more]
+        assert run_command(report.parser(), report.main, arguments) == 0
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    assert shown() == (kept / "table.txt").read_text() + "\n"
+    assert shown("--data", str(few_events)) == shown()
+    for split in ("train", "tune"):
+        (tmp_path / f"{split}.h5").symlink_to(few_events / f"{split}.h5")
+    write_events(tmp_path / "test.h5", read_events(few_events / "test.h5", indices=range(2)))
+    (kept / "verdict.json").unlink()
+    assert "test split, 2 events" in shown("--data", str(tmp_path))
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_kept_is_what_is_needed_to_use_it(kept: Path) -> None:
+    state = checkpoints.load(kept)
+    assert (state.step, state.optimizer, state.window) == (7, {}, [])
+    state.restored()
+
+
+def test_a_folder_without_a_checkpoint_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", str(tmp_path), "--data", "anywhere"]
+    assert run_command(report.parser(), report.main, arguments) == 2
+    assert f"{tmp_path}: no checkpoint.pt in this folder" in capsys.readouterr().err

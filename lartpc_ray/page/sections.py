@@ -27,12 +27,13 @@ from lartpc_ray.page.gallery import Drawn, Looked, chosen, drawn, look
 from lartpc_ray.page.importance import importance
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose
-from lartpc_ray.report import Verdict, factors, layout
+from lartpc_ray.report import axes, factors, layout
 from lartpc_ray.screen import cell
 from lartpc_ray.space import searched
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.thresholds import goal_scores
 from lartpc_ray.tracking import Tracking
+from lartpc_ray.verdict import Verdict
 
 MOST_CURVES = 50
 """Learning curves drawn: those of the best trials, since each is a request of its own."""
@@ -143,12 +144,13 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
         for block in blocks(part, verdict.means | published)
         if block.rows
     ]
-    axes = sorted({axis for at in verdict.thresholds.values() for axis in at}, reverse=True)
-    if axes:
-        names = list(verdict.thresholds)
-        cells = [[f"{verdict.thresholds[name][axis]:.3g}" for name in names] for axis in axes]
-        title = f"thresholds, tuned on {verdict.events['tune']} other events"
-        made.append(table(title, names, [("", *row) for row in zip(axes, cells, strict=True)]))
+    title = f"thresholds, tuned on {verdict.events['tune']} other events"
+    for text, at in {title: verdict.thresholds, **verdict.beside}.items():
+        names = list(at)
+        cells = {axis: [f"{at[name][axis]:.3g}" for name in names] for axis in axes(at)}
+        if cells:
+            heading = text if text == title else f"the same of {text}"
+            made.append(table(heading, names, [("", *row) for row in cells.items()]))
     text = (
         f"Measured once, on {verdict.events['test']} events of the test split that had no part in "
         "training or tuning. The first row is the network of this page. – is nothing to measure, "
@@ -286,7 +288,7 @@ def _learning(page: Page, subject: Subject) -> None:
 def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) -> None:
     """The score over the thresholds of each class: those kept with the run, or new ones."""
     task = state.trial.task
-    if not isinstance(task, CutTask) or len(task.cut.axes()) > 2:
+    if not isinstance(task, CutTask) or len(task.tuned.axes()) > 2:
         return
     kept = _kept(subject, task, scratch)
     if kept is None:
@@ -324,13 +326,14 @@ def _kept(
     """The newest result of `lartpc_ray.thresholds` for the task's own cut."""
     assert subject.run is not None
     for run in subject.tracking.children(subject.run, kind="thresholds"):
-        if not subject.tracking.about(run).get("of", "").startswith(f"thresholds {task.cut.name} "):
+        of = subject.tracking.about(run).get("of", "")
+        if not of.startswith(f"thresholds {task.tuned.name} "):
             continue
-        file = subject.tracking.fetch(run, f"thresholds-{task.cut.name}.yaml", scratch)
+        file = subject.tracking.fetch(run, f"thresholds-{task.tuned.name}.yaml", scratch)
         content = yaml.safe_load(file.read_text())
         goals = {name: str(row["goal"]) for name, row in content["classes"].items()}
         with np.load(subject.tracking.fetch(run, "scores.npz", scratch)) as arrays:
-            axes = {axis: arrays[axis] for axis in task.cut.axes()}
+            axes = {axis: arrays[axis] for axis in task.tuned.axes()}
             scores = {
                 name: goal_scores({m: arrays[f"{name}/{m}"] for m in goal.split("*")}, goal)
                 for name, goal in goals.items()

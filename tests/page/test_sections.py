@@ -12,8 +12,9 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.page.sections import MOST_CURVES
 from lartpc_ray.paths import make_trial, short_names
-from lartpc_ray.report import flat, judge, keep
+from lartpc_ray.report import flat, keep
 from lartpc_ray.tracking import NAMES, Tracking
+from lartpc_ray.verdict import judge
 
 EVIL = "</script><script>alert(1)</script>"
 SPACE = """
