@@ -11,13 +11,14 @@ _quiet = False
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a command, with an example in its help."""
+    """Arguments of a command (of the package itself where it has no name), with an example."""
 
     def __init__(self, name: str, about: str, example: str) -> None:
+        program = f"python -m lartpc_ray{name and '.'}{name}"
         super().__init__(
-            prog=f"python -m lartpc_ray.{name}",
+            prog=program,
             description=about,
-            epilog=f"example: python -m lartpc_ray.{name} {example}",
+            epilog=f"example: {program} {example}",
             allow_abbrev=False,
         )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")

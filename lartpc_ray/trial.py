@@ -24,10 +24,12 @@ class OptimizerSettings(Settings):
     """Adam, its schedule, and how long it runs."""
 
     steps: PositiveInt = Field(default=60_000, description="Koh et al.: 60 k iterations a phase")
-    learning_rate: PositiveFloat = Field(default=1e-3)
-    weight_decay: NonNegativeFloat = 0.0
+    learning_rate: PositiveFloat = Field(default=1e-3, description="of Adam, after the warm-up")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="Adam's, in the gradient")
     warmup: NonNegativeInt = Field(default=0, description="steps of linear rise")
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine: the learning rate falls to 0 at the last step"
+    )
     clip: NonNegativeFloat = Field(default=0.0, description="largest gradient norm; 0: no limit")
     settle_batches: NonNegativeInt = Field(
         default=30,
@@ -92,7 +94,9 @@ class Trial(Settings):
     data: DataSettings = DataSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     resources: Resources = Resources()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(
+        default=0, ge=0, description="of the first weights and, in a search, of what is tried"
+    )
 
     @property
     def parts(self) -> int:

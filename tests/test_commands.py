@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lartpc_ray import __main__ as package
 from lartpc_ray import predict, report, thresholds, train, tune
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data import __main__ as data
@@ -43,6 +44,15 @@ def test_the_package_lists_its_commands() -> None:
     status, out, _ = run("lartpc_ray")
     assert status == 0
     assert "python -m lartpc_ray.tune" in out
+    assert "python -m lartpc_ray settings" in out
+
+
+@pytest.mark.parametrize("name", package.ACTIONS)
+def test_what_the_package_itself_does_has_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(package.parser(), package.main, [name, "--help"]) == 0
+    assert f"example: python -m lartpc_ray {name}" in capsys.readouterr().out
 
 
 def truncated(folder: Path) -> str:

@@ -25,7 +25,7 @@ FLOORS = {
         "screen",
         "figure",
     ],
-    8: ["verdict", "report", "display", "loop", "train", "thresholds", "page"],
+    8: ["verdict", "report", "display", "loop", "train", "thresholds", "page", "reference"],
     9: ["progress", "schedule", "study", "tune"],
     10: ["__main__", "__init__"],
 }

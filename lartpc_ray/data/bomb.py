@@ -90,10 +90,10 @@ class Gun(Settings):
     shares: tuple[Share, Share, Share, Share, Share, Share] = Field(
         default=(0.2, 0.2, 0.2, 0.2, 0.1, 0.1), description="of p, e, photons, π, µ-, µ+ among them"
     )
-    proton_energy: tuple[float, float] = (50.0, 400.0)
+    proton_energy: tuple[float, float] = Field(default=(50.0, 400.0), description="of p")
     energy: tuple[float, float] = Field(default=(50.0, 1000.0), description="of e, photon, µ, π")
     muons: tuple[int, int] = Field(default=(0, 5), description="muons from elsewhere")
-    muon_energy: tuple[float, float] = (300.0, 10000.0)
+    muon_energy: tuple[float, float] = Field(default=(300.0, 10000.0), description="of these")
     crossing: bool = Field(
         default=True, description="they come from above, log-uniform; else µ+ inside, uniform"
     )

@@ -43,16 +43,16 @@ class Slab(Settings):
 class Box(Settings):
     """A box between two corners, cm along each axis."""
 
-    low: tuple[NonNegativeFloat, ...]
-    high: tuple[PositiveFloat, ...]
+    low: tuple[NonNegativeFloat, ...] = Field(description="the corner at the low ends, cm")
+    high: tuple[PositiveFloat, ...] = Field(description="the opposite one, cm")
 
 
 class DeadMap(Settings):
     """The dead regions of a detector."""
 
     pitch: PositiveFloat = Field(default=PITCH, description="cm a voxel")
-    slabs: tuple[Slab, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    slabs: tuple[Slab, ...] = Field(default=(), description="across the whole image")
+    boxes: tuple[Box, ...] = Field(default=(), description="anywhere in it")
 
     @model_validator(mode="after")
     def _not_empty(self) -> DeadMap:
@@ -89,7 +89,9 @@ class DeadMap(Settings):
 class RandomRegions(Settings):
     """Regions of a given width at random places."""
 
-    kind: Literal["slab", "box"] = "slab"
+    kind: Literal["slab", "box"] = Field(
+        default="slab", description="slab: across the whole image; box: with equal sides"
+    )
     width: tuple[PositiveFloat, PositiveFloat] = Field(
         default=(3.0, 3.0), description="cm, from and to; of a box each side"
     )

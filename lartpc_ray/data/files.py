@@ -227,12 +227,12 @@ class Splits(Settings):
     `.root`), or one file, cut by event number into `fractions`.
     """
 
-    path: str = "sample"
+    path: str = Field(default="sample", description="as above; --data")
     fractions: tuple[
         Annotated[float, Field(gt=0, lt=1)],
         Annotated[float, Field(gt=0, lt=1)],
         Annotated[float, Field(gt=0, lt=1)],
-    ] = (0.7, 0.1, 0.2)
+    ] = Field(default=(0.7, 0.1, 0.2), description="shares of the three splits in one file")
     layout: Layout = Layout()
     smear: float = Field(
         default=0.0, ge=0, le=4, description="standard deviation of every deposit, voxels"

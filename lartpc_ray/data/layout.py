@@ -17,12 +17,14 @@ class ClassMap(Settings):
     `drop` removes the voxels, `unlabelled` keeps them in the image with no class and no cluster.
     """
 
-    shower: Code = "SHOWER"
-    track: Code = "MIP"
-    proton_track: Code = Field(default="HIP", description="tracks with pid 4 or above (nuclei)")
-    michel: Code = "MICHEL"
-    delta: Code = "DELTA"
-    low_energy: Code = Field(default="drop", description="LED, the low-energy deposits")
+    shower: Code = Field(default="SHOWER", description="code 0")
+    track: Code = Field(default="MIP", description="code 1: tracks with pid below 4")
+    proton_track: Code = Field(
+        default="HIP", description="code 1, too: tracks with pid 4 or above (nuclei)"
+    )
+    michel: Code = Field(default="MICHEL", description="code 2")
+    delta: Code = Field(default="DELTA", description="code 3")
+    low_energy: Code = Field(default="drop", description="code 4: LED, the low-energy deposits")
 
     def table(self) -> tuple[Code, ...]:
         """The class of each code of the file: 0 to 4, then 5 for the proton tracks."""

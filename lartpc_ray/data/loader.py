@@ -45,7 +45,9 @@ class DataSettings(Settings):
     prefetch: NonNegativeInt = Field(
         default=0, description="batches prepared ahead, in a thread of their own"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(
+        default=0, ge=0, description="of the events' order and of what is random about them"
+    )
 
 
 def batches(

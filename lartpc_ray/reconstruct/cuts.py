@@ -88,11 +88,20 @@ class LinkCut(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["linked"] = "linked"
-    s0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.8, 0.9, 0.95)
-    p0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.01, 0.05, 0.15, 0.3)
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = (2.8, 6.0, 10.0, 20.0, 40.0)
+    s0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.8, 0.9, 0.95), description="points of the seeds' s0"
+    )
+    p0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.01, 0.05, 0.15, 0.3),
+        description="points of the seeds' p0; 0: the first seed takes all voxels",
+    )
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(2.8, 6.0, 10.0, 20.0, 40.0),
+        description="points of the longest link in the image, voxels",
+    )
     reach: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.3, 0.5, 0.65, 0.8, 1000.0), description="the last one: no limit"
+        default=(0.3, 0.5, 0.65, 0.8, 1000.0),
+        description="points of the longest link in the embedding, margins; the last one: no limit",
     )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
@@ -123,8 +132,14 @@ class DensityCut(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["dbscan"] = "dbscan"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0)
-    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 10)
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0),
+        description="points of the reach, voxels",
+    )
+    min_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 2, 3, 5, 10),
+        description="points of the neighbours, the voxel itself included, that make a core",
+    )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
@@ -162,11 +177,23 @@ class MichelCut(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = ("matched",)
     name: Literal["michel"] = "michel"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.8, 3.7)
-    min_points_mip: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
-    min_points: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
-    attached: tuple[Annotated[float, Field(gt=0)], ...] = (1.8, 2.83, 5.0, 10.0)
-    edge_radius: tuple[Annotated[float, Field(ge=0)], ...] = (10.0, 15.0, 20.0, 30.0)
+    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.8, 2.8, 3.7), description="points of DBSCAN's reach for both classes, voxels"
+    )
+    min_points_mip: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 5, 10), description="points of DBSCAN's core of a track"
+    )
+    min_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 5, 10), description="points of DBSCAN's core of a Michel cluster"
+    )
+    attached: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.8, 2.83, 5.0, 10.0),
+        description="points of the largest distance to the track, voxels",
+    )
+    edge_radius: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(10.0, 15.0, 20.0, 30.0),
+        description="points of the ball around the contact that is cut from the track, voxels",
+    )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:

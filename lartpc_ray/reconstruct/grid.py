@@ -72,7 +72,7 @@ class ChoiceSettings(Settings):
     precision: float = Field(
         default=0.02, gt=0, description="wanted standard error of the score: fewer events warn"
     )
-    seed: int = 0
+    seed: int = Field(default=0, description="of the resamples and the folds")
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,9 @@ class ClusteringTask(CutTask):
     )
     start_scale: float = Field(default=1.0, gt=0, description="factor on the offsets' weights")
     seediness_from: int = Field(
-        default=0, ge=0, description="first step at which the seediness branch learns (phase two)"
+        default=0,
+        ge=0,
+        description="first step at which the seediness branch learns (phase two of Koh III.A)",
     )
     coordinates: bool = Field(default=False, description="the network sees each voxel's position")
     classes: bool = Field(default=False, description="the network sees each voxel's class")
@@ -69,7 +71,9 @@ class ClusteringTask(CutTask):
     cut: SeedCut = SeedCut()
     linked: LinkCut = LinkCut()
     dbscan: DensityCut = DensityCut()
-    metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = "ari"
+    metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = Field(
+        default="ari", description="what the thresholds are tuned for; its mean is the goal"
+    )
 
     @model_validator(mode="after")
     def _start_below_widest(self) -> ClusteringTask:

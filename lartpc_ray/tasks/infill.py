@@ -78,7 +78,9 @@ class InfillTask(CutTask):
     )
     min_energy: NonNegativeFloat = Field(default=0.0, description="voxels above it are used, MeV")
     cut: InfillCut = InfillCut()
-    metric: Literal["f1", "iou"] = "f1"
+    metric: Literal["f1", "iou"] = Field(
+        default="f1", description="what the threshold is tuned for, and the goal: of active voxels"
+    )
 
     @property
     def occupancy(self) -> bool:

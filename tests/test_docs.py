@@ -1,0 +1,223 @@
+"""The pages for people: their commands, links, files and snippets are those that there are."""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+from test_commands import COMMANDS
+
+from lartpc_ray import __main__ as package
+from lartpc_ray.data.files import open_events
+from lartpc_ray.losses import mask
+from lartpc_ray.space import budgets, find_space, read_space
+from lartpc_ray.train import chosen_space
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = {f"lartpc_ray.{name}": module for name, module in COMMANDS.items()}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+COMMAND = re.compile(r"(?:python -m (lartpc_ray[.\w]*)|sbatch cluster/slurm\.sh)(?:[ ]|$)(.*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PLACE = re.compile(r"\b(?:lartpc_ray|cluster|search_spaces|docs|tests|benchmarks)/[\w./-]*\w")
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return [block for kind, block in FENCE.findall(page.read_text()) if kind == language]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every command of the package on a page, fenced or in a sentence, and its arguments."""
+    blocks = [block.replace("\\\n", " ") for _, block in FENCE.findall(page.read_text())]
+    spans = [" ".join(span.split()) for span in SPAN.findall(prose(page))]
+    for line in (line for text in (*blocks, *spans) for line in text.splitlines()):
+        for program, rest in COMMAND.findall(line):
+            within = rest.rpartition("'")[0] if rest.count("'") % 2 else rest
+            words = shlex.shlex(within, posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            given = list(takewhile(lambda word: word[0] not in "<>|&;()", words))
+            yield program or "lartpc_ray.tune", given
+
+
+def snippets(page: Path, folder: Path) -> Path:
+    """A folder with the search spaces that a page spells out, by the name in their first line."""
+    for block in fenced(page, "yaml"):
+        if name := re.match(r"# (\S+\.yaml)\n", block):
+            (folder / name[1]).write_text(block)
+    return folder
+
+
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_are_those_there_are(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(snippets(page, tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for program, given in commands(page):
+        module = package if program == "lartpc_ray" else PROGRAMS[program]
+        options = module.parser().parse_args(given)  # its words are in the captured stderr
+        if fenced(page, "diff"):  # its study needs the change first: the tests below make it
+            continue
+        if program in ("lartpc_ray.tune", "lartpc_ray.train"):
+            as_shown(page, options)
+        elif getattr(options, "study", None):
+            find_space(options.study)
+
+
+def as_shown(page: Path, options: argparse.Namespace) -> None:
+    """The study, budget and settings are right, or the page shows the error."""
+    told = ""
+    try:
+        chosen_space(options)
+    except ValueError as error:
+        told = str(error).replace(f"{ROOT}/", "")
+    assert told in page.read_text()
+
+
+def test_the_pages_have_commands() -> None:
+    assert sum(len(list(commands(page))) for page in PAGES) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_and_files_exist(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if not link.startswith(("http", "#")):
+            path, _, heading = link.partition("#")
+            target = page.parent / path
+            assert target.is_file(), f"{page.name}: {link}"
+            assert not heading or heading in headings(target), f"{page.name}: {link}"
+    for span in SPAN.findall(prose(page)):
+        for place in PLACE.findall(span):
+            if not re.search(r"\b(NAME|TASK|\*)", place):
+                assert (ROOT / place).exists(), f"{page.name}: {place}"
+
+
+def headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_search_spaces_load(page: Path, tmp_path: Path) -> None:
+    for block in fenced(page, "yaml"):
+        content = yaml.safe_load(block)
+        if "budgets" in content and not fenced(page, "diff"):
+            path = tmp_path / "space.yaml"
+            path.write_text(block)
+            for budget in budgets(path):
+                read_space(path, budget).first_trial()
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    links = {(index.parent / link).resolve() for link in LINK.findall(index.read_text())}
+    missing = [ids(page) for page in PAGES[1:] if page not in {*links, index}]
+    assert not missing
+
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+LOSS = ROOT / "docs" / "how-to" / "loss.md"
+
+
+def test_the_tutorial_makes_a_file_of_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = fenced(TUTORIAL, "python")
+    exec(code, {})
+    with open_events("muons.h5") as events:
+        assert len(events) == 10
+        assert events[9].coords.min(axis=0).tolist() == [9, 0, 256]
+        assert set(events[9].semantic.tolist()) == {1}
+
+
+def changed(source: str, diff: str) -> str:
+    """A text after the hunks of a diff; each must fit it at one place."""
+    for hunk in diff.split("@@\n")[1:]:
+        lines = [line or " " for line in hunk.splitlines()]
+        old, new = (
+            "".join(f"{line[1:]}\n" for line in lines if line[0] in f" {sign}") for sign in "-+"
+        )
+        assert source.count(old) == 1, f"docs/how-to/loss.md: not in mask.py:\n{old}"
+        source = source.replace(old, new)
+    return source
+
+
+def with_own_loss() -> str:
+    """lartpc_ray/losses/mask.py as the page on losses changes it."""
+    assert mask.__file__
+    (diff,) = fenced(LOSS, "diff")
+    return changed(Path(mask.__file__).read_text(), diff)
+
+
+def test_the_loss_of_the_page_by_hand() -> None:
+    names: dict[str, Any] = {}
+    exec(with_own_loss(), names)
+    assert names["MASKS"].keys() == set(get_args(names["MaskName"]))
+    q = -torch.log(torch.tensor([0.8, 0.5, 0.4]))
+    inside, owner = torch.tensor([True, True, False]), torch.zeros(3, dtype=torch.int64)
+    value = names["MASKS"]["tversky"](q, inside, owner, 1)
+    assert value.tolist() == pytest.approx([1 - 1.3 / (1.3 + 0.3 * 0.4 + 0.7 * 0.7)])
+
+
+def done(folder: Path, program: str, *given: str) -> str:
+    """The output of a command that went well, run in a folder beside its own lartpc_ray, if any."""
+    run = subprocess.run(
+        [sys.executable, "-m", program, *given],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        timeout=300,
+    )
+    assert run.returncode == 0, f"python -m {program} {shlex.join(given)}\n{run.stderr}"
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_page_is_searched(tmp_path: Path, few_events: Path) -> None:
+    for name in ("lartpc_ray", "search_spaces", "dashboards"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "lartpc_ray" / "losses" / "mask.py").write_text(with_own_loss())
+    snippets(LOSS, tmp_path)
+    program, given = next((one, rest) for one, rest in commands(LOSS) if "smoke" in rest)
+    out = done(tmp_path, program, *given, "--data", str(few_events))
+    assert re.search(r"^ *tversky +0\.\d+", out, re.MULTILINE), out
+
+
+@pytest.mark.slow
+def test_the_tutorial_from_its_file_to_its_page(tmp_path: Path) -> None:
+    """All commands in their order but the ten minutes' search; ID is the run of the other."""
+    run = ""
+    for program, given in commands(TUTORIAL):
+        if "laptop" not in given:
+            out = done(tmp_path, program, *(run if word == "ID" else word for word in given))
+            run = next(iter(re.findall(r"report --run (\w+)", out)), run)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {
+        *("mine.h5", "event3.html", "event3.png", "runs"),
+        *("clusters.h5", "found3.html", "found3.png", "study.html"),
+    }
+    with open_events(tmp_path / "clusters.h5") as events:
+        assert events.predicted
+        assert len(events) == 150
