@@ -22,7 +22,8 @@ from scipy.spatial import cKDTree
 from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile, sample
+from lartpc_ray.data.files import EventFile
+from lartpc_ray.data.splits import sample
 
 TOUCHING = 1.75
 """Two voxels that share a corner are sqrt(3) apart."""

@@ -16,7 +16,7 @@ import sys
 import torch
 
 from lartpc_ray.data.batch import VoxelBatch
-from lartpc_ray.data.files import Splits
+from lartpc_ray.data.splits import Splits
 from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 

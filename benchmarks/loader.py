@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from lartpc_ray.data.event import Event, Events
-from lartpc_ray.data.files import EventFile, read_events, sample, write_events
+from lartpc_ray.data.files import EventFile, read_events, write_events
 from lartpc_ray.data.loader import DataSettings, batches
+from lartpc_ray.data.splits import sample
 
 RANKS = 8
 SETTINGS = DataSettings(batch_events=32, batch_voxels=10**7)

@@ -38,8 +38,9 @@ from thresholds import outputs
 import lartpc_ray.tune
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.checkpoint import Checkpoint
-from lartpc_ray.data.files import read_events, sample, write_events
+from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
+from lartpc_ray.data.splits import sample
 from lartpc_ray.loop import learn
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.metrics.resources import Meter

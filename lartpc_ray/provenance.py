@@ -17,7 +17,7 @@ from typing import get_args
 
 import torch
 
-from lartpc_ray.data.files import Split, Splits
+from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.sparse import engine
 from lartpc_ray.trial import Trial
 

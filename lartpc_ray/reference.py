@@ -108,7 +108,7 @@ def _kind(setting: Schema) -> str:
     if "anyOf" in setting:
         return " or ".join(_kind(one) for one in setting["anyOf"])
     if "$ref" in setting:
-        return setting["$ref"].rsplit("/", 1)[-1]
+        return str(setting["$ref"]).rsplit("/", 1)[-1]
     kind = setting["type"]
     if kind == "array":
         several = setting.get("prefixItems")

@@ -28,7 +28,7 @@ from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import Split
+from lartpc_ray.data.splits import Split
 from lartpc_ray.figure import draw_curves, draw_surface
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import CUTS, predict

@@ -27,7 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command
 from lartpc_ray.command import Parser, say
-from lartpc_ray.data.files import Split
+from lartpc_ray.data.splits import Split
 from lartpc_ray.display import keep_pictures
 from lartpc_ray.loop import ASKED, Rank, Report, learn
 from lartpc_ray.provenance import sources, tags

@@ -19,7 +19,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from lartpc_ray.data.event import Event  # noqa: E402
-from lartpc_ray.data.files import read_events, sample, write_events  # noqa: E402
+from lartpc_ray.data.files import read_events, write_events  # noqa: E402
+from lartpc_ray.data.splits import sample  # noqa: E402
 
 torch.set_num_threads(1)
 

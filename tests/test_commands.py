@@ -12,7 +12,7 @@ from lartpc_ray import __main__ as package
 from lartpc_ray import predict, report, thresholds, train, tune
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data import __main__ as data
-from lartpc_ray.data.files import sample
+from lartpc_ray.data.splits import sample
 
 COMMANDS = {
     "tune": tune,

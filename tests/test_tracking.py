@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lartpc_ray.data.files import Splits
+from lartpc_ray.data.splits import Splits
 from lartpc_ray.metrics.resources import Machine
 from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import Source, data_hash, sources

@@ -18,9 +18,10 @@ from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import convert
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import SAMPLE_SIZES, open_events, sample, write_events
+from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.layout import ClassMap, Layout, Products
 from lartpc_ray.data.source import EventSource
+from lartpc_ray.data.splits import SAMPLE_SIZES, sample
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:

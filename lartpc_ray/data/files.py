@@ -18,16 +18,15 @@ from __future__ import annotations
 import io
 import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import h5py
 import numpy as np
-from pydantic import Field, PositiveInt
 
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.event import Event
 from lartpc_ray.data.larcv import HDF5File, RootFile
 from lartpc_ray.data.layout import Layout
 from lartpc_ray.data.npz import ArrayFile
@@ -42,8 +41,6 @@ from lartpc_ray.data.source import (
     one_line,
     positions,
 )
-from lartpc_ray.data.steps import Plane, Wires, box, project, smear
-from lartpc_ray.settings import Settings
 
 POINT_COLUMNS = 8
 CLUSTER_COLUMNS = {"v1": 5, "v2": 6, "v3": 6}
@@ -210,124 +207,6 @@ def write_events(
 def _growing(file: h5py.File, name: str) -> h5py.Dataset:
     kind = h5py.vlen_dtype(np.int64 if name in ("cluster", "filled") else np.float32)
     return file.create_dataset(name, (0,), maxshape=(None,), chunks=(CHUNK_EVENTS,), dtype=kind)
-
-
-SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
-
-
-def sample(split: Split) -> Path:
-    """The packaged Geant4 sample: 150 train, 40 tune and 60 test events, 512³ voxels of 3 mm."""
-    return Path(__file__).parent / "sample" / f"{split}.h5.xz"
-
-
-class Splits(Settings):
-    """Where the three splits come from.
-
-    `path` is `sample` (packaged), a folder with train, tune and test files (`.h5`, `.h5.xz` or
-    `.root`), or one file, cut by event number into `fractions`.
-    """
-
-    path: str = Field(default="sample", description="as above; --data")
-    fractions: tuple[
-        Annotated[float, Field(gt=0, lt=1)],
-        Annotated[float, Field(gt=0, lt=1)],
-        Annotated[float, Field(gt=0, lt=1)],
-    ] = Field(default=(0.7, 0.1, 0.2), description="shares of the three splits in one file")
-    layout: Layout = Layout()
-    smear: float = Field(
-        default=0.0, ge=0, le=4, description="standard deviation of every deposit, voxels"
-    )
-    plane: Plane | None = Field(
-        default=None, description="see 3D events as this wire plane does, in 2D"
-    )
-    wires: Wires = Wires()
-    box: PositiveInt | None = Field(
-        default=None, description="see only a box of this side, around the median voxel"
-    )
-
-    @property
-    def axes(self) -> int:
-        """2 or 3."""
-        return 2 if self.plane or self.layout.larcv.projection is not None else 3
-
-    def seen(self, event: Event) -> Event:
-        """An event of a file as the trial wants it: smeared, on a plane, or a box of it."""
-        event = smear(event, self.smear) if self.smear else event
-        event = project(event, self.plane, self.wires) if self.plane else event
-        return box(event, self.box) if self.box else event
-
-    def file(self, split: Split) -> Path:
-        """The file that a split's events are in."""
-        path = sample(split) if self.path == "sample" else Path(self.path)
-        return _in_folder(path, split) if path.is_dir() else path
-
-    def events(self, split: Split) -> Events:
-        """The events of one split, read when asked for.
-
-        Raises:
-            ValueError: where there is no such file, or no event in it.
-        """
-        events: Events = open_events(self.file(split), self.layout)
-        if self.path != "sample" and not Path(self.path).is_dir():
-            events = Part(events, _share(len(events), self.fractions, split))
-        if not len(events):
-            raise ValueError(f"{self.path}: no event in the {split} split; give more events")
-        return Seen(events, self.seen) if self.smear or self.plane or self.box else events
-
-
-class Part(Events):
-    """Some of the events of a file, in a given order."""
-
-    def __init__(self, events: Events, indices: np.ndarray) -> None:
-        self._events = events
-        self._indices = indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return Part(self._events, self._indices[index])
-        return self._events[int(self._indices[index])]
-
-    def voxels(self, index: int) -> int:
-        return self._events.voxels(int(self._indices[index]))
-
-
-class Seen(Events):
-    """Events of a file after a step that all tasks share."""
-
-    def __init__(self, events: Events, step: Callable[[Event], Event]) -> None:
-        self._events = events
-        self._step = step
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self._events[index]
-        return Seen(found, self._step) if isinstance(index, slice) else self._step(found)
-
-    def voxels(self, index: int) -> int:
-        return self._events.voxels(index)
-
-
-def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray:
-    """The events of one split: shuffled once, always the same for a file of this length."""
-    if abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"data.fractions {fractions}: they must add up to 1")
-    order = np.random.default_rng(0).permutation(count)
-    edges = np.round(np.cumsum((0.0, *fractions)) * count).astype(int)
-    place = ("train", "tune", "test").index(split)
-    return np.sort(order[edges[place] : edges[place + 1]])
-
-
-def _in_folder(folder: Path, split: Split) -> Path:
-    names = [f"{split}{end}" for end in (".h5", ".h5.xz", ".root")]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise ValueError(f"{folder}: no {' or '.join(names)} in this folder")
 
 
 def _start(path: Path) -> bytes:

@@ -10,8 +10,9 @@ from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.bomb import MIXED, Bomb, BombSettings, Gun
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile, sample
+from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.layout import ClassMap, Layout
+from lartpc_ray.data.splits import sample
 
 SMALL = BombSettings(side=256)
 

@@ -9,8 +9,9 @@ from conftest import make_event
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile, Splits, read_events, sample, write_events
+from lartpc_ray.data.files import EventFile, read_events, write_events
 from lartpc_ray.data.layout import ClassMap, Layout
+from lartpc_ray.data.splits import Splits, sample
 
 SMALL = Layout(side=16)
 
@@ -171,6 +172,13 @@ def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
 def test_the_sample_has_its_events() -> None:
     for split, count in (("train", 150), ("tune", 40), ("test", 60)):
         assert len(Splits().events(split)) == count
+
+
+def test_a_split_may_be_its_first_events_only() -> None:
+    few, all_events = Splits(most_events=3).events("test"), Splits().events("test")
+    assert len(few) == 3
+    np.testing.assert_array_equal(few[2].coords, all_events[2].coords)
+    assert len(Splits(most_events=10**6).events("test")) == len(all_events)
 
 
 def test_a_folder_and_a_single_file_give_three_splits(

@@ -12,9 +12,10 @@ import uproot
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import Splits, open_events
+from lartpc_ray.data.files import open_events
 from lartpc_ray.data.larcv import voxel_sets
 from lartpc_ray.data.layout import ClassMap, Layout, Products
+from lartpc_ray.data.splits import Splits
 
 FILES = Path(__file__).parent / "files"
 ROOT, HDF5 = FILES / "larcv2_5events.root", FILES / "larcv3_3events.h5"

@@ -8,8 +8,9 @@ from conftest import make_event
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event, Events
-from lartpc_ray.data.files import EventFile, sample
+from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.loader import DataSettings, batches
+from lartpc_ray.data.splits import sample
 
 
 class Listed(Events):

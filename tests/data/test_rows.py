@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from lartpc_ray.data.files import EventFile, sample
+from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.rows import Raw, Rows
+from lartpc_ray.data.splits import sample
 
 HOW: list[dict] = [
     {},
