@@ -282,12 +282,21 @@ def keep(
     scores: dict[str, dict[str, np.ndarray]],
     choices: dict[str, Choice],
 ) -> None:
-    """Keep the result in the run, and a run a class under it with its surface as a picture."""
+    """Keep the result in the run, and a run a class under it with its surface as a picture.
+
+    A folder of a run gets the file of the thresholds alone.
+    """
     text = yaml.safe_dump(content, sort_keys=False)
+    file = f"thresholds-{content['cut']}.yaml"
+    if Path(run).is_dir():
+        part = Path(run, f"{file}.part")
+        part.write_text(text)
+        part.replace(Path(run, file))
+        return
     name = f"thresholds {content['cut']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
     for owner in (run, child):
-        tracking.text(owner, text, f"thresholds-{content['cut']}.yaml")
+        tracking.text(owner, text, file)
     tracking.text(child, table(content), "table.txt")
     everything = {
         f"{label}/{metric}": value
@@ -371,7 +380,8 @@ def tune_run(
 
 
 def main(options: argparse.Namespace) -> int:
-    tracking = Tracking(options.runs, options.study, options.tracking_uri)
+    study = None if Path(options.run).is_dir() else options.study
+    tracking = Tracking(options.runs, study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
     trial = state.trial
@@ -410,7 +420,9 @@ def parser() -> Parser:
         "thresholds", "Tune the thresholds of a trained run.", "clustering --run 0123abcd"
     )
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
-    made.add_argument("--run", required=True, help="id of an MLflow run with a checkpoint")
+    made.add_argument(
+        "--run", required=True, help="an MLflow run with a checkpoint, or a folder of one"
+    )
     made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
     made.add_argument(
         "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"

@@ -92,10 +92,13 @@ def tune(runs: Path, run: str, *more: str) -> int:
     return run_command(thresholds.parser(), thresholds.main, arguments)
 
 
+@pytest.mark.parametrize("kept", ["in MLflow", "in a folder"])
 def test_tuned_thresholds_find_the_clusters_of_new_events(
-    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: str
 ) -> None:
     runs, run = trained
+    if kept == "in a folder":
+        runs, run = tmp_path / "none", str(tmp_path / "saved")
     assert tune(runs, run, "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert set(content["classes"]) == {"MIP", "SHOWER"}
@@ -117,6 +120,7 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
         assert found.predicted
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert "is there already" in capsys.readouterr().err
+    assert runs.exists() == (kept == "in MLflow")
 
 
 @pytest.fixture
