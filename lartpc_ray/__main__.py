@@ -1,6 +1,15 @@
-"""`python -m lartpc_ray`: the commands there are."""
+"""`python -m lartpc_ray`: the commands there are; with `dashboards`, all that shows a search."""
 
+from __future__ import annotations
+
+import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lartpc_ray import command
+from lartpc_ray.command import Parser
 
 COMMANDS = {
     "tune": "search a study's space; the main job",
@@ -10,16 +19,83 @@ COMMANDS = {
     "report": "print the table of a run again",
     "data": "look into event files",
 }
+VIEWS = """{study}
+
+MLflow: every run, its numbers and files
+  {mlflow}
+
+report page: the search in one file
+  python -m lartpc_ray.report {space} --html study.html --runs {runs}
+
+optuna-dashboard: the trials as Optuna sees them, also while it runs
+  pip install 'lartpc-ray[optuna-dashboard]'
+  optuna-dashboard {journal}
+  http://127.0.0.1:8080
+
+Ray's dashboard, while it runs: processes, nodes, logs
+  http://127.0.0.1:8265
+
+Prometheus, while it runs: speed, loss, goals, memory
+  prometheus --config.file={files}/prometheus.yml --storage.tsdb.path={runs}/prometheus \
+--web.listen-address=127.0.0.1:9090
+  http://127.0.0.1:9090
+
+Grafana: the same as curves
+  http://127.0.0.1:3000; add http://127.0.0.1:9090 as a Prometheus data source, then import
+  {files}/lartpc.json"""
 
 
-def main() -> int:
-    """Print the commands."""
+def dashboards(options: argparse.Namespace) -> int:
+    """Print how to open all that shows the newest search of a folder.
+
+    Raises:
+        ValueError: where there is no search.
+    """
+    from lartpc_ray.schedule import JOURNAL  # here, for the list of commands needs no Ray
+    from lartpc_ray.space import shipped
+    from lartpc_ray.study import PLAN
+    from lartpc_ray.tracking import STORE
+
+    runs: Path = options.runs.resolve()
+    plans = sorted(runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
+    if not plans:
+        raise ValueError(
+            f"{runs}: no search in it; start one: python -m lartpc_ray.tune clustering"
+        )
+    plan = json.loads(plans[-1].read_text())
+    local = f"mlflow ui --backend-store-uri sqlite:///{runs / STORE} --host 127.0.0.1"
+    print(
+        VIEWS.format(
+            study=plans[-1].parent.name,
+            mlflow=plan["uri"] or f"{local}\n  http://127.0.0.1:5000",
+            space=plan["space"],
+            runs=runs,
+            journal=plans[-1].with_name(JOURNAL),
+            files=shipped("dashboards").resolve(),
+        )
+    )
+    return 0
+
+
+def parser() -> Parser:
+    """The arguments of `dashboards`."""
+    made = Parser("dashboards", "Print how to open all that shows a search.", "--runs runs")
+    made.prog = "python -m lartpc_ray dashboards"
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the commands, or what `dashboards` prints."""
+    if argv[:1] == ["dashboards"]:
+        return command.run(parser(), dashboards, argv[1:])
     print("lartpc_ray: find the best sparse network and thresholds for LArTPC images\n")
     for name, about in COMMANDS.items():
         print(f"  python -m lartpc_ray.{name:<11} {about}")
+    print("  python -m lartpc_ray dashboards  how to watch a search and open what it left")
     print("\neach has --help with an example; start with: python -m lartpc_ray.tune clustering")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

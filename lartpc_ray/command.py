@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m lartpc_ray.{name}",
             description=about,
-            epilog=f"example: python -m lartpc_ray.{name} {example}",
+            epilog=f"example: %(prog)s {example}",
             allow_abbrev=False,
         )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")

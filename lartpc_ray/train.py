@@ -25,7 +25,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray import command
+from lartpc_ray import command, live
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.files import Split
 from lartpc_ray.display import keep_pictures
@@ -46,8 +46,10 @@ PATIENCE = 20.0
 """Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
 
-def attempt(trial: Trial, folder: Path, report: Report, rank: Rank, note: Path) -> None:
-    """Learn; where the trial itself is at fault leave the reason in its folder.
+def attempt(
+    trial: Trial, folder: Path, report: Report, rank: Rank, note: Path, labels: dict[str, str]
+) -> None:
+    """Learn, watched; where the trial itself is at fault leave the reason in its folder.
 
     A full disk is not the trial's fault, nor is what a lost worker does to the others, for which
     collective operations raise RuntimeError: whoever called tries again.
@@ -58,8 +60,14 @@ def attempt(trial: Trial, folder: Path, report: Report, rank: Rank, note: Path) 
             with note.open("a") as file:
                 file.write(f"{text}\n")
 
+    def validated(numbers: dict[str, float]) -> None:
+        if "goal" in numbers:
+            live.tell("lartpc_goal", numbers["goal"], **labels)
+        report(numbers)
+
+    watch = live.steps(labels, rank)
     try:
-        learn(trial, folder, report, rank=rank, say=tell)
+        learn(trial, folder, validated, rank=rank, say=tell, watch=watch)
     except Exception as error:
         if _at_fault(error, rank):
             try:
@@ -87,7 +95,12 @@ def refuse_failed(folder: Path) -> None:
 
 
 def trainer(
-    trial: Trial, folder: Path, scratch: Path, note: Path, callbacks: list[Any]
+    trial: Trial,
+    folder: Path,
+    scratch: Path,
+    note: Path,
+    callbacks: list[Any],
+    labels: dict[str, str],
 ) -> TorchTrainer:
     """The trial as a Ray Train job of `resources.workers` processes (gloo on CPU, nccl on GPU).
 
@@ -100,6 +113,7 @@ def trainer(
         scratch: folder, shared by all nodes, for what Ray Train keeps.
         note: file for what the user should see.
         callbacks: of Ray Train.
+        labels: `study` and `trial`, by which it is known to who looks on.
     """
     resources = trial.resources
     use_gpu = resources.gpus > 0
@@ -112,6 +126,7 @@ def trainer(
             "trial": trial.model_dump_json(),
             "folder": str(folder),
             "note": str(note),
+            "labels": labels,
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray_train.ScalingConfig(
@@ -129,7 +144,7 @@ def trainer(
     )
 
 
-def _worker(config: dict[str, str]) -> None:
+def _worker(config: dict[str, Any]) -> None:
     """What each worker of a Ray Train job runs."""
     context = ray_train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
@@ -137,7 +152,7 @@ def _worker(config: dict[str, str]) -> None:
     if (folder / FAILED).is_file():  # Ray Train tries again; who started the job reads the reason
         return
     trial = Trial.model_validate_json(config["trial"])
-    attempt(trial, folder, ray_train.report, rank, Path(config["note"]))
+    attempt(trial, folder, ray_train.report, rank, Path(config["note"]), config["labels"])
 
 
 class Lines(ray_train.UserCallback):
@@ -394,8 +409,9 @@ def _train(trial: Trial, folder: Path) -> None:
     Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
     try:
         with said(progress):
-            job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, [Lines(progress)])
-            _fit(job)
+            labels = {"study": folder.name, "trial": "0"}
+            lines = [Lines(progress)]
+            _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
     finally:
         ray.shutdown()
     refuse_failed(folder / CHECKPOINTS)

@@ -4,10 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from optuna import load_study
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
-from lartpc_ray.schedule import FAILURE, NUMBER, Halving, Sampler
+from lartpc_ray.schedule import FAILURE, JOURNAL, NUMBER, Halving, Sampler
 
 STOP, GO = "STOP", "CONTINUE"
 FIRST = [0.5, 0.4, 0.6, 0.55]
@@ -94,3 +98,31 @@ def test_the_sampler_gives_started_trials_again_and_remembers_their_goals(tmp_pa
     assert told(mixed, other) == whole[:4], "the trials there are, whatever the sampler thinks"
     study = mixed._ot_study
     assert [trial.value for trial in study.trials if trial.value is not None] == other
+
+
+def journal(folder: Path) -> list[FrozenTrial]:
+    """The trials as another program reads them."""
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    return load_study(study_name=folder.name, storage=storage).trials
+
+
+def test_the_journal_has_each_trial_once_also_of_a_search_that_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    told(sampler(folder), [0.1, 0.2])
+    running = sampler(folder)
+    told(running, [0.1, 0.2])
+    running.suggest("t2")
+    assert [trial.state for trial in journal(folder)][2] == TrialState.RUNNING
+    with (folder / JOURNAL).open("a") as file:
+        file.write('{"op_code": 4, "wor')  # the driver is killed while it writes
+    (folder / f"{JOURNAL}.lock").symlink_to(folder / JOURNAL)
+    goals = [0.1, 0.2, 0.3]
+    resumed = sampler(folder)
+    found = told(resumed, goals)
+    resumed.suggest("t3")
+    resumed.on_trial_complete("t3", error=True)
+    *good, failed = journal(folder)
+    assert [trial.user_attrs[NUMBER] for trial in good] == [0, 1, 2]
+    assert [trial.params for trial in good] == [{"a.b": one["a.b"]} for one in found]
+    assert [trial.value for trial in good] == goals
+    assert failed.state == TrialState.FAIL
