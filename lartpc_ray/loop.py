@@ -309,11 +309,16 @@ def _same_everywhere(step: int, rank: Rank) -> None:
 
 
 def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
-    """The network as its data-parallel self; in phase one some parameters get no gradient."""
+    """The network as its data-parallel self; in phase one some parameters get no gradient.
+
+    Only rank 0's averages of BatchNorm are ever used, so they are not sent around.
+    """
     if rank.count == 1:
         return network
     unused = bool(trial.task.frozen(0))
-    return DistributedDataParallel(network, find_unused_parameters=unused)
+    return DistributedDataParallel(
+        network, find_unused_parameters=unused, forward_sync_buffers=False
+    )
 
 
 @torch.no_grad()

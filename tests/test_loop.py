@@ -239,11 +239,11 @@ def test_a_worker_that_waits_for_a_slower_one_says_so(tmp_path: Path) -> None:
     settings = {**TINY, "resources.workers": 2, "optimizer.evaluate_every": 4}
     in_two_processes(make_trial(settings), tmp_path / "run", watch)
     first, second = (
-        [float(text) for text in (tmp_path / f"{index}.txt").read_text().split()[1:]]
+        [float(text) for text in (tmp_path / f"{index}.txt").read_text().split()]
         for index in range(2)
     )
-    assert len(first) == len(second) == 3
-    assert sum(first) > sum(second) + 1.5
+    assert len(first) == len(second) == 4
+    assert sum(first[2:]) > sum(second[2:]) + 1  # DDP begins with steps of its own
 
 
 def test_synchronised_workers_see_each_other_as_one_worker_sees_all(tmp_path: Path) -> None:
