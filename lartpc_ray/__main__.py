@@ -32,7 +32,7 @@ optuna-dashboard: the trials as Optuna sees them, also while it runs
   optuna-dashboard {journal}
   http://127.0.0.1:8080
 
-Ray's dashboard, while it runs: processes, nodes, logs
+Ray's dashboard, while it runs on a cluster or with --dashboard: processes, nodes, logs
   http://127.0.0.1:8265
 
 Prometheus, while it runs: speed, loss, goals, memory

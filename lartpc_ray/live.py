@@ -7,9 +7,11 @@ values as there are studies, trials and workers on the nodes, never one a step.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import ray
 from ray.util.metrics import Counter, Gauge
@@ -17,6 +19,8 @@ from ray.util.metrics import Counter, Gauge
 from lartpc_ray.loop import Rank, Step, Watch
 from lartpc_ray.metrics.resources import memory
 
+NODES = "prom_metrics_service_discovery.json"
+"""In Ray's folder: what Prometheus may scrape, of the session that began last."""
 STATES = ("running", "finished", "stopped", "failed")
 """Of a trial; `stopped` early, for others were better."""
 
@@ -80,6 +84,18 @@ def tell(name: str, value: float, **tags: str) -> None:
 def _metric(name: str) -> Counter | Gauge:
     number = NUMBERS[name]
     return number.kind(name, number.about, number.tags)
+
+
+def announce(session: Path) -> None:
+    """Let Prometheus find a local Ray: the list of its nodes, where its dashboard would keep it.
+
+    Args:
+        session: folder of Ray's session.
+    """
+    targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes()]
+    part = session / NODES
+    part.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))
+    part.replace(session.parent / NODES)
 
 
 def steps(labels: Mapping[str, str], rank: Rank) -> Watch:

@@ -191,8 +191,8 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
 
     Args:
         cpus: cores of a local one; all by default.
-        dashboard: needed wherever Tune stops trials of several workers, for it frees what they
-            held; costs about a second.
+        dashboard: Ray's, of a local one: 1 GB and some seconds. Needed wherever Tune stops trials
+            of several workers, for it frees what they held.
 
     Raises:
         RuntimeError: where Ray does not start.
@@ -205,7 +205,9 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
     for again in (True, True, False):
         try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            if not (dashboard or os.environ.get("RAY_ADDRESS")):
+                live.announce(Path(context.address_info["session_dir"]))
             return
         except Exception as error:
             ray.shutdown()
@@ -227,6 +229,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--dashboard", action="store_true", help="start Ray's dashboard (1 GB)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
     return parser
 
@@ -371,7 +374,7 @@ def main(options: argparse.Namespace) -> int:
             f"{trial.resources.workers} workers"
         )
         try:
-            _train(trial, folder)
+            _train(trial, folder, options.dashboard)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             say(f"interrupted; go on with:\n  {again}")
@@ -399,13 +402,13 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(trial: Trial, folder: Path) -> None:
+def _train(trial: Trial, folder: Path, dashboard: bool) -> None:
     """Raises:
     KeyboardInterrupt: when it was told to stop.
     """
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=dashboard)
     Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
     try:
         with said(progress):

@@ -90,7 +90,8 @@ def test_every_query_parses(tmp_path: Path) -> None:
 def test_prometheus_looks_where_ray_keeps_its_list_of_nodes() -> None:
     (job,) = yaml.safe_load(SCRAPE.read_text())["scrape_configs"]
     (place,) = job["file_sd_configs"]
-    assert place["files"] == [f"/tmp/ray/{ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE}"]
+    assert place["files"] == [f"/tmp/ray/{live.NODES}"]
+    assert live.NODES == ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
 
 
 def test_outside_of_ray_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +121,59 @@ def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         "lartpc_step_seconds_total communication": 0.3,
         "lartpc_loss": 0.5,
     }
+
+
+@pytest.fixture
+def scraped() -> Iterator[tuple[Path, str]]:
+    """A folder for Ray of its own, and the address of a Prometheus that looks there each second."""
+    folder = Path(tempfile.mkdtemp(prefix="live-"))  # short: Ray has sockets in it
+    text = SCRAPE.read_text().replace("/tmp/ray", f"{folder}/ray").replace("10s", "1s")
+    (folder / "prometheus.yml").write_text(text)
+    port = free_port()
+    places = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = [str(PROMETHEUS), *places, f"--web.listen-address=127.0.0.1:{port}"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield folder, f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(60)
+        shutil.rmtree(folder)
+
+
+def asked(address: str, path: str, **parameters: object) -> Any:
+    """What Prometheus answers."""
+    with urlopen(f"{address}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as answer:
+        return json.load(answer)["data"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PROMETHEUS, reason=MISSING)
+def test_every_panel_has_data_of_a_search(
+    few_events: Path, tmp_path: Path, scraped: tuple[Path, str]
+) -> None:
+    folder, address = scraped
+    began = time.time()
+    settings = ("optimizer.steps=150", "optimizer.evaluate_every=50", "optimizer.settle_batches=2")
+    more = [text for one in settings for text in ("--set", one)]
+    command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "laptop", *more]
+    command += ["--data", str(few_events), "--runs", str(tmp_path / "runs"), "--json"]
+    own = {"RAY_TMPDIR": str(folder), "RAY_metrics_report_interval_ms": "1000"}
+    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    study = json.loads(done.stdout)["study"]
+    found = asked(address, "label/study/values", **{"match[]": "ray_lartpc_steps_total"})
+    assert found == [study], "what the board's list of studies asks"
+    empty = []
+    for title, expression in queries().items():
+        span = {"start": began, "end": time.time(), "step": 1}
+        series = asked(address, "query_range", query=filled(expression, study), **span)["result"]
+        if not any(value != "NaN" for one in series for _, value in one["values"]):
+            empty.append(title)
+    assert not empty
+    states = asked(address, "query_range", query='ray_lartpc_trials{state="running"}', **span)
+    assert max(float(value) for one in states["result"] for _, value in one["values"]) == 2
