@@ -1,11 +1,18 @@
 """What is told while it runs: the numbers, the panels that show them, Prometheus between."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -20,7 +27,6 @@ SCRAPE = ROOT / "dashboards" / "prometheus.yml"
 PANELS = {panel["title"]: panel for panel in BOARD["panels"]}
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 MISSING = "no Prometheus here: apt-get install prometheus"
-SERIES = re.compile(r"(\w+)\{([^}]*)\}|(ray_\w+)")
 
 
 def filled(expression: str, study: str) -> str:
