@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from ray._private import ray_constants
+from test_tracking import free_port
 
 from lartpc_ray import live
 from lartpc_ray.loop import Rank, Step
