@@ -2,12 +2,15 @@
 
 import json
 import lzma
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lartpc_ray import __main__ as listing
 from lartpc_ray import predict, report, thresholds, train, tune
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data import __main__ as data
@@ -43,6 +46,29 @@ def test_the_package_lists_its_commands() -> None:
     status, out, _ = run("lartpc_ray")
     assert status == 0
     assert "python -m lartpc_ray.tune" in out
+
+
+def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listing.main(["dashboards", "--runs", str(tmp_path)]) == 2
+    assert f"{tmp_path}: no search in it" in capsys.readouterr().err
+    for age, name in enumerate(("new", "old")):
+        (tmp_path / name).mkdir()
+        plan = tmp_path / name / "plan.json"
+        plan.write_text(json.dumps({"space": "clustering", "uri": None}))
+        os.utime(plan, (1e9 - age, 1e9 - age))
+    assert listing.main(["dashboards", "--runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("new\n")
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db --host 127.0.0.1" in out
+    assert f"optuna-dashboard {tmp_path}/new/optuna.journal" in out
+    assert "--web.listen-address=127.0.0.1:9090" in out
+    files = re.findall(r"(\S+/dashboards/\S+)", out)
+    assert [Path(file).name for file in files] == ["prometheus.yml", "lartpc.json"]
+    assert all(Path(file.removeprefix("--config.file=")).is_file() for file in files)
+    assert listing.main(["dashboards", "--help"]) == 0
+    assert "example: python -m lartpc_ray dashboards --runs" in capsys.readouterr().out
 
 
 def truncated(folder: Path) -> str:
