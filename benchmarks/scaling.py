@@ -94,7 +94,8 @@ def by_loop(trial: Trial, folder: Path) -> list[float]:
 def by_ray_train(trial: Trial, folder: Path) -> list[float]:
     start_ray(trial.resources.workers, dashboard=False)
     try:
-        trainer(trial, folder, folder / "ray", folder / "notes.txt", []).fit()
+        labels = {"study": "scaling", "trial": "0"}
+        trainer(trial, folder, folder / "ray", folder / "notes.txt", [], labels).fit()
     finally:
         ray.shutdown()
     return of_checkpoint(folder, trial)

@@ -1,8 +1,10 @@
 """`python -m lartpc_ray`: the commands there are, and what the package tells of itself."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from lartpc_ray import command
 from lartpc_ray.command import Parser
@@ -17,6 +19,64 @@ COMMANDS = {
 }
 
 
+VIEWS = """{study}
+
+MLflow: every run, its numbers and files
+  {mlflow}
+
+report page: the search in one file
+  python -m lartpc_ray.report {space} --html study.html --runs {runs}
+
+optuna-dashboard: the trials as Optuna sees them, also while it runs
+  pip install 'lartpc-ray[optuna-dashboard]'
+  optuna-dashboard {journal}
+  http://127.0.0.1:8080
+
+Ray's dashboard, while it runs on a cluster or with --dashboard: processes, nodes, logs
+  http://127.0.0.1:8265
+
+Prometheus, while it runs: speed, loss, goals, memory
+  prometheus --config.file={files}/prometheus.yml --storage.tsdb.path={runs}/prometheus \
+--web.listen-address=127.0.0.1:9090
+  http://127.0.0.1:9090
+
+Grafana: the same as curves
+  http://127.0.0.1:3000; add http://127.0.0.1:9090 as a Prometheus data source, then import
+  {files}/lartpc.json"""
+
+
+def dashboards(options: argparse.Namespace) -> int:
+    """Print how to open all that shows the newest search of a folder.
+
+    Raises:
+        ValueError: where there is no search.
+    """
+    from lartpc_ray.schedule import JOURNAL  # here, for the list of commands needs no Ray
+    from lartpc_ray.space import shipped
+    from lartpc_ray.study import PLAN
+    from lartpc_ray.tracking import STORE
+
+    runs: Path = options.runs.resolve()
+    plans = sorted(runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
+    if not plans:
+        raise ValueError(
+            f"{runs}: no search in it; start one: python -m lartpc_ray.tune clustering"
+        )
+    plan = json.loads(plans[-1].read_text())
+    local = f"mlflow ui --backend-store-uri sqlite:///{runs / STORE} --host 127.0.0.1"
+    print(
+        VIEWS.format(
+            study=plans[-1].parent.name,
+            mlflow=plan["uri"] or f"{local}\n  http://127.0.0.1:5000",
+            space=plan["space"],
+            runs=runs,
+            journal=plans[-1].with_name(JOURNAL),
+            files=shipped("dashboards").resolve(),
+        )
+    )
+    return 0
+
+
 def run_settings(options: argparse.Namespace) -> int:
     from lartpc_ray.reference import page  # torch takes its time
 
@@ -26,6 +86,7 @@ def run_settings(options: argparse.Namespace) -> int:
 
 Action = Callable[[argparse.Namespace], int]
 ACTIONS: dict[str, tuple[str, Action]] = {
+    "dashboards": ("how to watch a search, and open what it left", dashboards),
     "settings": ("print all settings, as in docs/settings.md", run_settings),
 }
 """What each does, and its action."""
@@ -56,7 +117,11 @@ def parser() -> Parser:
     )
     for name, (about, _) in ACTIONS.items():
         epilog = f"example: python -m lartpc_ray {name}"
-        commands.add_parser(name, help=about, description=about, epilog=epilog, allow_abbrev=False)
+        each = commands.add_parser(
+            name, help=about, description=about, epilog=epilog, allow_abbrev=False
+        )
+        if name == "dashboards":
+            each.add_argument("--runs", type=Path, default=Path("runs"), help="where results are")
     return made
 
 

@@ -8,15 +8,19 @@ number of the step alone, so a run goes on from any checkpoint as if nothing had
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray import checkpoint as checkpoints
@@ -33,6 +37,8 @@ from lartpc_ray.verdict import validate
 
 Report = Callable[[dict[str, float]], None]
 """Takes the numbers of a validation."""
+Watch = Callable[["Step"], None]
+"""Takes what a worker did in a step, and how long that took."""
 ASKED = "checkpoint-now"
 """A file in a run's folder that asks for a checkpoint at once; it goes when there is one."""
 
@@ -46,6 +52,28 @@ class Rank:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a worker did in a step, and where its time went.
+
+    Attributes:
+        loss: of the worker's share.
+        events, voxels: in it.
+        data: seconds until the batches were on the device.
+        compute: seconds of everything else.
+        communication: seconds from when the worker's last gradients were ready until all workers'
+            had arrived; what is sent while others are computed costs nothing. On GPUs NCCL works
+            beside the worker's thread, which does not wait for it: there it is part of `compute`.
+    """
+
+    loss: float
+    events: int
+    voxels: int
+    data: float
+    compute: float
+    communication: float
+
+
 def learn(
     trial: Trial,
     folder: Path,
@@ -53,6 +81,7 @@ def learn(
     *,
     rank: Rank | None = None,
     say: Callable[[str], None] = say,
+    watch: Watch = lambda step: None,
 ) -> None:
     """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
 
@@ -66,6 +95,7 @@ def learn(
         report: takes the numbers of each validation, the first one first.
         rank: of this worker.
         say: is told of a checkpoint that is refused.
+        watch: is told of every step.
 
     Raises:
         FloatingPointError: when the loss is no number any more.
@@ -93,7 +123,7 @@ def learn(
         began = run.step
         with Meter(rank.device) as meter:
             while run.step < until:
-                run.advance([next(stream).to(rank.device) for stream in streams])
+                watch(run.take(streams))
                 if not rank.index and run.step < until and (folder / ASKED).exists():
                     checkpoints.add(folder, run.state())
                     (folder / ASKED).unlink()
@@ -113,6 +143,29 @@ def learn(
 
 
 @dataclass(eq=False)
+class _Exchange:
+    """How long a worker waits for gradients when it has nothing left to compute.
+
+    Attributes:
+        sent: when its last bucket of gradients went off, until they are all there.
+        waited: seconds, the last time.
+    """
+
+    sent: float | None = None
+    waited: float = 0.0
+
+    def send(self, bucket: Any) -> Future[Tensor]:
+        """What DDP does by itself, with a look at the clock."""
+        self.sent = time.perf_counter()
+        return allreduce_hook(distributed.group.WORLD, bucket)  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        """A backward pass is done, and with it the exchange if there was one."""
+        if self.sent is not None:
+            self.waited, self.sent = time.perf_counter() - self.sent, None
+
+
+@dataclass(eq=False)
 class _Run:
     """What changes from step to step."""
 
@@ -125,6 +178,7 @@ class _Run:
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     window: list[dict[str, float]] = field(default_factory=list)
+    exchange: _Exchange = field(default_factory=_Exchange)
 
     @staticmethod
     def begin(trial: Trial, rank: Rank, start: Checkpoint | None) -> _Run:
@@ -143,6 +197,8 @@ class _Run:
         half = trial.optimizer.precision == "float16"
         scaler = torch.amp.GradScaler(torch.device(rank.device).type, enabled=half)
         run = _Run(trial, rank, network, _parallel(network, trial, rank), optimizer, scaler)
+        if isinstance(run.model, DistributedDataParallel) and rank.device == "cpu":
+            run.model.register_comm_hook(run.exchange, lambda own, bucket: own.send(bucket))
         if start:
             optimizer.load_state_dict(start.optimizer)
             scaler.load_state_dict(start.scaler)
@@ -159,6 +215,22 @@ class _Run:
             self.history,
             self.scaler.state_dict(),
             self.window,
+        )
+
+    def take(self, streams: Sequence[Iterator[VoxelBatch]]) -> Step:
+        """The next step with the next batches."""
+        began = time.perf_counter()
+        parts = [next(stream).to(self.rank.device) for stream in streams]
+        there = time.perf_counter()
+        self.advance(parts)
+        waited = self.exchange.waited
+        return Step(
+            loss=self.window[-1]["loss"],
+            events=sum(part.events for part in parts),
+            voxels=sum(len(part.coords) for part in parts),
+            data=there - began,
+            compute=time.perf_counter() - there - waited,
+            communication=waited,
         )
 
     def advance(self, parts: list[VoxelBatch]) -> None:
@@ -197,6 +269,7 @@ class _Run:
                 )
             share = self.rank.count / self.trial.parts  # workers' sums are averaged
             self.scaler.scale(loss.total * share).backward()  # type: ignore[no-untyped-call]
+        self.exchange.end()
         return numbers
 
     def _precision(self) -> torch.autocast:
@@ -236,11 +309,16 @@ def _same_everywhere(step: int, rank: Rank) -> None:
 
 
 def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
-    """The network as its data-parallel self; in phase one some parameters get no gradient."""
+    """The network as its data-parallel self; in phase one some parameters get no gradient.
+
+    Only rank 0's averages of BatchNorm are ever used, so they are not sent around.
+    """
     if rank.count == 1:
         return network
     unused = bool(trial.task.frozen(0))
-    return DistributedDataParallel(network, find_unused_parameters=unused)
+    return DistributedDataParallel(
+        network, find_unused_parameters=unused, forward_sync_buffers=False
+    )
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 
+from lartpc_ray import live
 from lartpc_ray.metrics.resources import Machine
 from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import sources, tags
@@ -45,6 +47,8 @@ class Progress(tune.Callback):
         self._sources = sources(space.first_trial().data.splits, folder.parent)
         self._machine = Machine(folder)
         self.running: set[int] = set()
+        self._states: dict[int, str] = {}
+        self._goals: dict[int, float] = {}
         steps = space.first_trial().optimizer.steps
         self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
@@ -74,6 +78,7 @@ class Progress(tune.Callback):
         self._tell_of(run, self._space.trial(settings))
         self.runs[number] = run
         self.running.add(number)
+        self._tell(number, "running")
         self._screen.show(number, "running", settings=settings)
 
     def _tell_of(self, run: str, trial: Trial) -> None:
@@ -100,11 +105,14 @@ class Progress(tune.Callback):
         now = {"step": step, "goal": result["goal"], "loss": result["loss"]}
         if not self._tracking.numbers(self.runs[number], kept | self._machine.look(), step):
             now["before"] = step  # told again after a resume
+        self._goals[number] = result["goal"]
+        live.tell("lartpc_best_goal", max(self._goals.values()), study=self._folder.name)
         self._screen.show(number, "running", **now)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = numbered(trial.config)
         early = self._screen.step(number) < self._space.trial(settings).optimizer.steps
+        self._tell(number, "stopped" if early else "finished")
         self._end(number, "FINISHED", "stopped early" if early else "done")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -115,6 +123,7 @@ class Progress(tune.Callback):
         number, _settings = numbered(trial.config)
         why = reason(trial.error_file)
         self._tracking.tags(self.runs[number], {"error": why})
+        self._tell(number, "failed")
         self._end(number, "FAILED", f"failed: {why}")
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
@@ -124,6 +133,13 @@ class Progress(tune.Callback):
         """Close the runs of trials that did not end: a resumed search opens them again."""
         for run in (*(self.runs[number] for number in self.running), self._parent):
             self._tracking.end(run, "KILLED")
+
+    def _tell(self, number: int, state: str) -> None:
+        """How many trials are in which state, now that one is in this."""
+        self._states[number] = state
+        count = Counter(self._states.values())
+        for one in live.STATES:
+            live.tell("lartpc_trials", count[one], study=self._folder.name, state=one)
 
     def _end(self, number: int, status: str, word: str) -> None:
         self._tracking.end(self.runs[number], status)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -21,6 +23,8 @@ from lartpc_ray.train import write_json
 
 NUMBER = "number"
 """A trial's number, from 0, among what Tune hands to it."""
+JOURNAL = "optuna.journal"
+"""Optuna's study in the folder of ours; `optuna-dashboard` shows it, also while it grows."""
 SAMPLED = "sampled.json"
 """A trial's settings, in its folder."""
 FAILURE = "failure"
@@ -35,13 +39,20 @@ def trial_folder(study: Path, number: int) -> Path:
 class Sampler(OptunaSearch):
     """Optuna's sampler; the trials that a study has already started come again as they were.
 
+    Its journal begins anew with each search, for a resumed one tells everything again; a driver
+    that was killed may have left half a line, which Optuna would never read.
+
     Args:
         study: folder of the study.
         options: of `OptunaSearch`.
     """
 
     def __init__(self, study: Path, **options: Any) -> None:
-        super().__init__(study_name=study.name, **options)
+        study.mkdir(parents=True, exist_ok=True)
+        for name in (JOURNAL, f"{JOURNAL}.lock"):
+            (study / name).unlink(missing_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(study / JOURNAL)))
+        super().__init__(study_name=study.name, storage=storage, **options)
         self._folder = study
         self._count = 0
 
@@ -60,6 +71,7 @@ class Sampler(OptunaSearch):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, settings)
         number, self._count = self._count, self._count + 1
+        self._ot_trials[trial_id].set_user_attr(NUMBER, number)
         return {**settings, NUMBER: number}
 
 

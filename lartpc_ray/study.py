@@ -58,14 +58,15 @@ def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
     study = Path(plan["folder"])
     trial = make_trial({**json.loads(plan["fixed"]), **settings})
     folder, note = trial_folder(study, number), study / NOTES
+    labels = {"study": study.name, "trial": str(number)}
     try:
         refuse_failed(folder)
         if trial.resources.workers > 1:
             callback = TuneReportCallback()  # type: ignore[no-untyped-call]
-            trainer(trial, folder, study / "ray", note, [callback]).fit()
+            trainer(trial, folder, study / "ray", note, [callback], labels).fit()
             refuse_failed(folder)
         else:
-            attempt(trial, folder, tune.report, Rank(device=device(trial)), note)
+            attempt(trial, folder, tune.report, Rank(device=device(trial)), note, labels)
     except Exception as error:
         if (folder / FAILED).is_file():
             nothing = dict.fromkeys(plan["goals"], float("nan"))

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +24,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray import command
+from lartpc_ray import command, live
 from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
@@ -117,6 +118,8 @@ def _in_parallel(
     done: dict[int, list[dict[str, np.ndarray]]] = {}
     flying: dict[Any, int] = {}
     waiting = list(enumerate(shards))[::-1]
+    points = prod(len(axis) for axis in cut.axes().values())
+    left = points * sum(len(shard) for shard in shards)
     with Bar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
         while waiting or flying:
             while waiting and len(flying) < room:
@@ -127,6 +130,10 @@ def _in_parallel(
             number = flying.pop(ended)
             done[number] = ray.get(ended)
             bar.advance(len(shards[number]))
+            ready = points * len(shards[number])
+            left -= ready
+            live.tell("lartpc_threshold_points_total", ready, cut=cut.name)
+            live.tell("lartpc_threshold_points_left", left, cut=cut.name)
     return done
 
 

@@ -25,7 +25,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray import command
+from lartpc_ray import command, live
 from lartpc_ray.command import Parser, say
 from lartpc_ray.data.splits import Split
 from lartpc_ray.display import keep_pictures
@@ -47,8 +47,10 @@ PATIENCE = 20.0
 """Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
 
-def attempt(trial: Trial, folder: Path, report: Report, rank: Rank, note: Path) -> None:
-    """Learn; where the trial itself is at fault leave the reason in its folder.
+def attempt(
+    trial: Trial, folder: Path, report: Report, rank: Rank, note: Path, labels: dict[str, str]
+) -> None:
+    """Learn, watched; where the trial itself is at fault leave the reason in its folder.
 
     A full disk is not the trial's fault, nor is what a lost worker does to the others, for which
     collective operations raise RuntimeError: whoever called tries again.
@@ -59,8 +61,14 @@ def attempt(trial: Trial, folder: Path, report: Report, rank: Rank, note: Path) 
             with note.open("a") as file:
                 file.write(f"{text}\n")
 
+    def validated(numbers: dict[str, float]) -> None:
+        if "goal" in numbers:
+            live.tell("lartpc_goal", numbers["goal"], **labels)
+        report(numbers)
+
+    watch = live.steps(labels, rank)
     try:
-        learn(trial, folder, report, rank=rank, say=tell)
+        learn(trial, folder, validated, rank=rank, say=tell, watch=watch)
     except Exception as error:
         if _at_fault(error, rank):
             try:
@@ -88,7 +96,12 @@ def refuse_failed(folder: Path) -> None:
 
 
 def trainer(
-    trial: Trial, folder: Path, scratch: Path, note: Path, callbacks: list[Any]
+    trial: Trial,
+    folder: Path,
+    scratch: Path,
+    note: Path,
+    callbacks: list[Any],
+    labels: dict[str, str],
 ) -> TorchTrainer:
     """The trial as a Ray Train job of `resources.workers` processes (gloo on CPU, nccl on GPU).
 
@@ -101,6 +114,7 @@ def trainer(
         scratch: folder, shared by all nodes, for what Ray Train keeps.
         note: file for what the user should see.
         callbacks: of Ray Train.
+        labels: `study` and `trial`, by which it is known to who looks on.
     """
     resources = trial.resources
     use_gpu = resources.gpus > 0
@@ -113,6 +127,7 @@ def trainer(
             "trial": trial.model_dump_json(),
             "folder": str(folder),
             "note": str(note),
+            "labels": labels,
         },
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray_train.ScalingConfig(
@@ -130,7 +145,7 @@ def trainer(
     )
 
 
-def _worker(config: dict[str, str]) -> None:
+def _worker(config: dict[str, Any]) -> None:
     """What each worker of a Ray Train job runs."""
     context = ray_train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
@@ -138,7 +153,7 @@ def _worker(config: dict[str, str]) -> None:
     if (folder / FAILED).is_file():  # Ray Train tries again; who started the job reads the reason
         return
     trial = Trial.model_validate_json(config["trial"])
-    attempt(trial, folder, ray_train.report, rank, Path(config["note"]))
+    attempt(trial, folder, ray_train.report, rank, Path(config["note"]), config["labels"])
 
 
 class Lines(ray_train.UserCallback):
@@ -177,8 +192,8 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
 
     Args:
         cpus: cores of a local one; all by default.
-        dashboard: needed wherever Tune stops trials of several workers, for it frees what they
-            held; costs about a second.
+        dashboard: Ray's, of a local one: 1 GB and some seconds. Needed wherever Tune stops trials
+            of several workers, for it frees what they held.
 
     Raises:
         RuntimeError: where Ray does not start.
@@ -191,7 +206,9 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
     for again in (True, True, False):
         try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            if not (dashboard or os.environ.get("RAY_ADDRESS")):
+                live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
             return
         except Exception as error:
             ray.shutdown()
@@ -213,6 +230,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--dashboard", action="store_true", help="start Ray's dashboard (1 GB)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
     return parser
 
@@ -357,7 +375,7 @@ def main(options: argparse.Namespace) -> int:
             f"{trial.resources.workers} workers"
         )
         try:
-            _train(trial, folder)
+            _train(trial, folder, options.dashboard)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             say(f"interrupted; go on with:\n  {again}")
@@ -385,18 +403,19 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(trial: Trial, folder: Path) -> None:
+def _train(trial: Trial, folder: Path, dashboard: bool) -> None:
     """Raises:
     KeyboardInterrupt: when it was told to stop.
     """
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=False)
+    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=dashboard)
     Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
     try:
         with said(progress):
-            job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, [Lines(progress)])
-            _fit(job)
+            labels = {"study": folder.name, "trial": "0"}
+            lines = [Lines(progress)]
+            _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
     finally:
         ray.shutdown()
     refuse_failed(folder / CHECKPOINTS)

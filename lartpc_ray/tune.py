@@ -192,7 +192,7 @@ def main(options: argparse.Namespace) -> int:
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
-            start_ray(dashboard=trial.resources.workers > 1)
+            start_ray(dashboard=options.dashboard or trial.resources.workers > 1)
             results, progress = study.search()
         except (ValueError, KeyError):
             raise

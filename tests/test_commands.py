@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,30 @@ def test_what_the_package_itself_does_has_an_example(
 ) -> None:
     assert run_command(package.parser(), package.main, [name, "--help"]) == 0
     assert f"example: python -m lartpc_ray {name}" in capsys.readouterr().out
+
+
+def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dashboards(*more: str) -> int:
+        return run_command(package.parser(), package.main, ["dashboards", *more])
+
+    assert dashboards("--runs", str(tmp_path)) == 2
+    assert f"{tmp_path}: no search in it" in capsys.readouterr().err
+    for age, name in enumerate(("new", "old")):
+        (tmp_path / name).mkdir()
+        plan = tmp_path / name / "plan.json"
+        plan.write_text(json.dumps({"space": "clustering", "uri": None}))
+        os.utime(plan, (1e9 - age, 1e9 - age))
+    assert dashboards("--runs", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("new\n")
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db --host 127.0.0.1" in out
+    assert f"optuna-dashboard {tmp_path}/new/optuna.journal" in out
+    assert "--web.listen-address=127.0.0.1:9090" in out
+    files = re.findall(r"(\S+/dashboards/\S+)", out)
+    assert [Path(file).name for file in files] == ["prometheus.yml", "lartpc.json"]
+    assert all(Path(file.removeprefix("--config.file=")).is_file() for file in files)
 
 
 def truncated(folder: Path) -> str:

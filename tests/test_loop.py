@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copy
@@ -18,7 +20,7 @@ from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
-from lartpc_ray.loop import ASKED, Rank, learn
+from lartpc_ray.loop import ASKED, Rank, Step, learn
 from lartpc_ray.losses.terms import Loss
 from lartpc_ray.report import table
 from lartpc_ray.space import make_trial
@@ -175,7 +177,9 @@ def empty(trial: Trial) -> dict:
     return torch.optim.Adam(trial.make_network().parameters()).state_dict()
 
 
-def in_two_processes(trial: Trial, folder: Path) -> None:
+def in_two_processes(
+    trial: Trial, folder: Path, watch: Callable[[int, Step], None] = lambda index, step: None
+) -> None:
     """Learn in two workers that exchange gradients through gloo."""
     meeting = folder.parent / f"{folder.name}-meeting"
 
@@ -183,7 +187,8 @@ def in_two_processes(trial: Trial, folder: Path) -> None:
         distributed.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=index, world_size=2
         )
-        learn(trial, folder, lambda _: None, rank=Rank(index, 2))
+        seen = partial(watch, index)
+        learn(trial, folder, lambda _: None, rank=Rank(index, 2), watch=seen)
         distributed.destroy_process_group()
 
     workers = [get_context("fork").Process(target=work, args=(index,)) for index in range(2)]
@@ -210,6 +215,36 @@ def test_any_number_of_workers_takes_the_same_steps(tmp_path: Path) -> None:
     run(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "one")
     close(tmp_path / "two", tmp_path / "lost")
     close(tmp_path / "two", tmp_path / "one")
+
+
+def test_every_step_says_what_it_took(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    began = time.perf_counter()
+    learn(make_trial(TINY), tmp_path, lambda _: None, watch=steps.append)
+    passed = time.perf_counter() - began
+    assert [step.events for step in steps] == [2] * 4
+    assert all(step.voxels > 0 and np.isfinite(step.loss) for step in steps)
+    assert all(step.data > 0 and step.compute > 0 for step in steps)
+    assert sum(step.data + step.compute for step in steps) < passed
+    assert {step.communication for step in steps} == {0.0}, "there is nobody to wait for"
+
+
+def test_a_worker_that_waits_for_a_slower_one_says_so(tmp_path: Path) -> None:
+    """Worker 1 rests for a second after each step; worker 0 waits for its gradients."""
+
+    def watch(index: int, step: Step) -> None:
+        with (tmp_path / f"{index}.txt").open("a") as file:
+            file.write(f"{step.communication}\n")
+        time.sleep(index)
+
+    settings = {**TINY, "resources.workers": 2, "optimizer.evaluate_every": 4}
+    in_two_processes(make_trial(settings), tmp_path / "run", watch)
+    first, second = (
+        [float(text) for text in (tmp_path / f"{index}.txt").read_text().split()]
+        for index in range(2)
+    )
+    assert len(first) == len(second) == 4
+    assert sum(first[2:]) > sum(second[2:]) + 1  # DDP begins with steps of its own
 
 
 def test_synchronised_workers_see_each_other_as_one_worker_sees_all(tmp_path: Path) -> None:

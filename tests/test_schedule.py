@@ -1,14 +1,26 @@
 """Halving's rule, and that a resumed search takes every decision as it was taken."""
 
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from optuna import load_study
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from test_tracking import free_port
 
-from lartpc_ray.schedule import FAILURE, NUMBER, Halving, Sampler
+from lartpc_ray.schedule import FAILURE, JOURNAL, NUMBER, Halving, Sampler
 
+DASHBOARD = Path(sys.executable).with_name("optuna-dashboard")
 STOP, GO = "STOP", "CONTINUE"
 FIRST = [0.5, 0.4, 0.6, 0.55]
 
@@ -94,3 +106,61 @@ def test_the_sampler_gives_started_trials_again_and_remembers_their_goals(tmp_pa
     assert told(mixed, other) == whole[:4], "the trials there are, whatever the sampler thinks"
     study = mixed._ot_study
     assert [trial.value for trial in study.trials if trial.value is not None] == other
+
+
+def journal(folder: Path) -> list[FrozenTrial]:
+    """The trials as another program reads them."""
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    return load_study(study_name=folder.name, storage=storage).trials
+
+
+def test_the_journal_has_each_trial_once_also_of_a_search_that_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    told(sampler(folder), [0.1, 0.2])
+    running = sampler(folder)
+    told(running, [0.1, 0.2])
+    running.suggest("t2")
+    assert [trial.state for trial in journal(folder)][2] == TrialState.RUNNING
+    with (folder / JOURNAL).open("a") as file:
+        file.write('{"op_code": 4, "wor')  # the driver is killed while it writes
+    (folder / f"{JOURNAL}.lock").symlink_to(folder / JOURNAL)
+    goals = [0.1, 0.2, 0.3]
+    resumed = sampler(folder)
+    found = told(resumed, goals)
+    resumed.suggest("t3")
+    resumed.on_trial_complete("t3", error=True)
+    *good, failed = journal(folder)
+    assert [trial.user_attrs[NUMBER] for trial in good] == [0, 1, 2]
+    assert [trial.params for trial in good] == [{"a.b": one["a.b"]} for one in found]
+    assert [trial.value for trial in good] == goals
+    assert failed.state == TrialState.FAIL
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DASHBOARD.is_file(), reason="no optuna-dashboard here")
+def test_optuna_dashboard_shows_the_journal(tmp_path: Path) -> None:
+    told(sampler(tmp_path / "a study"), [0.1, 0.2, 0.3])
+    port = free_port()
+    command = [DASHBOARD, tmp_path / "a study" / JOURNAL, "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            try:
+                (study,) = asked(port, "studies")["study_summaries"]
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        assert study["study_name"] == "a study"
+        trials = asked(port, f"studies/{study['study_id']}?after=0")["trials"]
+        assert [trial["values"] for trial in trials] == [[0.1], [0.2], [0.3]]
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def asked(port: int, path: str) -> dict[str, Any]:
+    with urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=60) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found

@@ -43,6 +43,8 @@ TINY = {
     "optimizer.settle_batches": 2,
 }
 
+LABELS = {"study": "tiny", "trial": "0"}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(few_events: Path) -> None:
@@ -59,7 +61,7 @@ def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
     trial = make_trial({**TINY, "network.filters": 10**6})
     folder = tmp_path / "large"
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        attempt(trial, folder, print, Rank(), tmp_path / "notes.txt")
+        attempt(trial, folder, print, Rank(), tmp_path / "notes.txt", LABELS)
     assert "can't allocate memory" in (folder / FAILED).read_text()
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         refuse_failed(folder)
@@ -69,7 +71,7 @@ def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        attempt(make_trial(TINY), tmp_path / "full", print, Rank(), tmp_path / "notes.txt")
+        attempt(make_trial(TINY), tmp_path / "full", print, Rank(), tmp_path / "notes.txt", LABELS)
     refuse_failed(tmp_path / "full")
 
 
@@ -83,7 +85,14 @@ def test_what_a_lost_worker_does_to_the_others_is_not_their_fault(
 
         monkeypatch.setattr("lartpc_ray.train.learn", failing)
         with pytest.raises(type(error)):
-            attempt(make_trial(TINY), tmp_path / "run", print, Rank(1, 2), tmp_path / "notes.txt")
+            attempt(
+                make_trial(TINY),
+                tmp_path / "run",
+                print,
+                Rank(1, 2),
+                tmp_path / "notes.txt",
+                LABELS,
+            )
 
     raises(RuntimeError("Connection closed by peer"))
     refuse_failed(tmp_path / "run")
@@ -193,7 +202,7 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     start_ray(2, dashboard=False)
 
     def fit(chosen: Trial, name: str) -> None:
-        trainer(chosen, tmp_path / name, tmp_path / "ray", note, []).fit()
+        trainer(chosen, tmp_path / name, tmp_path / "ray", note, [], LABELS).fit()
 
     try:
         fit(trial, "one")

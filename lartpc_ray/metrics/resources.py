@@ -107,10 +107,9 @@ class Meter:
         if self._gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
         else:
             _forget_peak()
-            self._before = _status("VmRSS")
+        self._before = memory("cuda" if self._gpu else "cpu")
         self._began = time.perf_counter()
         return self
 
@@ -125,6 +124,13 @@ class Meter:
         self.seconds = time.perf_counter() - self._began
         peak = torch.cuda.max_memory_allocated() if self._gpu else _status("VmHWM")
         self.peak_gib = max(0, peak - self._before) / GIB
+
+
+def memory(device: str) -> int:
+    """Bytes in use: of the GPU by this process for work on one, else of this process (Linux; 0)."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.memory_allocated()
+    return _status("VmRSS")
 
 
 def _forget_peak() -> None:
