@@ -120,6 +120,7 @@ def _in_parallel(
     waiting = list(enumerate(shards))[::-1]
     points = prod(len(axis) for axis in cut.axes().values())
     left = points * sum(len(shard) for shard in shards)
+    live.tell("lartpc_threshold_points_left", left, cut=cut.name)
     with Bar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
         while waiting or flying:
             while waiting and len(flying) < room:

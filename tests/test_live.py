@@ -164,15 +164,25 @@ def test_every_panel_has_data_of_a_search(
     began = time.time()
     settings = ("optimizer.steps=150", "optimizer.evaluate_every=50", "optimizer.settle_batches=2")
     more = [text for one in settings for text in ("--set", one)]
-    command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "laptop", *more]
-    command += ["--data", str(few_events), "--runs", str(tmp_path / "runs"), "--json"]
+    where = ["smoke", "--runs", str(tmp_path / "runs"), "--json"]
     own = {"RAY_TMPDIR": str(folder), "RAY_metrics_report_interval_ms": "1000"}
-    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=900
-    )
-    assert done.returncode == 0, done.stderr
-    study = json.loads(done.stdout)["study"]
+
+    def ran(name: str, *more: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", f"lartpc_ray.{name}", *where, *more],
+            env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr
+        content: dict[str, Any] = json.loads(done.stdout)
+        return content
+
+    search = ran("tune", "--budget", "laptop", "--data", str(few_events), *more)
+    run, study = search["best"]["run"], search["study"]
+    ran("thresholds", "--run", run, "--data", "sample", "--cut", "linked")  # some seconds of work
     found = asked(address, "label/study/values", **{"match[]": "ray_lartpc_steps_total"})
     assert found == [study], "what the board's list of studies asks"
     empty = []
