@@ -398,6 +398,8 @@ def main(options: argparse.Namespace) -> int:
     if options.data:
         state = replace(state, trial=trial.with_events(options.data))
     cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
+    if options.export and cut.name != "seeds":
+        raise ValueError(f"--export {options.export}: it knows seeds only, not --cut {cut.name}")
     content, choices = tune_run(
         tracking,
         options.run,
