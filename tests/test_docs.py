@@ -188,7 +188,7 @@ def done(folder: Path, program: str, *given: str) -> str:
         text=True,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, f"python -m {program} {shlex.join(given)}\n{run.stderr}"
     return run.stdout
