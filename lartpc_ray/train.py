@@ -207,7 +207,7 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         try:
             context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
             if not (dashboard or os.environ.get("RAY_ADDRESS")):
-                live.announce(Path(context.address_info["session_dir"]))
+                live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
             return
         except Exception as error:
             ray.shutdown()
