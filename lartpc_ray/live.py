@@ -92,7 +92,8 @@ def announce(session: Path) -> None:
     Args:
         session: folder of Ray's session.
     """
-    targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes()]  # type: ignore[no-untyped-call]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes]
     part = session / NODES
     part.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))
     part.replace(session.parent / NODES)

@@ -30,6 +30,7 @@ from lartpc_ray.command import Parser, say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.splits import Split
+from lartpc_ray.export import FORMS, exported
 from lartpc_ray.figure import draw_curves, draw_surface
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import CUTS, predict
@@ -37,6 +38,7 @@ from lartpc_ray.reconstruct.cuts import Cut, SeedCut, Voxels
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
 from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.screen import Bar
+from lartpc_ray.tasks.clustering import UNTUNED
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray
@@ -44,9 +46,6 @@ from lartpc_ray.train import start_ray
 SHARD_VOXELS = 20_000
 """Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
 RETRIES = 5
-PUBLISHED = {"s0": 0.0, "p0": 0.5}
-"""The untuned point, drawn on every surface."""
-FORMS = ("spine", "mlreco")
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,29 +257,6 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def exported(content: dict[str, Any], form: str) -> str:
-    """The thresholds in another program's form.
-
-    Both count shower 0, track 1, Michel 2, delta 3, and know one kind of track: it takes those of
-    MIP, of which there are more voxels. lartpc_mlreco3d (SPICEFragmentManager) reads two lists by
-    that number; SPINE one entry a class. An untuned class keeps their default (0, 0.5).
-    """
-    order = ("SHOWER", "MIP", "MICHEL", "DELTA")
-    found = [content["classes"].get(name, PUBLISHED) for name in order]
-    if form == "mlreco":
-        values: Any = {
-            "s_thresholds": [row["s0"] for row in found],
-            "p_thresholds": [row["p0"] for row in found],
-        }
-    else:
-        shapes = ("shower", "track", "michel", "delta")
-        values = {
-            shape: {"seed_threshold": row["s0"], "probability_threshold": row["p0"]}
-            for shape, row in zip(shapes, found, strict=True)
-        }
-    return yaml.safe_dump(values, sort_keys=False)
-
-
 def keep(
     tracking: Tracking,
     run: str,
@@ -321,7 +297,7 @@ def keep(
             picture = folder / f"{label}.png"
             goal = content["classes"][label]["goal"]
             if len(grid.axes) == 2:
-                draw_surface(picture, grid, label, choice, PUBLISHED, goal)
+                draw_surface(picture, grid, label, choice, UNTUNED, goal)
             else:
                 draw_curves(picture, grid, label, choice, scores[label])
             tracking.file(each, picture)

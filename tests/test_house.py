@@ -24,6 +24,7 @@ FLOORS = {
         "model",
         "screen",
         "figure",
+        "export",
     ],
     8: [
         "verdict",
@@ -62,7 +63,14 @@ OWNERS = {
         "sparse/walk.py",
     ],
     "sklearn": ["reconstruct/density.py"],
-    "yaml": ["predict.py", "report.py", "page/sections.py", "space.py", "thresholds.py"],
+    "yaml": [
+        "export.py",
+        "predict.py",
+        "report.py",
+        "page/sections.py",
+        "space.py",
+        "thresholds.py",
+    ],
     "rich": ["screen.py"],
     "matplotlib": ["data/draw.py", "figure.py"],
     "MinkowskiEngine": ["sparse/minkowski.py"],

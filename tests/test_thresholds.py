@@ -24,11 +24,12 @@ from lartpc_ray.command import run as run_command
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
+from lartpc_ray.export import exported
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.paths import make_trial
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.thresholds import Part, exact_s0, exported, goal_scores, surfaces
+from lartpc_ray.thresholds import Part, exact_s0, goal_scores, surfaces
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray
 

@@ -34,6 +34,7 @@ from lartpc_ray.tasks.task import CutTask, Outputs, Thresholds
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
+"""The point of those who do not tune; drawn on every surface."""
 
 
 class ClusteringTask(CutTask):
