@@ -207,14 +207,14 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     for again in (True, True, False):
         try:
             context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-            if not (dashboard or os.environ.get("RAY_ADDRESS")):
-                live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
-            return
+            break
         except Exception as error:
             ray.shutdown()
             if not again or "timed out" not in str(error):
                 raise RuntimeError(f"Ray does not start: {error}") from error
             say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
+    if not (dashboard or os.environ.get("RAY_ADDRESS")):
+        live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from processes import descendants
 
 from lartpc_ray import checkpoint as checkpoints
+from lartpc_ray import live
 from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.space import make_trial
 from lartpc_ray.train import (
@@ -158,14 +161,18 @@ def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
 
     answers = [Exception("The current node timed out during startup."), None]
 
-    def init(**_: object) -> None:
+    def init(**_: object) -> SimpleNamespace:
         answer = answers.pop(0)
         if answer:
             raise answer
+        return SimpleNamespace(address_info={"session_dir": "session"})
 
+    announced: list[Path] = []
+    monkeypatch.setattr(live, "announce", announced.append)
     monkeypatch.setattr(ray, "init", init)
     start_ray(1, dashboard=False)
     assert answers == []
+    assert announced == [Path("session")]
     answers[:] = [Exception("timed out")] * 4
     with pytest.raises(RuntimeError, match="Ray does not start: timed out"):
         start_ray(1, dashboard=False)
@@ -187,6 +194,31 @@ def kill_one(title: str, when: Path) -> threading.Thread:
     thread = threading.Thread(target=end, daemon=True)
     thread.start()
     return thread
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process listens, as the kernel writes them."""
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            sockets.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
+    tables = (Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6"))
+    rows = [line.split() for lines in tables for line in lines]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
+
+
+def test_a_ray_of_ones_own_listens_on_loopback_only() -> None:
+    import ray
+
+    start_ray(1, dashboard=False)
+    try:
+        assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"  # type: ignore[no-untyped-call]
+        found = set.union(*(listening(pid) for pid in {os.getpid(), *descendants(os.getpid())}))
+    finally:
+        ray.shutdown()
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", f"{'0' * 24}01000000"}
+    assert found
+    assert found <= loopback
 
 
 @pytest.mark.slow

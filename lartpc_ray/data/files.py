@@ -63,6 +63,7 @@ class EventFile(EventSource):
     """Random access to the events of one PILArNet-M file.
 
     Example:
+        >>> from lartpc_ray.data.splits import sample
         >>> events = EventFile(sample("test"))
         >>> events.version, len(events)
         ('v3', 60)
@@ -127,6 +128,7 @@ def open_events(path: str | Path, layout: Layout | None = None) -> EventSource:
         ValueError: in one line, where it is none of them or broken.
 
     Example:
+        >>> from lartpc_ray.data.splits import sample
         >>> with open_events(sample("test")) as events:
         ...     events.kind
         'PILArNet-M v3'

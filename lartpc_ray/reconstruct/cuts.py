@@ -19,7 +19,7 @@ from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import linked, links, split
+from lartpc_ray.reconstruct.links import adopted, linked, links, neighbours, split
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
@@ -75,15 +75,15 @@ class SeedCut(Settings):
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
 
 
-LINK_AXES = ("s0", "p0", "eps", "reach")
+LINK_AXES = ("s0", "p0", "eps", "reach", "least")
 
 
 class LinkCut(Settings):
-    """The voxels of one seed (s0, p0) that links hold together (eps, reach).
+    """The voxels of one seed (s0, p0) that links hold together (eps, reach), if they are `least`.
 
-    With p0 = 0 the first seed takes all voxels, and links alone decide; without a limit in the
-    embedding, too, it is DBSCAN of one point. So on the events that it is tuned on it is as good
-    as either.
+    Clusters of fewer voxels go to the nearest larger one. With p0 = 0 the first seed takes all
+    voxels, and links alone decide; without a limit in the embedding, too, it is DBSCAN of one
+    point. So on the events that it is tuned on it is as good as either.
     """
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
@@ -103,28 +103,38 @@ class LinkCut(Settings):
         default=(0.3, 0.5, 0.65, 0.8, 1000.0),
         description="points of the longest link in the embedding, margins; the last one: no limit",
     )
+    least: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 6), description="voxels of a cluster; smaller ones go to the nearest larger"
+    )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """s0 and p0 of the seeds, eps in voxels, reach in margins."""
+        """s0 and p0 of the seeds, eps and least in voxels, reach in margins."""
         return {name: np.array(getattr(self, name), float) for name in LINK_AXES}
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (s0, p0, eps, reach)."""
+        """Metric to (s0, p0, eps, reach, least)."""
         outputs = voxels["position"], voxels["margin"]
         forests = links(voxels["coords"], *outputs, self.eps)
         pieces = [forest.labels(reach) for forest in forests for reach in self.reach]
         seeds = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        labels = (split(each, piece) for each in seeds for piece in pieces)
+        near = neighbours(voxels["coords"])
+        whole = (split(each, piece) for each in seeds for piece in pieces)
+        labels = (
+            adopted(each, voxels["coords"], near, least) for each in whole for least in self.least
+        )
         shape = tuple(len(points) for points in self.axes().values())
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
-    def labels(self, voxels: Voxels, *, s0: float, p0: float, eps: float, reach: float) -> Labels:
-        outputs = voxels["position"], voxels["margin"]
-        pieces = linked(voxels["coords"], *outputs, eps, reach)
-        return split(cluster(*outputs, voxels["seediness"], s0, p0), pieces)
+    def labels(
+        self, voxels: Voxels, *, s0: float, p0: float, eps: float, reach: float, least: float
+    ) -> Labels:
+        coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
+        pieces = linked(coords, *outputs, eps, reach)
+        found = split(cluster(*outputs, voxels["seediness"], s0, p0), pieces)
+        return adopted(found, coords, neighbours(coords), int(least))
 
 
 class DensityCut(Settings):

@@ -21,6 +21,8 @@ from scipy.spatial import KDTree
 Labels = Int[np.ndarray, " voxel"]
 CHUNK = 1_000
 """Voxels whose neighbours are held at a time."""
+NEAR = 16
+"""Neighbours in which a voxel looks for a cluster before it looks at all."""
 SHORTEST = 1e-12
 """A link of no length; 0 would be no link to scipy's graphs."""
 
@@ -152,6 +154,67 @@ def _split(labels: Labels, pieces: Labels, order: Labels, count: int) -> Labels:
             owner[piece], number[piece] = labels[voxel], largest
         cut[voxel] = number[piece]
     return cut
+
+
+def neighbours(coords: Int[np.ndarray, "voxel axis"]) -> Int[np.ndarray, "voxel near"]:
+    """The voxels nearest in the image to each voxel, the nearest first; itself is one of them."""
+    count = min(NEAR, len(coords))
+    if not count:
+        return np.empty((0, 0), np.int64)
+    return np.asarray(KDTree(coords).query(coords, np.arange(1, count + 1))[1], np.int64)
+
+
+def adopted(
+    labels: Labels, coords: Int[np.ndarray, "voxel axis"], near: Labels, least: int
+) -> Labels:
+    """The voxels of small clusters, and of none, given to the nearest large one.
+
+    An event of one particle has an ARI of 0 as soon as one voxel is left over.
+
+    Args:
+        labels: (voxel,) cluster, -1 none.
+        coords: voxel indices.
+        near: their `neighbours`.
+        least: voxels of a large cluster; with 1 nothing changes.
+
+    Returns:
+        labels; the same where there is no large cluster.
+
+    Example:
+        >>> coords = np.array([[0], [1], [4], [5], [7]])
+        >>> adopted(np.array([0, 0, 1, 2, 2]), coords, neighbours(coords), 2)
+        array([0, 0, 2, 2, 2])
+    """
+    return np.asarray(_adopted(labels, coords, near, least)) if least > 1 else labels
+
+
+@njit(cache=True, nogil=True)
+def _adopted(labels: Labels, coords: Labels, near: Labels, least: int) -> Labels:
+    sizes = np.zeros(labels.max() + 2 if len(labels) else 1, np.int64)
+    for label in labels:
+        sizes[label] += label >= 0
+    found = labels.copy()
+    if sizes.max() < least:
+        return found
+    for voxel in range(len(labels)):
+        if labels[voxel] >= 0 and sizes[labels[voxel]] >= least:
+            continue
+        closest = -1
+        for other in near[voxel]:
+            if labels[other] >= 0 and sizes[labels[other]] >= least:
+                closest = other
+                break
+        if closest < 0:  # none of the neighbours: all voxels are looked at
+            shortest = np.inf
+            for other in range(len(labels)):
+                if labels[other] >= 0 and sizes[labels[other]] >= least:
+                    square = 0.0
+                    for axis in range(coords.shape[1]):
+                        square += (coords[voxel, axis] - coords[other, axis]) ** 2
+                    if square < shortest:
+                        shortest, closest = square, other
+        found[voxel] = labels[closest]
+    return found
 
 
 def _graph(start: np.ndarray, end: np.ndarray, length: np.ndarray, voxels: int) -> coo_matrix:

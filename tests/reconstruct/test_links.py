@@ -9,7 +9,7 @@ from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
 from lartpc_ray.reconstruct.cuts import LinkCut
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import linked, split
+from lartpc_ray.reconstruct.links import adopted, linked, neighbours, split
 
 
 def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,9 +80,10 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     rng = np.random.default_rng(4)
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
-    cut = LinkCut(s0=(0.0, 0.9), p0=(0.0, 0.2, 1.0), eps=(1.5, 6.0), reach=(0.3, 1.0), min_voxels=2)
+    points = {"s0": (0.0, 0.9), "p0": (0.0, 0.2, 1.0), "eps": (1.5, 6.0), "reach": (0.3, 1.0)}
+    cut = LinkCut(**points, least=(1, 3, 9), min_voxels=2)
     found = cut.scores(voxels, ["ari", "n_clusters"])
-    for place in np.ndindex(2, 3, 2, 2):
+    for place in np.ndindex(2, 3, 2, 2, 3):
         at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
         wanted = scores(voxels["truth"], cut.labels(voxels, **at), min_voxels=2)
         for name, grid in found.items():
@@ -102,19 +103,47 @@ def test_a_cluster_is_split_where_its_pieces_differ(seed: int, count: int) -> No
     assert set(cut[cut >= 0]) == set(range(len({pair for pair in pairs if pair[0] >= 0})))
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 60), st.integers(1, 9), st.integers(1, 60))
+def test_small_clusters_go_to_the_nearest_large_one(
+    seed: int, count: int, least: int, near: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    coords = np.unique(rng.integers(0, 30, (count, 3)), axis=0)
+    labels = rng.integers(-1, 12, len(coords))
+    sizes = np.bincount(labels[labels >= 0], minlength=13)
+    large = (labels >= 0) & (sizes[labels] >= least)
+    found = adopted(labels, coords, neighbours(coords)[:, :near], least)
+    if least == 1 or not large.any():
+        np.testing.assert_array_equal(found, labels)
+        return
+    np.testing.assert_array_equal(found[large], labels[large])
+    for voxel in np.flatnonzero(~large):
+        away = np.linalg.norm(coords - coords[voxel], axis=1)
+        assert away[large & (labels == found[voxel])].min() == away[large].min()
+
+
+def test_one_stray_voxel_costs_an_event_all_of_its_ari() -> None:
+    coords = np.array([[x, 0] for x in range(10)] + [[30, 0]])
+    truth, labels = np.zeros(11, int), np.array([0] * 10 + [1])
+    assert ari(truth, labels) == 0
+    assert ari(truth, adopted(labels, coords, neighbours(coords), 2)) == 1
+
+
 def test_seeds_alone_links_alone_and_both() -> None:
     """Two pairs of voxels, far apart; the embedding joins one of each pair to one of the other."""
     coords = np.array([[0, 0], [1, 0], [9, 0], [10, 0]])
     position = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     voxels = {"coords": coords, "position": position, "margin": np.full(4, 0.1)}
     voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
-    at = {"s0": 0.5, "p0": 0.5, "eps": 20.0, "reach": 1000.0}
+    at = {"s0": 0.5, "p0": 0.5, "eps": 20.0, "reach": 1000.0, "least": 1}
     labels = {
         name: LinkCut().labels(voxels, **(at | change)).tolist()
         for name, change in {
             "seeds": {},
             "links": {"p0": 0.0, "eps": 2.0},
             "both": {"eps": 2.0},
+            "large": {"eps": 2.0, "p0": 0.0, "s0": 0.65, "least": 2},
             "none": {"s0": 0.95},
         }.items()
     }
@@ -122,5 +151,6 @@ def test_seeds_alone_links_alone_and_both() -> None:
         "seeds": [0, 1, 0, 1],
         "links": [0, 0, 1, 1],
         "both": [0, 2, 1, 3],
+        "large": [0, 0, 1, 1],
         "none": [-1, -1, -1, -1],
     }
