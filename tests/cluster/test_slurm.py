@@ -53,6 +53,7 @@ def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         **variables,
     }
+    environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)  # for Rays of one node
     command = ["bash", str(ROOT / "cluster" / "slurm.sh"), *arguments]
     with (folder / "said").open("w") as said:
         return subprocess.Popen(
