@@ -5,22 +5,25 @@ A plane of dead wires is a slab: all of the image between two positions on one a
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Int, Int32, Real
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from scipy.spatial import cKDTree
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import PER_VOXEL, DeadRegions, Event
+from lartpc_ray.data.steps import pieces
 from lartpc_ray.settings import Settings
 
 TRACKS = (ParticleClass.HIP, ParticleClass.MIP)
-POINTS_TO = 0.9
-"""Least cosine between a direction and the line to what it points to: 26 degrees."""
+POINTS_TO = 0.6
+"""Least cosine between a direction and the line to what it points to: 53 degrees."""
 PITCH = 0.3
 """cm a voxel."""
 LOOK = 10
@@ -133,13 +136,12 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
     """Take away what lies in dead regions and put candidates there.
 
     All voxels of a plane of dead wires would be millions. The candidates are those that what
-    enters the region may reach if it goes straight on: from each voxel that touches the region a
-    ray is drawn away from the mean of the voxels within `LOOK` of it on its side of the region, up
-    to `LONGEST` times the region's least side, and all voxels within `margin` of the ray are
-    candidates. Nothing inside is looked at. Where two voxels beyond
-    two faces point to each other, the candidates on the straight line between them have their mean
-    energy, all others 0; their `truth`, `semantic` and `cluster` are of what was
-    there.
+    enters the region may reach if it goes straight on: from the middle of each group of voxels that
+    touch the region and each other a ray is drawn away from the voxels within `LOOK` on that side
+    of the region, up to `LONGEST` times the region's least side. Where two such groups beyond two
+    faces point to each other, a straight line is drawn between them. All voxels within `margin` of
+    a ray or a line are candidates; those on a line have the mean energy of its two groups, all
+    others 0. Nothing inside is looked at. `truth`, `semantic` and `cluster` are of what was there.
 
     Args:
         event: without dead regions.
@@ -160,10 +162,11 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
     """
     dead = region_of(event.coords, corners) >= 0
     seen, truth = event.keep(~dead), event.keep(dead)
-    each = [_ends(seen, box) for box in corners]
+    each = [_entries(seen, box) for box in corners]
+    links = [_links(entries) for entries in each]
     parts = [
-        _around(_rays(ends, box, margin), box, margin)
-        for ends, box in zip(each, corners, strict=True)
+        _around(np.concatenate([_rays(one, box), *(on for on, _ in lines)]), box, margin)
+        for one, lines, box in zip(each, links, corners, strict=True)
     ]
     at = np.unique(keys(np.concatenate(parts), event.shape))
     places = np.stack(np.unravel_index(at, event.shape), axis=1)
@@ -173,7 +176,7 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
             f"max_candidates {limit}: make regions fewer or narrower, the margin less, or raise it"
         )
     energy = np.zeros(len(places), np.float32)
-    for places_on, mean in (link for ends in each for link in _links(ends)):
+    for places_on, mean in chain.from_iterable(links):
         energy[np.isin(at, keys(places_on, event.shape))] = mean
     filled = _with_truth(places, truth)
     filled = replace(filled, energy=energy, dead=np.ones(len(places), bool))
@@ -212,9 +215,9 @@ def beyond(coords: Places, box: Int32[np.ndarray, "2 axis"]) -> Int[np.ndarray, 
     return np.asarray(np.maximum(low - coords, coords - (high - 1)).max(axis=1))
 
 
-def _around(ray: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
+def _around(places: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
     """What lies in the box within `margin` of a place."""
-    found = ray
+    found = np.asarray(places[beyond(places, box) <= margin])
     for axis, (low, high) in enumerate(box.T):
         found = _distinct(found, box, margin)
         steps = np.tile(np.arange(-margin, margin + 1), len(found))
@@ -232,80 +235,85 @@ def _distinct(places: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class _Ends:
-    """The voxels that touch a region: where they are, what face they are beyond, where they point.
+class _Entries:
+    """What enters a region: groups of voxels that touch it and each other, beyond one face.
 
-    `direction` is away from the mean of the voxels within `LOOK` beyond the same face.
+    `start` and `direction` are means of the voxels, weighted by energy: the middle of a track some
+    voxels wide is known better than to a voxel. A voxel's direction is away from the mean of those
+    within `LOOK` beyond the same face.
     """
 
-    start: Float[np.ndarray, "end axis"]
-    direction: Float[np.ndarray, "end axis"]
-    energy: Float32[np.ndarray, " end"]
-    face: Int[np.ndarray, " end"]
+    start: Float[np.ndarray, "entry axis"]
+    direction: Float[np.ndarray, "entry axis"]
+    energy: Float[np.ndarray, " entry"]
+    face: Int[np.ndarray, " entry"]
 
 
-def _ends(seen: Event, box: Int32[np.ndarray, "2 axis"]) -> _Ends:
+def _entries(seen: Event, box: Int32[np.ndarray, "2 axis"]) -> _Entries:
     close = beyond(seen.coords, box) <= LOOK
-    coords, energy = seen.coords[close], seen.energy[close]
+    coords, energy = seen.coords[close], seen.energy[close].astype(float)
     outside = [coords[:, axis] < low for axis, low in enumerate(box[0])]
     outside += [coords[:, axis] >= high for axis, high in enumerate(box[1])]
     touching = beyond(coords, box) == 1
-    columns: list[tuple[np.ndarray, ...]] = []
+    none = np.zeros((0, coords.shape[1]))
+    columns: list[tuple[np.ndarray, ...]] = [(none, none, none[:, 0], np.zeros(0, int))]
     for face, there in enumerate(outside):
         rows = np.flatnonzero(there & touching)
-        if len(rows):
-            around = cKDTree(coords[there]).query_ball_point(coords[rows], LOOK)
-            away = coords[rows] - np.array([coords[there][each].mean(axis=0) for each in around])
-            length = np.linalg.norm(away, axis=1)
-            rows, away = rows[length > 0], away[length > 0] / length[length > 0, None]
-            columns.append(
-                (coords[rows].astype(float), away, energy[rows], np.full(len(rows), face))
-            )
-    if not columns:
-        none = np.zeros((0, coords.shape[1]))
-        return _Ends(none, none, energy[:0], np.zeros(0, int))
-    return _Ends(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+        if not len(rows):
+            continue
+        around = cKDTree(coords[there]).query_ball_point(coords[rows], LOOK)
+        away = coords[rows] - np.array([coords[there][each].mean(axis=0) for each in around])
+        length = np.linalg.norm(away, axis=1)
+        rows, away = rows[length > 0], away[length > 0] / length[length > 0, None]
+        if not len(rows):
+            continue
+        group = pieces(coords[rows])
+        weight = energy[rows] / np.bincount(group, energy[rows])[group]
+        start, direction = (
+            np.stack([np.bincount(group, weight * column) for column in values.T], axis=1)
+            for values in (coords[rows], away)
+        )
+        length = np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
+        mean = np.bincount(group, energy[rows]) / np.bincount(group)
+        columns.append((start, direction / length, mean, np.full(len(start), face)))
+    return _Entries(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
-def _rays(ends: _Ends, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:
-    """The places within `margin` of the box where each end goes straight on."""
+def _rays(entries: _Entries, box: Int32[np.ndarray, "2 axis"]) -> Found:
+    """The places where each entry goes straight on."""
     steps = np.arange(1, LONGEST * int((box[1] - box[0]).min()) + 1)
-    places = ends.start[:, None] + steps[None, :, None] * ends.direction[:, None]
-    found = np.rint(places).astype(int).reshape(-1, box.shape[1])
-    return np.asarray(found[beyond(found, box) <= margin])
+    places = entries.start[:, None] + steps[None, :, None] * entries.direction[:, None]
+    return np.asarray(np.rint(places).astype(int).reshape(-1, box.shape[1]))
 
 
-def _links(ends: _Ends) -> list[tuple[Found, float]]:
-    """The lines between ends beyond two faces that point to each other, and their mean energy.
+def _links(entries: _Entries) -> list[tuple[Found, float]]:
+    """The lines between entries through two faces that point to each other, and their mean energy.
 
-    Each end has at most one: the one to whose start it, and whose direction back, points best.
+    Two are linked if each is the one that the other points to best, there and back.
     """
-    if not len(ends.start):
+    if not len(entries.start):
         return []
-    to = ends.start[None] - ends.start[:, None]
+    to = entries.start[None] - entries.start[:, None]
     to /= np.maximum(np.linalg.norm(to, axis=2, keepdims=True), 1e-9)
-    there = (to * ends.direction[:, None]).sum(axis=2)
-    apart = ends.face[:, None] != ends.face[None]
+    there = (to * entries.direction[:, None]).sum(axis=2)
+    apart = entries.face[:, None] != entries.face[None]
     fit = np.where(apart, np.minimum(there, there.T), -1.0)
     best = fit.argmax(axis=1)
-    rows = np.flatnonzero(fit.max(axis=1) >= POINTS_TO)
-    pairs = {
-        (min(one, other), max(one, other)) for one, other in zip(rows, best[rows], strict=True)
-    }
-    return [
-        (line(*ends.start[[*pair]].astype(int)), float(ends.energy[[*pair]].mean()))
-        for pair in sorted(pairs)
-    ]
+    rows = np.arange(len(best))
+    first = (best[best] == rows) & (fit.max(axis=1) >= POINTS_TO) & (rows < best)
+    pairs = np.stack([rows, best], axis=1)[first]
+    return [(line(*entries.start[pair]), float(entries.energy[pair].mean())) for pair in pairs]
 
 
-def line(start: Int[np.ndarray, " axis"], end: Int[np.ndarray, " axis"]) -> Found:
-    """The voxels that the straight line between the middles of two voxels passes.
+def line(start: Real[np.ndarray, " axis"], end: Real[np.ndarray, " axis"]) -> Found:
+    """The voxels that the straight line between two places passes; whole numbers are the middles
+    of voxels.
 
     Example:
-        >>> line(np.array([0, 0]), np.array([3, 1])).tolist()
+        >>> line(np.array([0.0, 0.0]), np.array([3.0, 1.0])).tolist()
         [[0, 0], [1, 0], [2, 1], [3, 1]]
     """
-    steps = 10 * int(np.abs(end - start).max()) + 1
+    steps = 10 * math.ceil(np.abs(end - start).max()) + 1
     points = start + np.linspace(0, 1, steps)[:, None] * (end - start)
     return np.asarray(np.unique(np.floor(points + 0.5).astype(int), axis=0))
 
