@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from lartpc_ray import live
+from lartpc_ray.job import Stopping
 from lartpc_ray.metrics.resources import Machine
 from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import sources, tags
@@ -20,7 +21,6 @@ from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space
 from lartpc_ray.tracking import Tracking
-from lartpc_ray.train import Stopping
 from lartpc_ray.trial import Trial
 
 

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from lartpc_ray.train import write_json
+from lartpc_ray.job import write_json
 
 NUMBER = "number"
 """A trial's number, from 0, among what Tune hands to it."""

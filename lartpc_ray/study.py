@@ -20,6 +20,7 @@ from ray.tune.search import ConcurrencyLimiter
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.checkpoint import Checkpoint
+from lartpc_ray.job import new_folder, reopened, write_json
 from lartpc_ray.loop import Rank
 from lartpc_ray.model import register
 from lartpc_ray.paths import make_trial, short_names
@@ -31,16 +32,7 @@ from lartpc_ray.screen import cell, said
 from lartpc_ray.space import Space, read_space
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking import NAMES, Tracking
-from lartpc_ray.train import (
-    FAILED,
-    attempt,
-    device,
-    new_folder,
-    refuse_failed,
-    reopened,
-    trainer,
-    write_json,
-)
+from lartpc_ray.train import FAILED, attempt, device, refuse_failed, trainer
 from lartpc_ray.trial import Resources
 from lartpc_ray.verdict import Verdict
 

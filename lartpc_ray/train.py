@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from secrets import token_hex
-from typing import Any, get_args
+from typing import Any
 
 import ray
 import torch
@@ -27,24 +22,29 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command, live
 from lartpc_ray.command import Parser, say
-from lartpc_ray.data.splits import Split
 from lartpc_ray.display import keep_pictures
-from lartpc_ray.loop import ASKED, Rank, Report, learn
+from lartpc_ray.job import (
+    Stopping,
+    chosen_space,
+    claimed,
+    new_folder,
+    read_splits,
+    reopened,
+    study_parser,
+    write_json,
+)
+from lartpc_ray.loop import Rank, Report, learn
 from lartpc_ray.provenance import sources, tags
 from lartpc_ray.report import headline, keep, markdown, table, where
 from lartpc_ray.screen import said
-from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setting, read_space
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
 from lartpc_ray.verdict import judge
 
 FAILED = "failed.txt"
 """In a run's folder: why it cannot be trained. It is not tried again."""
-LOCK = "lock"
-JOB = "job.json"
+PLAN = "job.json"
 CHECKPOINTS = "checkpoints"
-PATIENCE = 20.0
-"""Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
 
 def attempt(
@@ -217,143 +217,9 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
 
 
-def study_parser(name: str, about: str, example: str) -> Parser:
-    """The arguments that choose a study: shared by train and tune."""
-    parser = Parser(name, about, example)
-    parser.add_argument("study", metavar="NAME", help="search_spaces/NAME.yaml, or a path to one")
-    parser.add_argument("--budget", choices=get_args(BudgetName), help="default: gpu or laptop")
-    parser.add_argument("--data", help="folder with train, tune, test .h5 files, or one .h5 file")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="fix a setting")
-    parser.add_argument("--workers", type=int, help="data-parallel workers a trial")
-    parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
-    parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--dashboard", action="store_true", help="start Ray's dashboard (1 GB)")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
-    return parser
-
-
-def chosen_space(options: argparse.Namespace) -> Space:
-    """The space that the arguments choose; says which budget it took where none was named."""
-    budget = options.budget
-    if budget is None:
-        budget = "gpu" if torch.cuda.is_available() else "laptop"
-        known = budgets(find_space(options.study))
-        budget = budget if budget in known else next(iter(known))
-        say(f"budget: {budget} ({known[budget]}); --budget chooses another")
-    overrides = dict(parse_setting(text) for text in options.set)
-    named = {
-        "data.splits.path": options.data and str(Path(options.data).resolve()),
-        "resources.workers": options.workers,
-        "seed": options.seed,
-        "data.seed": options.seed,
-    }
-    overrides |= {key: value for key, value in named.items() if value is not None}
-    return read_space(find_space(options.study), budget, overrides)
-
-
-def read_splits(trial: Trial) -> None:
-    """Open every split and read its first event, before any worker starts.
-
-    Raises:
-        ValueError: naming the file, the event and what is wrong.
-    """
-    for split in get_args(Split):
-        trial.task.prepare(trial.data.splits.events(split)[0])
-
-
-class Stopping:
-    """SIGINT, SIGTERM and SIGUSR1 (a scheduler's time limit): checkpoint, then stop.
-
-    A second signal stops at once.
-
-    Args:
-        folders: of the runs that are asked for a checkpoint.
-        stop: stops; a handler of signals.
-    """
-
-    def __init__(self, folders: Callable[[], list[Path]], stop: Callable[[int, Any], Any]) -> None:
-        self._folders = folders
-        self._stop = stop
-        self._asking: threading.Thread | None = None
-
-    def install(self) -> None:
-        """Take the signals; only in the main thread."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._received)
-
-    def _received(self, number: int, frame: Any) -> None:
-        if self._asking:
-            self._stop(number, frame)
-            return
-        say("stopping at the next step, with a checkpoint; a second signal stops at once")
-        self._asking = threading.Thread(target=self._ask, daemon=True)
-        self._asking.start()
-
-    def _ask(self) -> None:
-        asked = [folder / ASKED for folder in self._folders() if folder.is_dir()]
-        for file in asked:
-            file.touch()
-        deadline = time.monotonic() + PATIENCE
-        while any(file.exists() for file in asked) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder of a run, for this process alone; the system gives it back when the process ends.
-
-    Raises:
-        ValueError: where another process has it, naming that process.
-    """
-    with (folder / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-def new_folder(runs: Path, name: str) -> Path:
-    """A name for the folder of a new run, which is also its name in MLflow.
-
-    The time is for people. The rest tells apart what begins in one second, on several machines or
-    where a clock was set back.
-    """
-    return runs.resolve() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content))
-    part.replace(path)
-
-
-def reopened(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
-    """The folder that `--resume` names, as it is or under RUNS, and what was planned in it.
-
-    Raises:
-        ValueError: where there is no such plan.
-    """
-    given: Path = options.resume
-    folder = (given if given.exists() else options.runs / given).resolve()
-    if not (folder / name).is_file():
-        raise ValueError(f"{folder}: no study to resume here (no {name})")
-    plan: dict[str, Any] = json.loads((folder / name).read_text())
-    return folder, plan
-
-
 def main(options: argparse.Namespace) -> int:
     if options.resume:
-        folder, plan = reopened(options, JOB)
+        folder, plan = reopened(options, PLAN)
     else:
         space = chosen_space(options)
         plan = {
@@ -369,7 +235,7 @@ def main(options: argparse.Namespace) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
-        write_json(folder / JOB, plan)
+        write_json(folder / PLAN, plan)
         say(
             f"training {plan['study']}: {trial.optimizer.steps} steps, "
             f"{trial.resources.workers} workers"

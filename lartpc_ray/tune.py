@@ -23,6 +23,7 @@ from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.display import keep_pictures
+from lartpc_ray.job import chosen_space, claimed, read_splits, study_parser
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.model import GIVES, crown
 from lartpc_ray.progress import Progress, numbered
@@ -40,13 +41,7 @@ from lartpc_ray.space import Space
 from lartpc_ray.study import Study
 from lartpc_ray.tasks.task import CutTask, Thresholds
 from lartpc_ray.thresholds import class_goals, tune_run
-from lartpc_ray.train import (
-    chosen_space,
-    claimed,
-    read_splits,
-    start_ray,
-    study_parser,
-)
+from lartpc_ray.train import start_ray
 from lartpc_ray.verdict import Verdict, judge
 
 PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"

@@ -24,6 +24,20 @@ from lartpc_ray.data.splits import sample  # noqa: E402
 
 torch.set_num_threads(1)
 
+TINY = {
+    "network.depth": 2,
+    "network.filters": 4,
+    "network.blocks": 1,
+    "task.cut.grid_points": 3,
+    "task.seediness_from": 2,
+    "task.start_margin": 0.1,
+    "data.batch_events": 2,
+    "optimizer.steps": 4,
+    "optimizer.evaluate_every": 2,
+    "optimizer.settle_batches": 2,
+}
+"""Of a clustering trial of some seconds; the fixture `tiny` adds its events."""
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:
@@ -37,6 +51,12 @@ def few_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 12), ("tune", 3), ("test", 3)):
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=range(count)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(few_events: Path) -> None:
+    """Give the trial TINY its events."""
+    TINY["data.splits.path"] = str(few_events)
 
 
 def make_event(rng: np.random.Generator, voxels: int = 60, side: int = 16) -> Event:

@@ -32,6 +32,7 @@ FLOORS = {
         "display",
         "loop",
         "live",
+        "job",
         "train",
         "thresholds",
         "page",

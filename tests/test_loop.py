@@ -14,6 +14,7 @@ from shutil import copy
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from torch import distributed
 
 from lartpc_ray import checkpoint as checkpoints
@@ -28,25 +29,9 @@ from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trial import OptimizerSettings, Trial
 from lartpc_ray.verdict import judge
 
-TINY = {
-    "network.depth": 2,
-    "network.filters": 4,
-    "network.blocks": 1,
-    "task.cut.grid_points": 3,
-    "task.seediness_from": 2,
-    "task.start_margin": 0.1,
-    "data.batch_events": 2,
-    "optimizer.steps": 4,
-    "optimizer.evaluate_every": 2,
-    "optimizer.settle_batches": 2,
-}
 COSTS = {"seconds_a_step", "training_gib", "seconds_an_event", "inference_gib"}
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny(few_events: Path) -> None:
-    TINY["data.splits.path"] = str(few_events)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def run(trial: Trial, folder: Path) -> list[dict[str, float]]:

@@ -14,17 +14,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import TINY
 from processes import descendants
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import live
+from lartpc_ray.job import Stopping, claimed
 from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.space import make_trial
 from lartpc_ray.train import (
     FAILED,
-    Stopping,
     attempt,
-    claimed,
     device,
     refuse_failed,
     start_ray,
@@ -33,25 +33,9 @@ from lartpc_ray.train import (
 from lartpc_ray.trial import Trial
 
 ROOT = Path(__file__).parents[1]
-TINY = {
-    "network.depth": 2,
-    "network.filters": 4,
-    "network.blocks": 1,
-    "task.cut.grid_points": 3,
-    "task.seediness_from": 2,
-    "task.start_margin": 0.1,
-    "data.batch_events": 2,
-    "optimizer.steps": 4,
-    "optimizer.evaluate_every": 2,
-    "optimizer.settle_batches": 2,
-}
+pytestmark = pytest.mark.usefixtures("tiny")
 
 LABELS = {"study": "tiny", "trial": "0"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny(few_events: Path) -> None:
-    TINY["data.splits.path"] = str(few_events)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

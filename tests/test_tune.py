@@ -17,8 +17,8 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from processes import descendants
 
+from lartpc_ray.job import claimed
 from lartpc_ray.study import fitting
-from lartpc_ray.train import claimed
 from lartpc_ray.trial import Resources
 
 ROOT = Path(__file__).parents[1]
