@@ -35,7 +35,7 @@ from ray.cluster_utils import Cluster
 from thresholds import events as threshold_events
 from thresholds import outputs
 
-import lartpc_ray.tune
+import lartpc_ray.study
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.data.files import read_events, write_events
@@ -48,11 +48,11 @@ from lartpc_ray.progress import Progress
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.schedule import Halving, Sampler
 from lartpc_ray.space import find_space, read_space
+from lartpc_ray.study import Study
 from lartpc_ray.thresholds import SHARD_VOXELS, Part, _in_parallel
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray, trainer
 from lartpc_ray.trial import Trial
-from lartpc_ray.tune import Study
 
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]
@@ -167,7 +167,7 @@ def trials(options: argparse.Namespace) -> None:
         times: dict[str, dict[int, float]] = defaultdict(dict)
         began = time.perf_counter()
         for line in search.stderr or ():
-            if told := re.match(r"trial (\d+)  (\S+) steps .* (running|done)$", line):
+            if told := re.match(r"trial (\d+)  (\S+) steps .* (running|done)\b", line):
                 name = {"-": "start"}.get(told[2], "report" if told[3] == "running" else "end")
                 times[name].setdefault(int(told[1]), time.perf_counter())
         if search.wait():
@@ -219,7 +219,11 @@ def nothing(config: dict, plan: dict) -> None:
 @contextmanager
 def fake_nodes(count: int, cpus: int) -> Iterator[None]:
     """A Ray cluster of so many nodes on this machine, each with CPUs that it need not have."""
-    node = {"num_cpus": cpus, "object_store_memory": 100 * MIB}
+    node = {
+        "num_cpus": cpus,
+        "object_store_memory": 100 * MIB,
+        "node_ip_address": "127.0.0.1",
+    }
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         for _ in range(count - 1):
@@ -270,7 +274,7 @@ def scheduling(options: argparse.Namespace) -> None:
         study = Study.create(runs, space, None)
         with (
             fake_nodes(options.nodes, options.cpus),
-            patch.object(lartpc_ray.tune, "run_trial", nothing),
+            patch.object(lartpc_ray.study, "run_trial", nothing),
             patch.object(Progress, "on_trial_complete", complete),
             (runs / "lines").open("w") as lines,
             redirect_stderr(lines),

@@ -115,7 +115,9 @@ def _numbers(values: Sequence[float | None]) -> list[str]:
 
 
 def _line(label: str, cells: Sequence[str]) -> str:
-    return f"{label:<42}" + "".join(f"{cell:>9}" for cell in cells)
+    """Not more than 80 characters, for six classes of six letters."""
+    width = min(7, 42 // len(cells)) if len(cells) > 4 else 10
+    return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
 def flat(trial: Trial) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from lartpc_ray.paths import short_names
 
 STATUS = 24
 """Characters of a status in the table; a reason for failing is in MLflow, too."""
+PAUSE = 10.0
+"""Seconds between two lines of a bar where there is no terminal: quick work says nothing."""
 FRAME = 6
 """Lines of the screen that are no trial: title, head, borders, caption."""
 
@@ -207,7 +209,7 @@ def said(path: Path) -> Iterator[None]:
 
 
 class Bar:
-    """A progress bar on a terminal; elsewhere a line at each tenth.
+    """A progress bar on a terminal; elsewhere a line at each tenth that takes its time.
 
     Args:
         title: what is done.
@@ -218,6 +220,7 @@ class Bar:
         self._title = title
         self._total = total
         self._done = 0
+        self._told = time.monotonic()
         console = Console(stderr=True)
         drawn = console.is_terminal and not quiet()
         self._bar = Progress(console=console) if drawn else None
@@ -238,4 +241,7 @@ class Bar:
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
         elif 10 * before // self._total < 10 * self._done // self._total:
-            say(f"{self._title}: {self._done} of {self._total}")
+            now = time.monotonic()
+            if now - self._told >= PAUSE:
+                self._told = now
+                say(f"{self._title}: {self._done} of {self._total}")

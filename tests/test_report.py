@@ -9,10 +9,12 @@ from lartpc_ray import report
 from lartpc_ray.checkpoint import FILE, Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.data.files import read_events, write_events
-from lartpc_ray.report import compared, keep, study_text
+from lartpc_ray.report import compared, keep, layout, study_text, table
 from lartpc_ray.space import make_trial
+from lartpc_ray.tasks import TASKS
+from lartpc_ray.tasks.task import Means
 from lartpc_ray.tracking import Tracking, TrialRun
-from lartpc_ray.verdict import judge
+from lartpc_ray.verdict import THIS, Verdict, judge
 
 
 def trial(number: int, engine: str, box: int, *costs: float, error: str = "") -> TrialRun:
@@ -106,3 +108,17 @@ def test_a_folder_without_a_checkpoint_is_one_line(
     arguments = ["--run", str(tmp_path), "--data", "anywhere"]
     assert run_command(report.parser(), report.main, arguments) == 2
     assert f"{tmp_path}: no checkpoint.pt in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
+    shown = layout(task)
+    means: Means = {name: {} for part in shown["tables"] for name in part["columns"]}
+    for part in shown["tables"]:
+        for name in part["columns"]:
+            means[name] |= dict.fromkeys(part["metrics"], 0.123)
+    at = {name: {"eps": 1000.0} for name in TASKS[task].names}
+    verdict = Verdict(task, at, {}, {THIS: means}, {"tune": 40, "test": 60})
+    lines = table(verdict).splitlines()
+    assert any("0.123" in line for line in lines)
+    assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80

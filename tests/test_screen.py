@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lartpc_ray.command import Parser, run, say
-from lartpc_ray.screen import Trials, aligned
+from lartpc_ray.screen import PAUSE, Bar, Trials, aligned
 
 LONG = [
     "network.depth",
@@ -82,3 +82,21 @@ def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("result\n", "python -m lartpc_ray.tune: wrong\n")
     assert run(parser, main, []) == 2
     assert "progress\n" in capsys.readouterr().err
+
+
+def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("lartpc_ray.screen.time.monotonic", lambda: now)
+    with Bar("network: event", 100) as bar:
+        for _ in range(100):
+            now += 0.1 * PAUSE
+            bar.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
+    with Bar("network: event", 100) as bar:
+        for _ in range(100):
+            now += 0.01 * PAUSE * 0.99
+            bar.advance()
+    assert not capsys.readouterr().err
