@@ -153,6 +153,9 @@ def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, 
     sections, panels = TASKS[task]
     assert [head for head in heads(text) if head in sections] == sections
     assert "It could not be drawn" not in text
+    linked = text.partition("the same of linked voxels")[2]
+    assert bool(linked) == (task == "clustering"), "the second way to read the same network"
+    assert ("reach" in linked) == bool(linked), "with its own thresholds"
     assert {len(scene["panels"]) for scene in data["scenes"]} <= {panels}
     if "Worst and best events" in sections:
         assert len(data["scenes"]) == 2, "of three events the worst and the best"
