@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict import predict
 from lartpc_ray.tasks import InfillTask
@@ -34,11 +35,12 @@ WINDOW = 28
 
 @dataclass(frozen=True)
 class Point:
-    """The scores at one width: mean over events and its standard error."""
+    """The scores at one width: means over events, the standard error of network - line."""
 
     width: float
     network: float
     line: float
+    drawn: float
     error: float
     ceiling: float
     events: int
@@ -55,7 +57,17 @@ def point(
     scores, rival = found.values(TRACK, "f1"), line.values(TRACK, "f1")
     error = float((scores - rival).std(ddof=1) / len(scores) ** 0.5)
     ceiling = found.values(TRACK, "ceiling").mean()
-    return Point(width, scores.mean(), rival.mean(), error, ceiling, len(scores))
+    return Point(width, scores.mean(), rival.mean(), drawn(task, test), error, ceiling, len(scores))
+
+
+def drawn(task: InfillTask, events: Sequence[Event]) -> float:
+    """F1 of the lines alone that `task.start_value: line` draws by what is seen."""
+    task = task.model_copy(update={"start_value": "line"})
+    rows = []
+    for number, event in enumerate(map(task.prepare, events)):
+        outputs = {"score": (event.energy > 0).astype(np.float32), "energy": event.energy}
+        rows += task.evaluate(number, event, outputs, task.untuned()).rows
+    return float(Metrics(rows).values(TRACK, "f1").mean())
 
 
 def draw_widths(path: Path, points: Sequence[Point]) -> None:
@@ -65,7 +77,8 @@ def draw_widths(path: Path, points: Sequence[Point]) -> None:
     width = [one.width for one in points]
     error = [one.error for one in points]
     axes.errorbar(width, [one.network for one in points], error, fmt="o-", label="network")
-    axes.plot(width, [one.line for one in points], "s--", label="straight line")
+    axes.plot(width, [one.line for one in points], "s--", label="straight line of the true track")
+    axes.plot(width, [one.drawn for one in points], "^-.", label="lines by what is seen")
     axes.plot(width, [one.ceiling for one in points], ":", color="0.5", label="ceiling (recall)")
     axes.set(xlabel="width of the dead slab [cm]", ylabel="F1 of active voxels", ylim=(0, 1))
     axes.legend()
@@ -139,13 +152,15 @@ def main() -> None:
     assert isinstance(task, InfillTask)
     tune, test = (list(islice(splits.events(name), options.events)) for name in ("tune", "test"))
     print(
-        f"{'width [cm]':>10}{'network':>10}{'line':>10}{'± diff':>10}{'ceiling':>10}{'events':>10}"
+        f"{'width [cm]':>10}{'network':>10}{'line':>10}{'± diff':>10}{'drawn':>10}"
+        f"{'ceiling':>10}{'events':>10}"
     )
     points = []
     for width in options.widths:
         points.append(one := point(network, task, tune, test, width))
-        values = f"{one.network:>10.3f}{one.line:>10.3f}{one.error:>10.3f}{one.ceiling:>10.3f}"
-        print(f"{width:>10g}{values}{one.events:>10}", flush=True)
+        values = (one.network, one.line, one.error, one.drawn, one.ceiling)
+        columns = "".join(f"{value:>10.3f}" for value in values)
+        print(f"{width:>10g}{columns}{one.events:>10}", flush=True)
     if len(points) > 1:
         draw_widths(options.out / "infill-widths.png", points)
     at = validate(network, task, tune).thresholds
