@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -108,6 +110,7 @@ class Meter:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         else:
+            _give_back()
             _forget_peak()
         self._before = memory("cuda" if self._gpu else "cpu")
         self._began = time.perf_counter()
@@ -131,6 +134,12 @@ def memory(device: str) -> int:
     if torch.device(device).type == "cuda":
         return torch.cuda.memory_allocated()
     return _status("VmRSS")
+
+
+def _give_back() -> None:
+    """Give the system what was freed (glibc): taken again, it would not count as more."""
+    with suppress(AttributeError, OSError):  # another C library, or another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak() -> None:
