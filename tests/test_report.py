@@ -121,4 +121,7 @@ def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
     verdict = Verdict(task, at, {}, {THIS: means}, {"tune": 40, "test": 60})
     lines = table(verdict).splitlines()
     assert any("0.123" in line for line in lines)
+    for part in shown["tables"]:
+        columns = "".join(f"{head} " for head in part["columns"].values()).split()
+        assert any(line.split()[-len(columns) :] == columns for line in lines), "heads apart"
     assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80
