@@ -55,7 +55,7 @@ def layout(task: str) -> dict[str, Any]:
 def table(verdict: Verdict) -> str:
     """The verdict as text."""
     shown = layout(verdict.task)
-    methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
+    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
     lines = [f"test split, {verdict.events['test']} events"]
     for part in shown["tables"]:
         lines += ["", *_part(part, methods)]
@@ -87,7 +87,7 @@ def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
 def markdown(verdict: Verdict) -> str:
     """The heads of the tables, the first metric of each, in markdown."""
     shown = layout(verdict.task)
-    methods = verdict.means | {row["row"]: row["means"] for row in shown["published"]}
+    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
     lines = [f"Test split, {verdict.events['test']} events."]
     for part in shown["tables"]:
         block = blocks(part, methods)[0]

@@ -17,6 +17,7 @@ from lartpc_ray.tasks.task import CutTask, Means, Task, Thresholds, Validation
 
 THIS = "this network"
 UNTRAINED = "untrained network"
+ERRORS = "± 68 %, bootstrap over events"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Verdict:
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
         beside: method to thresholds, of the other ways to read the same network.
+        errors: of the first method's means, what other test events would change (68 %).
     """
 
     task: str
@@ -38,11 +40,19 @@ class Verdict:
     means: dict[str, Means]
     events: dict[str, int]
     beside: dict[str, Thresholds] = field(default_factory=dict)
+    errors: Means = field(default_factory=dict)
 
     @property
     def best(self) -> Means:
         """The network as it should be used: the first method."""
         return next(iter(self.means.values()))
+
+    @property
+    def rows(self) -> dict[str, Means]:
+        """The methods in their order, the first one's errors behind it."""
+        first, *others = self.means.items()
+        errors = {ERRORS: self.errors} if self.errors else {}
+        return dict([first]) | errors | dict(others)
 
     def json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -74,7 +84,23 @@ def judge(state: Checkpoint) -> Verdict:
         rows[task.rival] = baseline(task, test_events)
     means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
-    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside)
+    best = next(iter(rows.values()))
+    errors = _plain(best.errors(task.names), best.means(), task.summary(best))
+    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside, errors)
+
+
+def _plain(errors: Means, means: Means, summary: Means) -> Means:
+    """The errors of what the task gives as a mean over events, and no median or ratio of sums."""
+    other = {
+        metric
+        for name, values in means.items()
+        for metric, value in values.items()
+        if summary.get(name, {}).get(metric) != value
+    }
+    return {
+        name: {metric: error for metric, error in values.items() if metric not in other}
+        for name, values in errors.items()
+    }
 
 
 def _method(network: str, way: str) -> str:

@@ -1,5 +1,6 @@
 """What a study looks like at its end."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lartpc_ray.space import make_trial
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means
 from lartpc_ray.tracking import Tracking, TrialRun
-from lartpc_ray.verdict import THIS, Verdict, judge
+from lartpc_ray.verdict import ERRORS, THIS, UNTRAINED, Verdict, judge
 
 
 def trial(number: int, engine: str, box: int, *costs: float, error: str = "") -> TrialRun:
@@ -108,6 +109,16 @@ def test_a_folder_without_a_checkpoint_is_one_line(
     arguments = ["--run", str(tmp_path), "--data", "anywhere"]
     assert run_command(report.parser(), report.main, arguments) == 2
     assert f"{tmp_path}: no checkpoint.pt in this folder" in capsys.readouterr().err
+
+
+def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
+    verdict = Verdict(**json.loads((kept / "verdict.json").read_text()))
+    assert "accuracy" in verdict.errors["ALL"]
+    assert not {"f1", "iou"} & verdict.errors["ALL"].keys(), "they are no means over events"
+    lines = table(verdict).splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith(f"  {THIS}"))
+    assert lines[first + 1].startswith(f"  {ERRORS}")
+    assert lines[first + 2].startswith(f"  {UNTRAINED}")
 
 
 @pytest.mark.parametrize("task", TASKS)

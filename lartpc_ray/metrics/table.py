@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+MEAN = "mean"
+"""Of the classes; no class has this name."""
 
 
 class Row(NamedTuple):
@@ -53,9 +56,49 @@ class Metrics:
             for name, metrics in sums.items()
         }
 
+    def errors(self, classes: Sequence[str], draws: int = 1000) -> dict[str, dict[str, float]]:
+        """Half width of the central 68 % of every mean by class, if the events were others.
+
+        Bootstrap (Efron 1979): as many events are drawn with replacement, `draws` times.
+
+        Args:
+            classes: over which the mean is `MEAN`.
+            draws: how often.
+        """
+        if not self.rows:
+            return {}
+        column = _numbered(row[1:3] for row in self.rows)
+        event = _numbered(row.event for row in self.rows)
+        sums, counts = np.zeros((2, len(event), len(column)))
+        for row in self.rows:
+            sums[event[row.event], column[row[1:3]]] += row.value
+            counts[event[row.event], column[row[1:3]]] += 1
+        alike = np.full(len(event), 1 / len(event))
+        drawn = np.random.default_rng(0).multinomial(len(event), alike, draws)
+        found = _ratio(drawn @ sums, drawn @ counts).T
+        means = {key: found[place] for key, place in column.items()}
+        for metric in {metric for name, metric in column if name in classes}:
+            each = np.array([means[name, metric] for name in classes if (name, metric) in means])
+            known = np.isfinite(each)
+            means[MEAN, metric] = _ratio(np.where(known, each, 0).sum(axis=0), known.sum(axis=0))
+        errors: dict[str, dict[str, float]] = {}
+        for (name, metric), values in means.items():
+            low, high = np.nanpercentile(values, [16, 84])
+            errors.setdefault(name, {})[metric] = float(high - low) / 2
+        return errors
+
     def json(self) -> str:
         """The rows as JSON, one list a row."""
         return json.dumps([list(row) for row in self.rows])
+
+
+def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
+    """A number for each, in the order in which they come."""
+    return {key: place for place, key in enumerate(dict.fromkeys(keys))}
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.asarray(total / np.where(count > 0, count, np.nan))
 
 
 class Block(NamedTuple):
@@ -82,7 +125,7 @@ def blocks(
         [Block(title='ARI', heads=['tracks'], rows=[('new', [0.9])])]
     """
     shown = list(methods.items())[: 1 if part.get("only_this") else None]
-    heads = [*part["columns"].values(), *["mean"] * part.get("mean", False)]
+    heads = [*part["columns"].values(), *[MEAN] * part.get("mean", False)]
     return [
         Block(
             title,
@@ -99,5 +142,5 @@ def _row(
     """One row, or none."""
     row = [means.get(name, {}).get(metric) for name in part["columns"]]
     known = [value for value in row if value is not None]
-    mean = [sum(known) / len(known)] * part.get("mean", False) if known else []
-    return [(method, [*row, *mean])] if known else []
+    mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if known else None)
+    return [(method, [*row, *[mean] * part.get("mean", False)])] if known else []

@@ -141,7 +141,7 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
     made = [
         table(block.title, block.heads, _marked(block.rows, verdict, published))
         for part in shown["tables"]
-        for block in blocks(part, verdict.means | published)
+        for block in blocks(part, verdict.rows | published)
         if block.rows
     ]
     title = f"thresholds, tuned on {verdict.events['tune']} other events"
