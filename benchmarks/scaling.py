@@ -59,6 +59,8 @@ from lartpc_ray.trial import Trial
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
+EVENTS = 8
+"""Of a step."""
 
 
 def few(folder: Path) -> Path:
@@ -68,11 +70,13 @@ def few(folder: Path) -> Path:
     return folder
 
 
-def training(data: Path, options: argparse.Namespace, workers: int = 1) -> Trial:
-    """The laptop's trial 0, eight events a step, validated four times."""
+def training(
+    data: Path, options: argparse.Namespace, workers: int = 1, events: int = EVENTS
+) -> Trial:
+    """The laptop's trial 0, validated four times."""
     settings = {
         "data.splits.path": str(data),
-        "data.batch_events": 8,
+        "data.batch_events": events,
         "optimizer.steps": options.steps,
         "optimizer.evaluate_every": max(1, options.steps // 4),
         "optimizer.settle_batches": 0,
@@ -139,19 +143,22 @@ def overhead(options: argparse.Namespace) -> None:
 
 
 def ddp(options: argparse.Namespace) -> None:
-    found: dict[int, list[float]] = {count: [] for count in options.workers}
+    """Steps of as many events for any number of workers, and steps that grow with them."""
+    sizes = [(count, EVENTS * more) for count in options.workers for more in {1, count}]
+    found: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as scratch:
         data = few(Path(scratch))
         for repeat in range(options.repeats):
-            for count, times in found.items():
-                trial = training(data, options, count)
-                times += by_ray_train(trial, Path(scratch) / f"{count} {repeat}")
-    one = statistics.median(found[options.workers[0]]) * options.workers[0]
-    for count, times in found.items():
-        median = statistics.median(times)
-        share = one / median / count
-        rate = f"{8 / median:>8.1f} events a second"
-        print(f"  {count:>3} workers{rate}, efficiency {100 * share:.0f} %")
+            for (count, events), times in found.items():
+                trial = training(data, options, count, events)
+                times += by_ray_train(trial, Path(scratch) / f"{count} {events} {repeat}")
+    rates = {size: size[1] / statistics.median(times) for size, times in found.items()}
+    one = rates[sizes[0]] / sizes[0][0]
+    for (count, events), rate in rates.items():
+        share = f"efficiency {100 * rate / one / count:.0f} %"
+        print(
+            f"  {count:>3} workers, {events:>3} events a step{rate:>8.1f} events a second, {share}"
+        )
 
 
 def trials(options: argparse.Namespace) -> None:
