@@ -105,8 +105,9 @@ def picture(browser: "Browser", file: Path, path: Path) -> None:
         top = 0
         for number, part in enumerate(column):
             most = height * 9 // 16 if number == 0 and place == 0 else height
+            most = min(most, part.height)
             shown.paste(part.crop((0, 0, part.width, most)), (place * width, top))
-            top += min(part.height, most)
+            top += most
     small = shown.resize((width, height // 2), Image.Resampling.LANCZOS)
     small.quantize(256, kmeans=1).save(path, optimize=True)
 
