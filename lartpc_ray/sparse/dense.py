@@ -30,10 +30,18 @@ class Grid:
     shape: tuple[int, ...]
     finer: Grid | None = None
 
-    def fill(self, features: Float[Tensor, "site channel"]) -> Tensor:
-        """(event, channel, *shape), zero where there is no site."""
+    def fill(self, features: Float[Tensor, "site channel"], outputs: int) -> Tensor:
+        """(event, channel, *shape), zero where there is no site.
+
+        Args:
+            features: of the sites.
+            outputs: channels that the result of the convolution has, were its image of this size.
+
+        Raises:
+            MemoryError: where this image, the result and its copy in another order do not fit.
+        """
         channels = features.shape[1]
-        _fits(self, channels, features)
+        _fits(self, channels + 2 * outputs, features)
         flat = features.new_zeros(self.events * prod(self.shape), channels)
         flat = flat.index_copy(0, self.place, features)
         return flat.view(self.events, *self.shape, channels).movedim(-1, 1)
@@ -60,13 +68,15 @@ class DenseEngine(Engine):
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         grid: Grid = x.sites
         kernel = _kernel(weight, 3, len(grid.shape))
-        images = CONVOLVE[len(grid.shape)](grid.fill(x.features), kernel, padding=1)
+        images = CONVOLVE[len(grid.shape)](
+            grid.fill(x.features, weight.shape[2]), kernel, padding=1
+        )
         return x.with_features(grid.read(images))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         grid: Grid = x.sites
         axes = len(grid.shape)
-        images = grid.fill(x.features)
+        images = grid.fill(x.features, weight.shape[2] // 2**axes)
         odd = [side % 2 for side in reversed(grid.shape)]
         images = functional.pad(images, [pad for side in odd for pad in (0, side)])
         images = CONVOLVE[axes](images, _kernel(weight, 2, axes), stride=2)
@@ -79,7 +89,8 @@ class DenseEngine(Engine):
             raise ValueError("up: these sites did not come from down")
         axes = len(grid.shape)
         kernel = _kernel(weight, 2, axes).transpose(0, 1)
-        images = TRANSPOSE[axes](grid.fill(x.features), kernel, stride=2)
+        images = grid.fill(x.features, weight.shape[2] * 2**axes)
+        images = TRANSPOSE[axes](images, kernel, stride=2)
         inside = (slice(None), slice(None), *(slice(side) for side in grid.finer.shape))
         return SparseTensor(grid.finer.read(images[inside]), grid.finer)
 

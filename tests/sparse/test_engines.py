@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, obstacles
-from lartpc_ray.sparse.dense import Grid, _fits
 from lartpc_ray.sparse.native import _apart, _by_row, _searched
 from lartpc_ray.sparse.walk import counting_sort
 
@@ -191,9 +190,23 @@ def test_a_missing_engine_says_how_to_get_it() -> None:
 
 
 def test_dense_refuses_what_does_not_fit() -> None:
-    grid = Grid(torch.zeros(1, dtype=torch.int64), 64, (4096,) * 3)
+    it, one = engine("dense"), torch.zeros(1, dtype=torch.int64)
+    images = it.sites(torch.full((1, 3), 4095), torch.zeros(1, 2), (4096,) * 3, one + 63)
     with pytest.raises(MemoryError, match="64 images of 4096 x 4096 x 4096 voxels, 32 channels"):
-        _fits(grid, 32, torch.zeros(1))
+        it.submanifold(images, torch.zeros(27, 2, 15))
+
+
+def test_dense_counts_the_result_of_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    it, one = engine("dense"), torch.zeros(1, dtype=torch.int64)
+    monkeypatch.setattr("lartpc_ray.sparse.dense._free_bytes", lambda _: 4 * 8**3 * 10)
+    image = it.sites(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 1), (8,) * 3, one)
+    it.submanifold(image, torch.zeros(27, 1, 4))
+    with pytest.raises(MemoryError, match="11 channels"):
+        it.submanifold(image, torch.zeros(27, 1, 5))
+    coarse = it.down(image, torch.zeros(8, 1, 32))
+    it.up(coarse, torch.zeros(8, 32, 2))
+    with pytest.raises(MemoryError, match="4 x 4 x 4 voxels, 112 channels"):
+        it.up(coarse, torch.zeros(8, 32, 5))
 
 
 @pytest.mark.parametrize("count", [0, 1, 200])
