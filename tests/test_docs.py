@@ -59,6 +59,7 @@ def snippets(page: Path, folder: Path) -> Path:
     for block in fenced(page, "yaml"):
         if name := re.match(r"# (\S+\.yaml)\n", block):
             (folder / name[1]).write_text(block)
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     return folder
 
 

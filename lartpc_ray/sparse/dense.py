@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 
+MEMORY = Path("/proc/meminfo")
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
@@ -141,4 +143,7 @@ def _fits(grid: Grid, channels: int, features: Tensor) -> None:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if MEMORY.is_file():  # what files keep in memory is given up when it is wanted
+        lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
