@@ -49,6 +49,25 @@ def test_candidates_hold_the_truth_and_the_energy_of_a_line() -> None:
     np.testing.assert_array_equal(found.regions.truth.coords, event.coords[15:25])
 
 
+def test_a_wide_track_gives_one_line_along_its_middle() -> None:
+    one = track()
+    wide = [one.coords + np.array((0, step, 0)) for step in (-1, 0, 1)]
+    energy = [one.energy * weight for weight in (0.5, 1.0, 0.5)]
+    event = Event.of(np.concatenate(wide), np.concatenate(energy), SHAPE)
+    found = dead_region(event, ACROSS, margin=1, limit=1000)
+    drawn = found.coords[found.dead & (found.energy > 0)]
+    assert drawn.tolist() == one.coords[15:25].tolist()
+
+
+def test_two_tracks_side_by_side_give_a_line_each_and_none_between() -> None:
+    one = track()
+    coords = np.concatenate([one.coords, one.coords + np.array((0, 6, 0))])
+    event = Event.of(coords, np.tile(one.energy, 2), SHAPE)
+    found = dead_region(event, ACROSS, margin=1, limit=1000)
+    drawn = found.coords[found.dead & (found.energy > 0)]
+    assert sorted(drawn[:, 1].tolist()) == [10] * 10 + [16] * 10
+
+
 def test_candidates_do_not_depend_on_what_is_inside() -> None:
     whole = track(0.5)
     inside = region_of(whole.coords, ACROSS) >= 0
