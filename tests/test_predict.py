@@ -17,6 +17,7 @@ from lartpc_ray.data.files import Layout, read_events, write_events
 from lartpc_ray.space import make_trial
 from lartpc_ray.tracking import Tracking
 
+ROOT = Path(__file__).parents[1]
 MAP = "slabs: [{axis: 0, position: 4.5, width: 3.0}]"
 LAYOUT = Layout(side=40)
 
@@ -99,3 +100,13 @@ def test_a_missing_or_wrong_map_is_one_line(
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.parametrize("model", sorted(one.name for one in (ROOT / "models").iterdir()))
+def test_the_networks_that_are_kept_predict(model: str, few_events: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text("slabs: [{axis: 0, position: 48.0, width: 3.0}]")
+    dead = ["--dead", str(tmp_path / "map.yaml")] if model == "infill" else []
+    places = [str(few_events / "test.h5"), "-o", str(tmp_path / "out.h5")]
+    command = ["--run", str(ROOT / "models" / model), *places, *dead]
+    assert run_command(predict.parser(), predict.main, command) == 0
+    assert len(list(read_events(tmp_path / "out.h5"))) == 3
