@@ -11,6 +11,8 @@ from lartpc_ray.data.dead import (
     DeadMap,
     RandomRegions,
     Slab,
+    _Entries,
+    _links,
     beyond,
     dead_region,
     fixed_rng,
@@ -66,6 +68,14 @@ def test_two_tracks_side_by_side_give_a_line_each_and_none_between() -> None:
     found = dead_region(event, ACROSS, margin=1, limit=1000)
     drawn = found.coords[found.dead & (found.energy > 0)]
     assert sorted(drawn[:, 1].tolist()) == [10] * 10 + [16] * 10
+
+
+def test_two_that_point_to_the_same_one_are_not_both_linked_to_it() -> None:
+    start = np.array([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0]])
+    away = np.array([[1.0, 0.0], [10.0, -2.0], [-1.0, 0.0]])
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    links = _links(_Entries(start, away, np.ones(3), np.array([0, 0, 1])))
+    assert [places[0].tolist() for places, _ in links] == [[0, 0]]
 
 
 def test_candidates_do_not_depend_on_what_is_inside() -> None:

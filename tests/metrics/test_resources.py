@@ -10,10 +10,11 @@ from lartpc_ray.metrics.resources import Meter
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from Linux's /proc")
 def test_work_takes_as_much_the_second_time() -> None:
-    peaks = []
+    peaks, fences = [], []
     for _ in range(3):
         with Meter("cpu") as meter:
-            rows = [torch.zeros(1000, 100) for _ in range(300)]
+            rows = [torch.ones(100, 100) for _ in range(3000)]
+        fences.append(torch.ones(100, 100))  # above what is freed, so that malloc keeps it
         del rows
         peaks.append(meter.peak_gib)
     wanted = 300 * 1000 * 100 * 4 / 2**30
