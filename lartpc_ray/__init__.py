@@ -1,8 +1,11 @@
 """Ray-distributed hyperparameter and threshold optimizer for liquid-argon TPC images."""
 
+import logging
 import os
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if not os.environ.get("RAY_ADDRESS"):  # a Ray of one's own is for this machine: loopback only
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read when ray is imported
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+# which of a picture's fonts are not here, at each picture; and that it looks for them
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
