@@ -118,6 +118,14 @@ def many_scores(
 def _scores(
     truth: Labels, index: Labels, predicted: Labels, information: bool
 ) -> Float[np.ndarray, " score"]:
+    table, missed = _contingency(truth, index, predicted)
+    return np.asarray(table_scores(table, table.sum(axis=1) + missed, missed.sum(), information))
+
+
+def _contingency(
+    truth: Labels, index: Labels, predicted: Labels
+) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
+    """`_shared` of any labels."""
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
             f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
@@ -125,8 +133,42 @@ def _scores(
     if predicted.max(initial=-1) >= len(predicted):  # names, not numbers counted from 0
         names, place = np.unique(np.maximum(predicted, -1), return_inverse=True)
         predicted = place - int(names[0] < 0)
-    table, missed = _shared(index, predicted)
-    return np.asarray(table_scores(table, table.sum(axis=1) + missed, missed.sum(), information))
+    shared: tuple[np.ndarray, np.ndarray] = _shared(index, predicted)
+    return shared
+
+
+PART = 0.1
+"""Share of a cluster's voxels that is not overlooked."""
+
+
+def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
+    """What became of the true clusters, as shares of them.
+
+    A predicted cluster has a part of a true one if it has a tenth of its voxels. A true cluster may
+    be both split and merged.
+
+    Args:
+        truth, predicted, min_voxels: as for `scores`.
+
+    Returns:
+        `split`: several predicted clusters have parts of it; `merged`: of a predicted cluster that
+        has a part of it a tenth of the voxels are of others; `missed`: no predicted cluster has a
+        part of it; `right`: none of these. Empty without true clusters.
+
+    Example:
+        >>> mistakes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+        {'right': 0.0, 'split': 0.5, 'merged': 1.0, 'missed': 0.0}
+    """
+    table, missed = _contingency(truth, true_index(truth, min_voxels), predicted)
+    if not len(table):
+        return {}
+    sizes = table.sum(axis=1) + missed
+    part = (table > 0) & (table >= PART * sizes[:, None])
+    merged = (part & (table <= (1 - PART) * table.sum(axis=0))).any(axis=1)
+    parts = part.sum(axis=1)
+    found = {"right": (parts == 1) & ~merged, "split": parts > 1}
+    found |= {"merged": merged, "missed": parts == 0}
+    return {name: float(which.mean()) for name, which in found.items()}
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:

@@ -296,6 +296,42 @@ def by_clusters(
     return chart(traces, title, up, xaxis=across, yaxis={"rangemode": "tozero"})
 
 
+def counted(true: np.ndarray, found: np.ndarray) -> Chart:
+    """How many events have so many true (row) and so many predicted (column) clusters.
+
+    Args:
+        true, found: (event,) clusters.
+    """
+    places = [np.clip(counts, 0, MOST_CLUSTERS).astype(int) for counts in (true, found)]
+    events = np.zeros((MOST_CLUSTERS + 1,) * 2, int)
+    np.add.at(events, tuple(places), 1)
+    shares = events / np.maximum(events.sum(axis=1, keepdims=True), 1)
+    text = [[str(value) if value else "" for value in row] for row in events]
+    heat: Chart = {"type": "heatmap", "z": shares[1:], "text": text[1:], "texttemplate": "%{text}"}
+    heat |= {"y0": 1, "zmin": 0, "zmax": 1, "colorscale": SCALE, "showscale": False}
+    heat |= {"hovertemplate": "%{y} true, %{x} found: %{text} events<extra></extra>"}
+    ticks = list(range(MOST_CLUSTERS + 1))
+    names = [*map(str, ticks[:-1]), f"{MOST_CLUSTERS}+"]
+    axis = {"tickvals": ticks, "ticktext": names, "showgrid": False, "zeroline": False}
+    return chart([heat], "predicted clusters", "true clusters", xaxis=axis, yaxis=axis)
+
+
+def margins(sizes: Mapping[str, np.ndarray]) -> Chart:
+    """The mean margin of each true cluster against its extent.
+
+    Args:
+        sizes: class to (cluster, 2) extent and margin, where the image spans -1 to 1.
+    """
+    traces: list[Chart] = []
+    for name, each in sizes.items():
+        colour = CLASS_COLOURS[CLASS_NAMES.index(name)]
+        points: Chart = {"type": "scatter", "mode": "markers", "x": each[:, 0], "y": each[:, 1]}
+        points |= {"name": name, "marker": {"color": colour, "size": 4, "opacity": 0.6}}
+        traces.append(points | {"hovertemplate": f"{name}: %{{x:.3f}}, %{{y:.3f}}<extra></extra>"})
+    log: Chart = {"type": "log", "nticks": 6}
+    return chart(traces, "extent of the true cluster", "mean margin", xaxis=log, yaxis=log)
+
+
 def confusion(shares: np.ndarray, names: Sequence[str]) -> Chart:
     """Share of each true class (row) found as each class (column)."""
     text = [[f"{value:.2f}" if np.isfinite(value) else "-" for value in row] for row in shares]

@@ -49,12 +49,14 @@ class Looked:
         scores: number of an event to its scores by class; events without any are absent.
         true: class to (event,) true clusters of the events that have the class.
         values: metric to class to (event,) values of the same events.
+        sizes: class to (cluster, 2) extent and mean margin of each true cluster of clustering.
     """
 
     events: int
     scores: dict[int, dict[str, float]]
     true: dict[str, np.ndarray]
     values: dict[str, dict[str, np.ndarray]]
+    sizes: dict[str, np.ndarray]
 
 
 def look(
@@ -72,16 +74,19 @@ def look(
     task = state.trial.task
     count = min(most, len(events))
     rows: list[Row] = []
+    sizes: dict[str, list[tuple[float, float]]] = {}
     for number, pair in enumerate(_predicted(state, events, range(count))):
         rows += task.evaluate(number, *pair, at).rows
         if isinstance(task, ClusteringTask):
-            rows += _true_clusters(number, pair[0], task.cut.min_voxels)
+            for name, found in _true_clusters(*pair, task.cut.min_voxels).items():
+                rows.append(Row(number, name, "true", float(len(found))))
+                sizes.setdefault(name, []).extend(found)
     scores: dict[int, dict[str, float]] = {}
     for row in rows:
         if row.metric == metric and row.name in names:
             scores.setdefault(row.event, {})[row.name] = row.value
     true, values = _by_class(Metrics(rows), ("true", "n_clusters", metric))
-    return Looked(count, scores, true, values)
+    return Looked(count, scores, true, values, {name: np.array(sizes[name]) for name in true})
 
 
 def chosen(scores: Mapping[int, dict[str, float]], each: int) -> tuple[list[int], list[int]]:
@@ -120,12 +125,24 @@ def _predicted(
     return predict(state.restored(), state.trial.task, (events[number] for number in numbers))
 
 
-def _true_clusters(number: int, event: Event, least: int) -> list[Row]:
-    rows = []
+def _true_clusters(
+    event: Event, outputs: Outputs, least: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Class to extent and mean margin of each true cluster; classes without one are absent.
+
+    The extent is the largest distance of two voxels along an axis, in the units of the embedding:
+    the image spans -1 to 1.
+    """
+    found = {}
     for particle in ParticleClass:
-        index = true_index(event.cluster[event.semantic == particle], least)
-        rows.append(Row(number, particle.name, "true", float(index.max(initial=-1) + 1)))
-    return [row for row in rows if row.value]
+        mask = event.semantic == particle
+        index = true_index(event.cluster[mask], least)
+        coords, margin = 2 * event.coords[mask] / np.array(event.shape), outputs["margin"][mask]
+        each = (index == number for number in range(index.max(initial=-1) + 1))
+        pairs = [(np.ptp(coords[one], axis=0).max(), margin[one].mean()) for one in each]
+        if pairs:
+            found[particle.name] = [(float(extent), float(mean)) for extent, mean in pairs]
+    return found
 
 
 def _by_class(

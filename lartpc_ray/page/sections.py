@@ -21,9 +21,9 @@ from lartpc_ray.command import say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import blocks
-from lartpc_ray.page import charts
+from lartpc_ray.page import charts, clusters
 from lartpc_ray.page.document import Page, Row, note, table, verbatim
-from lartpc_ray.page.gallery import Drawn, Looked, chosen, drawn, look
+from lartpc_ray.page.gallery import Drawn, chosen, drawn, look
 from lartpc_ray.page.importance import importance
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose
@@ -356,7 +356,7 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
     events = state.trial.data.splits.events("test")
     metric, at = wanted["metric"], verdict.thresholds
     looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
-    _counts(page, looked, metric)
+    clusters.write(page, looked, metric)
     _confusion(page, verdict, shown)
     worst, best = chosen(looked.scores, wanted["each"])
     if not worst:
@@ -375,21 +375,6 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
             *(page.event(one.panels, _caption(one, metric)) for one in each),
         ]
     page.add("Worst and best events", text, *body)
-
-
-def _counts(page: Page, looked: Looked, metric: str) -> None:
-    if not looked.true:
-        return
-    score = charts.by_clusters(looked.true, looked.values[metric], f"mean {metric}", diagonal=False)
-    found = looked.values["n_clusters"]
-    count = charts.by_clusters(looked.true, found, "predicted clusters", diagonal=True)
-    text = (
-        f"As in Figs. 7 and 8 of Koh et al. 2020, from {looked.events} test events: the score of a "
-        "class, and how many clusters are found, by how many there are. Bars are standard errors; "
-        "a point without one is a single event, or its events agree."
-    )
-    body = page.chart(score, f"{metric} by clusters") + page.chart(count, "Clusters found")
-    page.add("Many clusters", text, f'<div class="grid">{body}</div>')
 
 
 def _confusion(page: Page, verdict: Verdict, shown: Mapping[str, Any]) -> None:

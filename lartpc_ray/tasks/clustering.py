@@ -18,7 +18,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.steps import above, poster_classes
 from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
 from lartpc_ray.losses.terms import Loss
-from lartpc_ray.metrics.clustering import scores
+from lartpc_ray.metrics.clustering import mistakes, scores
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import (
     Embedding,
@@ -204,6 +204,7 @@ class ClusteringTask(CutTask):
 
     def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
         values = scores(truth, found, min_voxels=self.cut.min_voxels)
+        values |= mistakes(truth, found, min_voxels=self.cut.min_voxels)
         _, sizes = np.unique(truth[truth >= 0], return_counts=True)
         several = int((sizes >= self.cut.min_voxels).sum()) > 1 and values["n_clusters"] > 1
         if several:

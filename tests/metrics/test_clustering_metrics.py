@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from lartpc_ray.metrics.clustering import ami, ari, efficiency, purity, sbd, scores
+from lartpc_ray.metrics.clustering import ami, ari, efficiency, mistakes, purity, sbd, scores
 from lartpc_ray.metrics.table import Metrics, Row
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1])
@@ -20,6 +20,18 @@ def test_by_hand() -> None:
     assert sbd(TRUTH, FOUND) == pytest.approx(min(best_true, best_found))
     # pairs together in both 3; in truth 7; in the prediction 4; of 15
     assert ari(TRUTH, FOUND) == pytest.approx((3 - 28 / 15) / (5.5 - 28 / 15))
+
+
+def test_mistakes_by_hand() -> None:
+    right, split, swallowed, missed = [0] * 20, [1] * 20, [2] * 2, [3] * 5
+    truth = np.array(right + split + swallowed + missed)
+    found = np.array([0] * 19 + [1] + [1] * 15 + [2] * 5 + [0] * 2 + [-1] * 5)
+    # found 0 holds 19 of the first and 2 of the third: 2.1 would be a tenth, so the first is right
+    assert mistakes(truth, found) == {"right": 0.25, "split": 0.25, "merged": 0.25, "missed": 0.25}
+    assert mistakes(truth, found, min_voxels=10) == {
+        "right": 0.5, "split": 0.5, "merged": 0.0, "missed": 0.0
+    }  # fmt: skip
+    assert mistakes(truth, found, min_voxels=99) == {}
 
 
 @settings(deadline=None, max_examples=300)

@@ -81,8 +81,25 @@ def test_plotly_takes_all_of_them() -> None:
         charts.surface(grid(), "MIP", choose(grid(), "MIP", ChoiceSettings())),
         charts.one_threshold(one, "TRACK", choose(one, "TRACK", ChoiceSettings()), "f1"),
         charts.by_clusters(counts, counts, "predicted", diagonal=True),
+        charts.counted(counts["MIP"], counts["MIP"]),
+        charts.margins({"MIP": np.ones((1, 2))}),
         charts.confusion(np.array([[1.0, 0.0], [np.nan, 1.0]]), ["HIP", "MIP"]),
     ]
     for chart in every:
         assert chart["layout"]["height"] > 0
         go.Figure(chart)
+
+
+def test_events_are_counted_by_true_and_predicted_clusters() -> None:
+    (heat,) = charts.counted(np.array([1, 1, 2, 40]), np.array([1, 0, 2, 9]))["data"]
+    many = charts.MOST_CLUSTERS
+    shown = {(row, column): text for row, texts in enumerate(heat["text"], heat["y0"])
+             for column, text in enumerate(texts) if text}  # fmt: skip
+    assert shown == {(1, 0): "1", (1, 1): "1", (2, 2): "1", (many, many): "1"}
+    assert heat["z"][0].tolist() == [0.5, 0.5] + [0] * (many - 1), "a share of the row"
+
+
+def test_margins_are_drawn_cluster_by_cluster() -> None:
+    drawn = charts.margins({"MIP": np.array([[0.5, 0.1], [1.0, 0.2]])})
+    (points,) = go.Figure(drawn).data
+    assert (points.name, list(points.x), list(points.y)) == ("MIP", [0.5, 1.0], [0.1, 0.2])
