@@ -10,7 +10,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from jaxtyping import install_import_hook
 
-ENGINES = tuple(f"sparse.{name}" for name in ("engine", "native", "minkowski", "dense"))
+ENGINES = tuple(f"sparse.{name}" for name in ("engine", "native", "minkowski", "spconv", "dense"))
 PURE = ("data", "networks", "losses", *ENGINES)  # numba and the refusal tests do without
 install_import_hook([f"lartpc_ray.{room}" for room in PURE], "beartype.beartype")
 

@@ -75,6 +75,7 @@ OWNERS = {
     "rich": ["screen.py"],
     "matplotlib": ["data/draw.py", "figure.py"],
     "MinkowskiEngine": ["sparse/minkowski.py"],
+    "spconv_triton": ["sparse/spconv.py"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -121,7 +122,7 @@ def test_declared_dependencies_are_exactly_what_is_imported() -> None:
     extras = project["optional-dependencies"]
     unseen = ("dev", "optuna-dashboard", "postgres")  # a program; SQLAlchemy's, by an address
     users = [item for extra in extras if extra not in unseen for item in extras[extra]]
-    named = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
+    named = {"scikit-learn": "sklearn", "pyyaml": "yaml", "spconv-triton": "spconv_triton"}
     names = {re.split(r"[\[>=]", item)[0] for item in [*project["dependencies"], *users]}
     declared = {named.get(name, name) for name in names}
     used = {name.split(".")[0] for path in FILES for name in imports(path)}

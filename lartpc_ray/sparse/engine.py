@@ -62,7 +62,7 @@ class Engine(ABC):
         """The features in the order in which the voxels were given to `sites`."""
 
 
-EngineName = Literal["native", "minkowski", "dense"]
+EngineName = Literal["native", "minkowski", "spconv", "dense"]
 """One module each, with one class: `native.NativeEngine`."""
 
 

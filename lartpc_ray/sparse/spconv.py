@@ -1,0 +1,153 @@
+"""spconv's sparse convolutions behind the door, by spconv-triton: kernels for GPUs only.
+
+The only file that imports the library (https://github.com/L-Reichardt/spconv-triton). spconv itself
+is not offered: on CPUs two threads make it silently wrong, and its GPU builds are no longer
+maintained. The library sums in float32, whatever it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lartpc_ray.sparse.engine import Engine, SparseTensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Which sites a convolution reads for which, as the library's kernels want it.
+
+    Attributes:
+        forward, backward: (offset, site) the site that is read in each place, -1 none; and the
+            other way round.
+        masks: for each way the filled places of each site, and the order of sites by them.
+        targets: sites that are written.
+        words: which bits of the masks count.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    masks: tuple[tuple[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]
+    targets: int
+    words: list[Any]
+
+    def reversed(self, targets: int) -> Pairs:
+        """The same pairs, read the other way."""
+        return Pairs(self.backward, self.forward, self.masks[::-1], targets, self.words)
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The sites of one resolution.
+
+    Attributes:
+        index: (site, 1 + axis) event and coordinates.
+        shape: of the image, made even so that every site has a parent.
+        events: how many.
+        finer: what `down` came from.
+    """
+
+    index: Int[Tensor, "site column"]
+    shape: tuple[int, ...]
+    events: int
+    finer: Sites | None = None
+
+    @cached_property
+    def neighbours(self) -> Pairs:
+        return self._pairs(3, 1, 1)[1]
+
+    @cached_property
+    def coarse(self) -> tuple[Sites, Pairs]:
+        """The level of half the resolution, and the pairs of children and parents."""
+        index, pairs = self._pairs(2, 2, 0)
+        halves = tuple(side // 2 for side in self.shape)
+        return Sites(index, _even(halves), self.events, finer=self), pairs
+
+    def _pairs(self, side: int, stride: int, padding: int) -> tuple[Tensor, Pairs]:
+        axes = len(self.shape)
+        if not len(self.index):  # the library refuses them
+            none = self.index.new_empty(side**axes, 0)
+            return self.index, Pairs(none, none, (([], []), ([], [])), 0, [])
+        ops = _library().ops
+        index, _, forward, backward, *masks, words = ops.get_indice_pairs_implicit_gemm(
+            self.index, self.events, list(self.shape), ops.ConvAlgo.MaskImplicitGemm,
+            [side] * axes, [stride] * axes, [padding] * axes, [1] * axes, [0] * axes,
+            subm=stride == 1, is_train=True,
+        )  # fmt: skip
+        ways = (masks[0], masks[2]), (masks[1], masks[3])
+        return index, Pairs(forward, backward, ways, len(index), words)
+
+
+class SpconvEngine(Engine):
+    """Sparse convolutions by spconv-triton."""
+
+    @classmethod
+    def obstacle(cls) -> str | None:
+        if not torch.cuda.is_available():
+            return "spconv-triton needs a GPU, and torch sees none here; take engine native"
+        if find_spec("spconv_triton") is None:
+            return "spconv-triton is not installed; pip install 'lartpc-ray[spconv]'"
+        return None
+
+    def sites(
+        self,
+        coords: Int[Tensor, "voxel axis"],
+        features: Float[Tensor, "voxel channel"],
+        shape: tuple[int, ...],
+        events: Int[Tensor, " voxel"],
+    ) -> SparseTensor:
+        index = torch.cat([events[:, None], coords], dim=1).int().contiguous()
+        count = int(events.max()) + 1 if len(events) else 1
+        return SparseTensor(features, Sites(index, _even(shape), count))
+
+    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        return x.with_features(_convolve(x, weight, 3, x.sites.neighbours, same=True))
+
+    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        coarse, pairs = x.sites.coarse
+        return SparseTensor(_convolve(x, weight, 2, pairs), coarse)
+
+    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+        finer: Sites | None = x.sites.finer
+        if finer is None:
+            raise ValueError("up: these sites did not come from down")
+        pairs = finer.coarse[1].reversed(len(finer.index))
+        return SparseTensor(_convolve(x, weight, 2, pairs), finer)
+
+    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
+        if x.sites.finer is not None:
+            raise ValueError("rows: only the finest sites have the order of the voxels given")
+        return x.features
+
+
+def _convolve(
+    x: SparseTensor, weight: Tensor, side: int, pairs: Pairs, *, same: bool = False
+) -> Tensor:
+    axes = len(x.sites.shape)
+    if not len(x.features):
+        return x.features @ weight.sum(0)
+    shaped = weight.reshape(*[side] * axes, *weight.shape[1:])  # the last axis is the slowest
+    filters = shaped.permute(axes + 1, *range(axes - 1, -1, -1), axes).contiguous()
+    (mask, order), (back_mask, back_order) = pairs.masks
+    features: Tensor = _library().functional.implicit_gemm(
+        x.features, filters, pairs.forward, pairs.backward, mask, back_mask, order, back_order,
+        pairs.targets, pairs.words, True, same,
+    )  # fmt: skip
+    return features
+
+
+def _even(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side + side % 2 for side in shape)
+
+
+@cache
+def _library() -> Any:
+    import spconv_triton.pytorch
+
+    return spconv_triton.pytorch

@@ -1,0 +1,47 @@
+"""Where spconv-triton is installed without a GPU, Triton's interpreter runs its kernels here."""
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+
+from lartpc_ray.sparse.spconv import SpconvEngine
+
+
+def interpret() -> None:
+    """Let the library take CPU tensors, and each kernel its first configuration, untimed."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    from triton.runtime.autotuner import Autotuner
+
+    first = Autotuner.__init__
+
+    def begin(self: Autotuner, *arguments: object, **named: object) -> None:
+        first(self, *arguments, **named)
+        del self.configs[1:]
+
+    Autotuner.__init__ = begin
+    from spconv_triton.pytorch import ops
+    from spconv_triton.pytorch._impl import gemm
+
+    gemm._multiprocessor_count = lambda device: 16
+    gemm.conv_forward = on_a_gpu(gemm.conv_forward)
+    ops.get_indice_pairs_implicit_gemm = on_a_gpu(ops.get_indice_pairs_implicit_gemm)
+    SpconvEngine.obstacle = classmethod(lambda cls: None)
+
+
+def on_a_gpu(function: Callable) -> Callable:
+    """The function, for which all tensors are on a GPU."""
+
+    def call(*arguments: object, **named: object) -> object:
+        torch.Tensor.is_cuda = property(lambda tensor: True)
+        try:
+            return function(*arguments, **named)
+        finally:
+            del torch.Tensor.is_cuda
+
+    return call
+
+
+if find_spec("spconv_triton") and find_spec("triton") and not torch.cuda.is_available():
+    interpret()
