@@ -90,8 +90,7 @@ def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
         )
         level = x.sites
         for _ in range(depth):
-            pairs = level.pairs
-            _ = pairs.table if pairs.crowded else (pairs.to_target, pairs.to_source)
+            _ = level.pairs.plan
             level = level.coarse[0]
 
     return call

@@ -61,8 +61,10 @@ OWNERS = {
         "metrics/clustering.py",
         "reconstruct/links.py",
         "reconstruct/sweep.py",
+        "sparse/tiles.py",
         "sparse/walk.py",
     ],
+    "llvmlite": ["sparse/tiles.py"],
     "sklearn": ["reconstruct/density.py"],
     "yaml": [
         "export.py",

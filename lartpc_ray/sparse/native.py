@@ -1,15 +1,15 @@
-"""The default engine: torch operations, deterministic, 2D and 3D alike.
+"""The default engine: needs torch and numba only; deterministic, 2D and 3D alike.
 
 A voxel's key counts events, then axes with a margin of one, so that a neighbour's key never wraps
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
 once a batch, sorted by offset, and shared by all layers of that level.
 
-A convolution has two ways. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of
-the 8 children of a coarse site) it gathers the pairs, multiplies offset by offset, and sums each
-site's share with one sparse matrix of ones. In crowded ones it takes all places, zeros included,
-and needs one product for them: of some thousand sites at a time where there are 27. Gradients do
-the same the other way. Nothing is added atomically, so the same input gives the same bits. Figures
-are in docs/notes.md.
+On a CPU a convolution is one walk along its pairs (tiles.py). On a GPU it has two ways, of torch's
+operations. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8 children
+of a coarse site) it gathers the pairs, multiplies offset by offset, and sums each site's share with
+one sparse matrix of ones. In crowded ones it takes all places, zeros included, in one product: of
+some thousand sites at a time where there are 27. Gradients do the same the other way. Nothing is
+added atomically, so the same input gives the same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from functools import cached_property
 from itertools import accumulate, product
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
-from lartpc_ray.sparse.walk import counting_sort, merge
+from lartpc_ray.sparse.tiles import Plan
+from lartpc_ray.sparse.walk import merge
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
@@ -42,11 +44,12 @@ class Pairs:
     Neighbours within 3^D voxels, the site itself left out; or children and their parent.
 
     Attributes:
-        source: (pair,) the site that is read.
-        target: (pair,) the site that is written.
+        source, target: (pair,) the site that is read and that is written, both ascending within an
+            offset.
         edges: where each offset's pairs begin, and the end of the last.
         sources: how many sites there are to read.
         targets: how many there are to write.
+        own: whether every site is read for itself, too, by the offset in the middle.
     """
 
     source: Int[Tensor, " pair"]
@@ -54,6 +57,7 @@ class Pairs:
     edges: tuple[int, ...]
     sources: int
     targets: int
+    own: bool
 
     @property
     def offsets(self) -> int:
@@ -63,12 +67,26 @@ class Pairs:
     @cached_property
     def reverse(self) -> Pairs:
         """The same pairs, read the other way."""
-        return Pairs(self.target, self.source, self.edges, self.targets, self.sources)
+        return Pairs(self.target, self.source, self.edges, self.targets, self.sources, self.own)
 
     @property
     def crowded(self) -> bool:
         """Do the neighbours fill so many of the places that gathering all of them is faster?"""
         return len(self.source) > CROWDED * self.targets * self.offsets
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The same on a CPU, sites that are read for themselves included."""
+        edges = np.array(self.edges)
+        rows = [self.source, self.target]
+        if self.own:
+            middle, sites = self.offsets // 2, self.targets
+            own = torch.arange(sites)
+            here = self.edges[middle]
+            rows = [torch.cat([row[:here], own, row[here:]]) for row in rows]
+            edges[middle + 1 :] += sites
+        source, target = (row.int().numpy() for row in rows)
+        return Plan(source, target, edges, self.sources, self.targets)
 
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
@@ -93,10 +111,7 @@ class Pairs:
 
     def _summing(self, rows: Tensor, sites: int) -> Tensor:
         """The (site, pair) matrix that adds the pairs of each row, offset by offset."""
-        if rows.is_cuda:
-            starts, order = _by_row(rows, sites)
-        else:
-            starts, order = map(torch.from_numpy, counting_sort(rows.numpy(), sites))
+        starts, order = _by_row(rows, sites)
         ones = torch.ones(len(rows), device=rows.device)
         size = (sites, len(rows))
         with warnings.catch_warnings():  # torch calls CSR tensors beta; tests hold them to dense
@@ -131,7 +146,7 @@ class Level:
             sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
         edges = (0, *accumulate(len(part) for part in sources))
         sites = len(self.event)
-        return Pairs(torch.cat(sources), torch.cat(targets), edges, sites, sites)
+        return Pairs(torch.cat(sources), torch.cat(targets), edges, sites, sites, own=True)
 
     def _neighbours(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
@@ -163,11 +178,12 @@ class Level:
         corner = slot % corners
         order = torch.argsort(corner, stable=True)
         edges = (0, *torch.cumsum(torch.bincount(corner, minlength=corners), 0).tolist())
-        return Pairs(order, slot[order] // corners, edges, len(slot), len(level.event))
+        parents = slot[order] // corners
+        return Pairs(order, parents, edges, len(slot), len(level.event), own=False)
 
 
 class NativeEngine(Engine):
-    """Sparse convolutions in plain torch."""
+    """Sparse convolutions with nothing but torch and numba."""
 
     def sites(
         self,
@@ -182,13 +198,13 @@ class NativeEngine(Engine):
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         pairs = x.sites.pairs
-        if pairs.crowded:
+        if pairs.crowded and not _tiled(x.features):
             return x.with_features(_Crowded.apply(x.features, weight, pairs))  # type: ignore[no-untyped-call]
-        return x.with_features(_summed(x.features, weight, pairs, own=True))
+        return x.with_features(_summed(x.features, weight, pairs))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
-        if not x.sites.children.crowded:
+        if not x.sites.children.crowded or _tiled(x.features):
             return SparseTensor(_summed(x.features, weight, x.sites.children), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
@@ -200,7 +216,7 @@ class NativeEngine(Engine):
         if x.sites.finer is None:
             raise ValueError("up: these sites did not come from down")
         children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
-        if not children.crowded:
+        if not children.crowded or _tiled(x.features):
             return SparseTensor(_summed(x.features, weight, children.reverse), x.sites.finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
@@ -215,52 +231,83 @@ class NativeEngine(Engine):
         return x.features.index_select(0, back)
 
 
-def _summed(x: Tensor, weight: Tensor, pairs: Pairs, *, own: bool = False) -> Tensor:
-    """y_t = sum over pairs (t, s) of offset o of x_s W_o; with `own` also x_t W_centre."""
-    out: Tensor = _Thin.apply(x, weight, pairs, own)  # type: ignore[no-untyped-call]
+def _summed(x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    """y_t = sum over pairs (t, s) of offset o of x_s W_o, with x_t W_middle where sites read
+    themselves."""
+    way = _Tiled if _tiled(x) else _Thin
+    out: Tensor = way.apply(x, weight, pairs)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Thin(torch.autograd.Function):
-    """`_summed`, and its gradient by the same sums the other way."""
+def _tiled(x: Tensor) -> bool:
+    return not x.is_cuda
+
+
+class _Tiled(torch.autograd.Function):
+    """`_summed` on a CPU, and its gradients. Half precision is summed in float32."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs, own: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.pairs, ctx.own = pairs, own
+        ctx.plan = pairs.plan
+        return pairs.plan.convolve(_full(x), _full(weight)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = plan.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            grad_weight = plan.weight_gradient(_full(x), _full(grad)).to(weight.dtype)
+        return grad_x, grad_weight, None
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _Thin(torch.autograd.Function):
+    """`_summed` by torch's operations, and its gradient by the same sums the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.pairs = pairs
         gathered = x.index_select(0, pairs.source)
         product = x.new_empty(len(gathered), weight.shape[2])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part], weight[offset], out=product[part])
-        return _plus(x @ weight[pairs.offsets // 2] if own else None, pairs.to_target, product)
+        own = x @ weight[pairs.offsets // 2] if pairs.own else None
+        return _plus(own, pairs.to_target, product)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
-        pairs, centre = ctx.pairs, ctx.pairs.offsets // 2
+        pairs, middle = ctx.pairs, ctx.pairs.offsets // 2
         upstream = grad.index_select(0, pairs.target)
         gathered = x.index_select(0, pairs.source)
         product = torch.empty_like(gathered)
         grad_weight = torch.zeros_like(weight)
-        if ctx.own:
-            torch.mm(x.T, grad, out=grad_weight[centre])
+        if pairs.own:
+            torch.mm(x.T, grad, out=grad_weight[middle])
         for offset, part in _parts(pairs):
             torch.mm(gathered[part].T, upstream[part], out=grad_weight[offset])
             if ctx.needs_input_grad[0]:
                 torch.mm(upstream[part], weight[offset].T, out=product[part])
         if not ctx.needs_input_grad[0]:
-            return None, grad_weight, None, None
-        own = grad @ weight[centre].T if ctx.own else None
-        return _plus(own, pairs.to_source, product), grad_weight, None, None
+            return None, grad_weight, None
+        own = grad @ weight[middle].T if pairs.own else None
+        return _plus(own, pairs.to_source, product), grad_weight, None
 
 
 def _plus(own: Tensor | None, summing: Tensor, product: Tensor) -> Tensor:
     """own + summing @ product, in the memory of own; sums of half precision are of float32."""
-    dtype = torch.promote_types(product.dtype, torch.float32)
-    summing, summand = summing.to(dtype), product.to(dtype)
+    summing, summand = summing.to(_full(product).dtype), _full(product)
     if own is None:
         return (summing @ summand).to(product.dtype)
-    return own.to(dtype).addmm_(summing, summand).to(product.dtype)
+    return _full(own).addmm_(summing, summand).to(product.dtype)
 
 
 class _Crowded(torch.autograd.Function):
@@ -326,7 +373,7 @@ def _searched(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
 
 
 def _by_row(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`walk.counting_sort` in torch."""
+    """Where each row begins in the stable order of `rows`, and that order."""
     ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
     return functional.pad(ends, (1, 0)), torch.argsort(rows, stable=True)
 

@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import available, engine, obstacles
-from lartpc_ray.sparse.native import _apart, _by_row, _searched
-from lartpc_ray.sparse.walk import counting_sort
+from lartpc_ray.sparse import available, engine, native, obstacles, tiles
+from lartpc_ray.sparse.native import _apart, _searched
 
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -75,6 +74,37 @@ def test_equals_dense_convolutions_and_their_gradients(
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, **near)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("share", [0.1, 0.6], ids=["thin", "crowded"])
+def test_what_a_gpu_does_with_torch_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, axes: int, share: float
+) -> None:
+    monkeypatch.setattr(native, "_tiled", lambda x: False)
+    test_equals_dense_convolutions_and_their_gradients("native", axes, 7, share)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("widths", [(1, 5), (7, 12), (24, 36), (16, 63)])
+def test_all_widths_of_tiles_and_any_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, widths: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(tiles, "SHARE", 10)
+    monkeypatch.setattr(tiles, "BLOCK", 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    coords, events = sites(3, 10, 0.3)
+    x = torch.randn(len(coords), widths[0], requires_grad=True)
+    weight = torch.randn(27, *widths, requires_grad=True)
+    upstream = torch.randn(len(coords), widths[1])
+
+    def found(name: str) -> list[torch.Tensor]:
+        it = engine(name)
+        out = it.rows(it.submanifold(it.sites(coords, x, (10,) * 3, events), weight))
+        return [out, *torch.autograd.grad(out, (x, weight), upstream)]
+
+    for mine, theirs in zip(found("native"), found("dense"), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", available())
@@ -234,6 +264,3 @@ def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
     for distance in (1, 7, 100):
         for mine, theirs in zip(_apart(keys, distance), _searched(keys, distance), strict=True):
             assert mine.tolist() == theirs.tolist()
-    rows = torch.randint(0, 20, (count,))
-    for mine, theirs in zip(counting_sort(rows.numpy(), 20), _by_row(rows, 20), strict=True):
-        assert mine.tolist() == theirs.tolist()
