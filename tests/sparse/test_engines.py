@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from interpreted import interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, native, obstacles, tiles
 from lartpc_ray.sparse.native import _apart, _searched
 
+interpret()
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 

@@ -11,6 +11,8 @@ from lartpc_ray.sparse.spconv import SpconvEngine
 
 def interpret() -> None:
     """Let the library take CPU tensors, and each kernel its first configuration, untimed."""
+    if torch.cuda.is_available() or not (find_spec("spconv_triton") and find_spec("triton")):
+        return
     os.environ["TRITON_INTERPRET"] = "1"
     from triton.runtime.autotuner import Autotuner
 
@@ -41,7 +43,3 @@ def on_a_gpu(function: Callable) -> Callable:
             del torch.Tensor.is_cuda
 
     return call
-
-
-if find_spec("spconv_triton") and find_spec("triton") and not torch.cuda.is_available():
-    interpret()
