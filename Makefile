@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-cluster screenshots segmentation segmentation-2d infill minkowski lint install clean
+.PHONY: tune test test-cluster screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -23,6 +23,12 @@ minkowski: .venv/installed-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt ninja setuptools wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" MAX_JOBS=2 $(BIN)/pip install --use-pep517 --no-deps --no-build-isolation \
 	  --config-settings=--global-option=--blas=openblas MinkowskiEngine==0.5.4
+	$(BIN)/python -m pytest tests/sparse
+
+# spconv-triton's kernels, on a GPU or in Triton's interpreter (400 MB).
+spconv: .venv/installed-dev
+	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet triton==3.9.0
+	$(BIN)/pip install --quiet --constraint constraints.txt spconv-triton
 	$(BIN)/python -m pytest tests/sparse
 
 test: .venv/installed-dev lint

@@ -84,12 +84,13 @@ class _Rows:
 def _sums(rows: Sequence[Any], builder: Any, of: _Rows) -> tuple[list[Any], Callable[..., None]]:
     """A sum a row, 0 at first, and what adds a product to one of them: they stay in registers."""
     sums = [code.alloca_once_value(builder, ir.Constant(of.vector, None)) for _ in rows]
-    name = f"llvm.fma.v{of.vector.count}f{8 * of.bytes}"
+    name = f"llvm.fmuladd.v{of.vector.count}f{8 * of.bytes}"
     kind = ir.FunctionType(of.vector, [of.vector] * 3)
-    fma = code.get_or_insert_function(builder.module, kind, name)
+    multiply_add = code.get_or_insert_function(builder.module, kind, name)
 
     def add(row: int, a: Any, b: Any) -> None:
-        builder.store(builder.call(fma, [a, b, builder.load(sums[row])]), sums[row])
+        total = builder.call(multiply_add, [a, b, builder.load(sums[row])])
+        builder.store(total, sums[row])
 
     return sums, add
 
