@@ -192,7 +192,7 @@ class _Run:
             network.load_state_dict(start.network)
         network.to(rank.device)
         optimizer = torch.optim.Adam(
-            network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay
+            network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay, fused=True
         )
         half = trial.optimizer.precision == "float16"
         scaler = torch.amp.GradScaler(torch.device(rank.device).type, enabled=half)

@@ -15,7 +15,6 @@ added atomically, so the same input gives the same bits. Figures are in docs/not
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
@@ -28,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
-from lartpc_ray.sparse.tiles import Plan
+from lartpc_ray.sparse.tiles import Plan, together
 from lartpc_ray.sparse.walk import merge
 
 CROWDED = 0.5
@@ -148,15 +147,17 @@ class Level:
         sites = len(self.event)
         return Pairs(torch.cat(sources), torch.cat(targets), edges, sites, sites, own=True)
 
-    def _neighbours(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
+    def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
-        strides = _strides(self.shape)
+        strides, keys = _strides(self.shape), self.keys
         zero = (0,) * len(strides)
-        for offset in product((-1, 0, 1), repeat=len(strides)):
-            if offset > zero:
-                steps = zip(offset, strides, strict=True)
-                found, here = _apart(self.keys, sum(step * stride for step, stride in steps))
-                yield offset, found, here
+        offsets = [one for one in product((-1, 0, 1), repeat=len(strides)) if one > zero]
+
+        def search(number: int) -> tuple[tuple[int, ...], Tensor, Tensor]:
+            steps = zip(offsets[number], strides, strict=True)
+            return offsets[number], *_apart(keys, sum(step * stride for step, stride in steps))
+
+        return together(search, len(offsets))
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,17 +23,20 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
+from torch.nn import functional
 
-ROWS = 6
+WIDER = binding.get_host_cpu_features().get("avx512f", False)
+ROWS = 8 if WIDER else 4
 """Pairs, or inputs, of a tile: as many sums as registers hold."""
-WIDE = 32 if binding.get_host_cpu_features().get("avx512f") else 16
-"""Channels of the widest tile; what is left of them takes narrower ones."""
-BLOCK = 512
+LANES = 16
+"""Channels of a tile, or twice as many; what they are multiplied with is filled up with zeros."""
+BLOCK = 1024
 """Targets, or pairs, until it is the next offset's turn: what they take stays in the cache."""
 SHARE = 2048
 """Targets that are worth a thread."""
 WORD = ir.IntType(64)
 code: Any = cgutils
+Result = TypeVar("Result")
 
 
 class _Rows:
@@ -156,56 +159,51 @@ def _outer(rows: int, lanes: int) -> Any:
 
 def _columns(lanes: int) -> tuple[Any, Any]:
     """`lanes` channels of all pairs from `first` to `last`: their products, and their gradients."""
-    products, product = _product(ROWS, lanes), _product(1, lanes)
-    outers, outer = _outer(ROWS, lanes), _outer(1, lanes)
+    eight, four, one = (_product(rows, lanes) for rows in (ROWS, 4, 1))
+    outer_eight, outer_four, outer_one = (_outer(rows, lanes) for rows in (ROWS, 4, 1))
 
     def add(out, x, weight, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
-        pair = first
-        while pair + ROWS <= last:
-            products(out, x, weight, source, target, offset, pair, channel)
-            pair += ROWS
-        while pair < last:
-            product(out, x, weight, source, target, offset, pair, channel)
-            pair += 1
+        while first + ROWS <= last:
+            eight(out, x, weight, source, target, offset, first, channel)
+            first += ROWS
+        if first + 4 <= last:
+            four(out, x, weight, source, target, offset, first, channel)
+            first += 4
+        while first < last:
+            one(out, x, weight, source, target, offset, first, channel)
+            first += 1
 
     def grow(out, x, y, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
         row, rows = 0, x.shape[1]
         while row + ROWS <= rows:
-            outers(out, x, y, source, target, offset, first, last, row, channel)
+            outer_eight(out, x, y, source, target, offset, first, last, row, channel)
             row += ROWS
+        if row + 4 <= rows:
+            outer_four(out, x, y, source, target, offset, first, last, row, channel)
+            row += 4
         while row < rows:
-            outer(out, x, y, source, target, offset, first, last, row, channel)
+            outer_one(out, x, y, source, target, offset, first, last, row, channel)
             row += 1
 
     return njit(nogil=True)(add), njit(nogil=True)(grow)
 
 
-def _all_columns(number: int) -> Any:
-    """All channels, the widest tiles first."""
-    wide, sixteen, eight, four, single = (_columns(lanes)[number] for lanes in (WIDE, 16, 8, 4, 1))
+def _all_columns(narrow: Any, wide: Any) -> Any:
+    """All channels, a multiple of LANES."""
 
     def run(out, x, y, source, target, offset, first, last):  # type: ignore[no-untyped-def]
-        channel, channels = 0, out.shape[out.ndim - 1]
-        while channel + WIDE <= channels:
+        channel, channels = 0, y.shape[y.ndim - 1]
+        while WIDER and channel + 2 * LANES <= channels:
             wide(out, x, y, source, target, offset, first, last, channel)
-            channel += WIDE
-        if channel + 16 <= channels:
-            sixteen(out, x, y, source, target, offset, first, last, channel)
-            channel += 16
-        if channel + 8 <= channels:
-            eight(out, x, y, source, target, offset, first, last, channel)
-            channel += 8
-        if channel + 4 <= channels:
-            four(out, x, y, source, target, offset, first, last, channel)
-            channel += 4
+            channel += 2 * LANES
         while channel < channels:
-            single(out, x, y, source, target, offset, first, last, channel)
-            channel += 1
+            narrow(out, x, y, source, target, offset, first, last, channel)
+            channel += LANES
 
     return njit(nogil=True)(run)
 
 
-_add, _grow = _all_columns(0), _all_columns(1)
+_add, _grow = map(_all_columns, _columns(LANES), _columns(2 * LANES))
 
 
 @njit(cache=True, nogil=True)
@@ -259,24 +257,28 @@ class Plan:
         self, x: Float[Tensor, "source in"], weight: Float[Tensor, offset in out]
     ) -> Float[Tensor, "target out"]:
         """out_t = sum over pairs (s, t) of offset o of x_s W_o."""
+        channels = weight.shape[2]
+        weight = _filled(weight)
         out = x.new_zeros(self.targets, weight.shape[2])
-        rows = out.numpy(), x.contiguous().numpy(), weight.contiguous().numpy()
+        rows = out.numpy(), x.contiguous().numpy(), weight.numpy()
         pairs = self.source, self.target, self.edges
         parts = min(torch.get_num_threads(), 1 + self.targets // SHARE)
         _in_parts(lambda first, last: _convolve(*rows, *pairs, first, last), self.targets, parts)
-        return out
+        return out[:, :channels].contiguous()
 
     def weight_gradient(
         self, x: Float[Tensor, "source in"], grad: Float[Tensor, "target out"]
     ) -> Float[Tensor, offset in out]:
         """out_o = sum over pairs (s, t) of offset o of x_s^T grad_t."""
         offsets = len(self.edges) - 1
+        channels = grad.shape[1]
+        grad = _filled(grad)
         out = x.new_zeros(offsets, x.shape[1], grad.shape[1])
-        rows = out.numpy(), x.contiguous().numpy(), grad.contiguous().numpy()
+        rows = out.numpy(), x.contiguous().numpy(), grad.numpy()
         pairs = self.source, self.target, self.edges
         parts = offsets if torch.get_num_threads() > 1 and self.targets > SHARE else 1
         _in_parts(lambda first, last: _gradient(*rows, *pairs, first, last), offsets, parts)
-        return out
+        return out[:, :, :channels].contiguous()
 
     @cached_property
     def reverse(self) -> Plan:
@@ -284,16 +286,30 @@ class Plan:
         return Plan(self.target, self.source, self.edges, self.targets, self.sources)
 
 
+def _filled(x: Tensor) -> Tensor:
+    """Zeros behind the channels, up to a multiple of LANES."""
+    return functional.pad(x, (0, -x.shape[-1] % LANES)).contiguous()
+
+
 def _in_parts(work: Callable[[int, int], None], count: int, parts: int) -> None:
     """Work from 0 to `count` in parts, as many at a time as torch has threads."""
-    if parts == 1:
-        work(0, count)
-    else:
-        ends = [count * part // parts for part in range(parts + 1)]
-        list(_pool(os.getpid(), torch.get_num_threads()).map(work, ends[:-1], ends[1:]))
+    ends = [count * part // parts for part in range(parts + 1)]
+    together(lambda part: work(ends[part], ends[part + 1]), parts)
+
+
+def together(work: Callable[[int], Result], count: int) -> list[Result]:
+    """The work of each number below `count`, as many at a time as torch has threads."""
+    threads = min(torch.get_num_threads(), count)
+    if threads < 2:
+        return [work(number) for number in range(count)]
+    helpers = _pool(os.getpid(), threads - 1)
+    mine = range(0, count, threads)  # this thread's own; the others' are the helpers'
+    others = {n: helpers.submit(work, n) for n in range(count) if n % threads}
+    own = {n: work(n) for n in mine}
+    return [own[n] if n in own else others[n].result() for n in range(count)]
 
 
 @cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+def _pool(process: int, helpers: int) -> ThreadPoolExecutor:
     """Of this process: threads do not outlive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"tiles-{process}")
+    return ThreadPoolExecutor(helpers, thread_name_prefix=f"tiles-{process}")

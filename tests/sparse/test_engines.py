@@ -93,7 +93,6 @@ def test_all_widths_of_tiles_and_any_threads(
     monkeypatch: pytest.MonkeyPatch, threads: int, widths: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(tiles, "SHARE", 10)
-    monkeypatch.setattr(tiles, "BLOCK", 64)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     coords, events = sites(3, 10, 0.3)
     x = torch.randn(len(coords), widths[0], requires_grad=True)
