@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # MinkowskiEngine's best setting
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the package's; MinkowskiEngine's is "active"
 
 import numpy as np
 import torch
