@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from math import cos, radians, sin
 from typing import Literal
 
@@ -16,7 +15,7 @@ from scipy.stats import norm
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse.walk import merge
+from lartpc_ray.sparse.walk import around, leads
 
 Plane = Literal["U", "V", "Y"]
 PLANE_SHAPE = (3456, 1008)
@@ -175,8 +174,10 @@ def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     if label is not None:
         keys = keys + label * (sides[0] * strides[0])
     order = np.argsort(keys, kind="stable")
-    steps = [step for step in product((-1, 0, 1), repeat=axes) if step > (0,) * axes]
-    found = [merge(keys[order], int(step @ strides)) for step in np.array(steps)]
+    found = []
+    for lead in leads(axes):
+        three = around(keys[order], int(np.dot(lead, strides[:-1])))
+        found += three if any(lead) else three[2:]
     rows, columns = (order[np.concatenate(side)] for side in zip(*found, strict=True))
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))
     labels: np.ndarray = connected_components(graph, directed=False)[1]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 from lartpc_ray.sparse.tiles import Plan, together
-from lartpc_ray.sparse.walk import merge
+from lartpc_ray.sparse.walk import around, leads
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
@@ -150,14 +150,15 @@ class Level:
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
         strides, keys = _strides(self.shape), self.keys
-        zero = (0,) * len(strides)
-        offsets = [one for one in product((-1, 0, 1), repeat=len(strides)) if one > zero]
+        rows, zero = leads(len(strides)), (0,) * len(strides)
 
-        def search(number: int) -> tuple[tuple[int, ...], Tensor, Tensor]:
-            steps = zip(offsets[number], strides, strict=True)
-            return offsets[number], *_apart(keys, sum(step * stride for step, stride in steps))
+        def search(number: int) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
+            lead = rows[number]
+            near = _around(keys, sum(a * b for a, b in zip(lead, strides[:-1], strict=True)))
+            three = [((*lead, step), *pair) for step, pair in zip((-1, 0, 1), near, strict=True)]
+            return [one for one in three if one[0] > zero]
 
-        return together(search, len(offsets))
+        return [one for three in together(search, len(rows)) for one in three]
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
@@ -357,16 +358,18 @@ def _parts(pairs: Pairs) -> list[tuple[int, slice]]:
     return [(offset, slice(a, b)) for offset, (a, b) in enumerate(ends) if b > a]
 
 
-def _apart(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
-    """All (other, one) of ascending keys with keys[other] = keys[one] + distance."""
+def _around(keys: Tensor, distance: int) -> list[tuple[Tensor, Tensor]]:
+    """All (other, one) of ascending keys with keys[other] = keys[one] + distance - 1, + 0, + 1."""
     if keys.is_cuda:
-        return _searched(keys, distance)
-    other, one = merge(keys.numpy(), distance)
-    return torch.from_numpy(other), torch.from_numpy(one)
+        return [_searched(keys, distance + step) for step in (-1, 0, 1)]
+    return [
+        (torch.from_numpy(other), torch.from_numpy(one))
+        for other, one in around(keys.numpy(), distance)
+    ]
 
 
 def _searched(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
-    """`walk.merge` in torch."""
+    """All (other, one) of ascending keys with keys[other] = keys[one] + distance."""
     wanted = keys + distance
     place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
     here = torch.nonzero(keys[place] == wanted)[:, 0]

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, native, obstacles, tiles
-from lartpc_ray.sparse.native import _apart, _searched
+from lartpc_ray.sparse.native import _around, _searched
 
 interpret()
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -262,6 +262,7 @@ def test_dense_counts_the_result_of_a_convolution(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("count", [0, 1, 200])
 def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
     keys = torch.unique(torch.randint(0, 600, (count,)))
-    for distance in (1, 7, 100):
-        for mine, theirs in zip(_apart(keys, distance), _searched(keys, distance), strict=True):
-            assert mine.tolist() == theirs.tolist()
+    for distance in (0, 1, 7, 100):
+        for step, mine in zip((-1, 0, 1), _around(keys, distance), strict=True):
+            theirs = _searched(keys, distance + step)
+            assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
