@@ -326,7 +326,7 @@ def main(options: argparse.Namespace) -> int:
         rows = content.pop("trials", [])
         verdict = Verdict(**content) if content else None
         name = options.study or tracking.about(options.run)["name"]
-        write(options.html, Subject(name, tracking, best, rows, verdict))
+        write(options.html, Subject(name, tracking, best, rows, verdict, options.data))
         say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:

@@ -224,7 +224,9 @@ class Tracking:
         return True
 
     def logged(self, run: str, name: str) -> dict[int, float]:
-        """Step to value of a number that was logged."""
+        """Step to value of a number that was logged; of a folder of a run's files, none."""
+        if Path(run).is_dir():
+            return {}
         return {one.step: one.value for one in self.client.get_metric_history(run, name)}
 
     def tags(self, run: str, values: Mapping[str, str]) -> None:
@@ -271,9 +273,13 @@ class Tracking:
     def about(self, run: str) -> dict[str, str]:
         """The tags of a run, and its `name`, `status`, `started` and `hours`, as text.
 
+        Of a folder of a run's files its name only.
+
         Raises:
             ValueError: where there is no such run.
         """
+        if Path(run).is_dir():
+            return {"name": Path(run).resolve().name}
         try:
             found = self.client.get_run(run)
         except MlflowException:
@@ -285,7 +291,9 @@ class Tracking:
         return known | ({"hours": f"{(end - begin) / 3.6e6:.2f}"} if end else {})
 
     def children(self, run: str, **tags: str) -> list[str]:
-        """The runs nested in a run that have these tags, the newest first."""
+        """The runs nested in a run that have these tags, the newest first; in a folder none."""
+        if Path(run).is_dir():
+            return []
         experiment = self.client.get_run(run).info.experiment_id
         wanted = {"mlflow.parentRunId": run, **tags}
         text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())

@@ -89,6 +89,10 @@ def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
     capsys.readouterr()
     assert shown() == (kept / "table.txt").read_text() + "\n"
     assert shown("--data", str(few_events)) == shown()
+    page = tmp_path / "page.html"
+    shown("--data", str(few_events), "--html", str(page))
+    assert "Worst and best events" in page.read_text()
+    assert "could not be drawn" not in page.read_text()
     for split in ("train", "tune"):
         (tmp_path / f"{split}.h5").symlink_to(few_events / f"{split}.h5")
     write_events(tmp_path / "test.h5", read_events(few_events / "test.h5", indices=range(2)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Subject:
         run: the run whose network is shown; None where none has ended yet.
         rows: the trials, best first, as `report.compared` gives them; none for a single run.
         verdict: what the test split says of the run's network, if it was judged.
+        data: the splits that it was judged on, if not the run's own.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Subject:
     run: str | None
     rows: Sequence[dict[str, Any]]
     verdict: Verdict | None
+    data: str | None = None
 
 
 def write(path: Path, subject: Subject) -> None:
@@ -99,6 +101,8 @@ def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Pa
         return
     try:
         state = checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
+        if subject.data:
+            state = replace(state, trial=state.trial.with_events(subject.data))
         _thresholds(page, subject, state, scratch)
         _events(page, subject.verdict, state, shown)
     except (ValueError, FileNotFoundError) as error:
@@ -123,7 +127,8 @@ def _facts(subject: Subject) -> dict[str, str]:
         if best:
             facts["best goal"] = f"{best['goal']:.4f} (trial {best['trial']})"
     else:
-        facts |= {"begun": about["started"], "status": about["status"].lower()}
+        told = {"begun": about.get("started"), "status": about.get("status", "").lower()}
+        facts |= {name: text for name, text in told.items() if text}
     if subject.verdict:
         facts["task"] = subject.verdict.task
         facts["events"] = "{tune} to tune, {test} to test".format(**subject.verdict.events)
