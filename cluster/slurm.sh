@@ -24,12 +24,20 @@ node() { # HOSTS COUNT ARGUMENTS...: keep a Ray node running on each
   local hosts=$1 count=$2; shift 2
   srun --overlap --nodes="$count" --ntasks="$count" -w "$hosts" \
     ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@" &
+  started+=($!)
 }
+started=()
 node "$head" 1 --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1
 export RAY_ADDRESS="$address:$port"
 up() { ray status 2>/dev/null | grep -c '^ 1 node_' || true; } # nodes that Ray knows
 wait_for() { # COUNT: how many trials fit is decided when the search begins
-  for _ in $(seq 1 90); do [ "$(up)" -lt "$1" ] || return 0; sleep 2; done
+  for _ in $(seq 1 90); do
+    [ "$(up)" -lt "$1" ] || return 0
+    for one in "${started[@]}"; do
+      kill -0 "$one" 2>/dev/null || { echo "Ray did not start on a node (see above)" >&2; return 1; }
+    done
+    sleep 2
+  done
   echo "Ray at $RAY_ADDRESS has $(up) of $1 nodes after three minutes" >&2; return 1
 }
 wait_for 1

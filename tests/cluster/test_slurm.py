@@ -109,6 +109,14 @@ def test_a_search_that_fails_ends_the_job_with_its_status(tmp_path: Path) -> Non
     assert not (tmp_path / "requeued").exists()
 
 
+def test_a_node_that_does_not_start_ends_the_job_at_once(tmp_path: Path) -> None:
+    project(tmp_path, SLURM | RAY | {"ray": '[ "$1" = status ] || { echo no memory >&2; exit 1; }'})
+    status, said = ended(job(tmp_path, "smoke"), tmp_path, 60)
+    assert status == 1
+    assert said.splitlines()[-2:] == ["no memory", "Ray did not start on a node (see above)"]
+    assert not (tmp_path / "python.log").exists()
+
+
 @pytest.mark.slow
 def test_a_search_over_two_nodes_of_the_script(few_events: Path, tmp_path: Path) -> None:
     """Ray and the search are real; both nodes are on this machine."""
