@@ -67,7 +67,8 @@ def ended(process: subprocess.Popen, folder: Path, limit: float) -> tuple[int, s
         process.wait(limit)
     finally:
         started = descendants(process.pid)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         for one in started:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
