@@ -15,7 +15,7 @@ from scipy.stats import norm
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse.walk import around, leads
+from lartpc_ray.sparse.walk import leads, neighbours
 
 Plane = Literal["U", "V", "Y"]
 PLANE_SHAPE = (3456, 1008)
@@ -174,11 +174,12 @@ def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     if label is not None:
         keys = keys + label * (sides[0] * strides[0])
     order = np.argsort(keys, kind="stable")
-    found = []
-    for lead in leads(axes):
-        three = around(keys[order], int(np.dot(lead, strides[:-1])))
-        found += three if any(lead) else three[2:]
-    rows, columns = (order[np.concatenate(side)] for side in zip(*found, strict=True))
+    pairs = [
+        (other, one)
+        for lead in leads(axes)
+        for _, other, one in neighbours(keys[order], strides.tolist(), lead)
+    ]
+    rows, columns = (order[np.concatenate(side)] for side in zip(*pairs, strict=True))
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))
     labels: np.ndarray = connected_components(graph, directed=False)[1]
     return labels

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 from lartpc_ray.sparse.tiles import Plan, together
-from lartpc_ray.sparse.walk import around, leads
+from lartpc_ray.sparse.walk import leads, neighbours
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
@@ -149,16 +149,19 @@ class Level:
 
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
-        strides, keys = _strides(self.shape), self.keys
-        rows, zero = leads(len(strides)), (0,) * len(strides)
-
-        def search(number: int) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
-            lead = rows[number]
-            near = _around(keys, sum(a * b for a, b in zip(lead, strides[:-1], strict=True)))
-            three = [((*lead, step), *pair) for step, pair in zip((-1, 0, 1), near, strict=True)]
-            return [one for one in three if one[0] > zero]
-
-        return [one for three in together(search, len(rows)) for one in three]
+        strides, rows = _strides(self.shape), leads(len(self.shape))
+        if self.keys.is_cuda:
+            offsets = [
+                (*lead, step) for lead in rows for step in (-1, 0, 1) if any(lead) or step > 0
+            ]
+            return [(offset, *_searched(self.keys, offset, strides)) for offset in offsets]
+        keys = self.keys.numpy()
+        found = together(lambda number: neighbours(keys, strides, rows[number]), len(rows))
+        return [
+            (offset, torch.from_numpy(other), torch.from_numpy(one))
+            for row in found
+            for offset, other, one in row
+        ]
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
@@ -194,7 +197,10 @@ class NativeEngine(Engine):
         shape: tuple[int, ...],
         events: Int[Tensor, " voxel"],
     ) -> SparseTensor:
-        order = torch.argsort(_keys(coords, events, shape))
+        keys = _keys(coords, events, shape)
+        order = torch.argsort(keys)
+        if bool((keys[order].diff() == 0).any()):
+            raise ValueError("sites: two voxels of one event are in the same place")
         level = Level(coords[order], events[order], shape, order=order)
         return SparseTensor(features[order], level)
 
@@ -358,19 +364,9 @@ def _parts(pairs: Pairs) -> list[tuple[int, slice]]:
     return [(offset, slice(a, b)) for offset, (a, b) in enumerate(ends) if b > a]
 
 
-def _around(keys: Tensor, distance: int) -> list[tuple[Tensor, Tensor]]:
-    """All (other, one) of ascending keys with keys[other] = keys[one] + distance - 1, + 0, + 1."""
-    if keys.is_cuda:
-        return [_searched(keys, distance + step) for step in (-1, 0, 1)]
-    return [
-        (torch.from_numpy(other), torch.from_numpy(one))
-        for other, one in around(keys.numpy(), distance)
-    ]
-
-
-def _searched(keys: Tensor, distance: int) -> tuple[Tensor, Tensor]:
-    """All (other, one) of ascending keys with keys[other] = keys[one] + distance."""
-    wanted = keys + distance
+def _searched(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tuple[Tensor, Tensor]:
+    """All (other, one) of ascending keys that are this offset apart."""
+    wanted = keys + sum(step * stride for step, stride in zip(offset, strides, strict=True))
     place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
     here = torch.nonzero(keys[place] == wanted)[:, 0]
     return place[here], here

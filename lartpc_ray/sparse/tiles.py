@@ -9,6 +9,7 @@ are written in LLVM's, which become the registers of whatever CPU there is. Figu
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,9 +26,19 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.nn import functional
 
-WIDER = binding.get_host_cpu_features().get("avx512f", False)
+
+def _has_avx512() -> bool:
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # LLVM does not know this CPU's
+        return False
+
+
+WIDER = _has_avx512()
 ROWS = 8 if WIDER else 4
 """Pairs, or inputs, of a tile: as many sums as registers hold."""
+SOME = ROWS // 2
+"""What a tile has of those that are left."""
 LANES = 16
 """Channels of a tile, or twice as many; what they are multiplied with is filled up with zeros."""
 BLOCK = 1024
@@ -35,7 +46,7 @@ BLOCK = 1024
 SHARE = 2048
 """Targets that are worth a thread."""
 WORD = ir.IntType(64)
-code: Any = cgutils
+build: Any = cgutils
 Result = TypeVar("Result")
 
 
@@ -46,7 +57,7 @@ class _Rows:
         array = context.make_array(kind)(context, builder, value)
         self.builder = builder
         self.data = array.data
-        self.shape = code.unpack_tuple(builder, array.shape)
+        self.shape = build.unpack_tuple(builder, array.shape)
         self.element = context.get_data_type(kind.dtype)
         self.vector = ir.VectorType(self.element, lanes)
         self.bytes = kind.dtype.bitwidth // 8
@@ -86,10 +97,10 @@ class _Rows:
 
 def _sums(rows: Sequence[Any], builder: Any, of: _Rows) -> tuple[list[Any], Callable[..., None]]:
     """A sum a row, 0 at first, and what adds a product to one of them: they stay in registers."""
-    sums = [code.alloca_once_value(builder, ir.Constant(of.vector, None)) for _ in rows]
+    sums = [build.alloca_once_value(builder, ir.Constant(of.vector, None)) for _ in rows]
     name = f"llvm.fmuladd.v{of.vector.count}f{8 * of.bytes}"
     kind = ir.FunctionType(of.vector, [of.vector] * 3)
-    multiply_add = code.get_or_insert_function(builder.module, kind, name)
+    multiply_add = build.get_or_insert_function(builder.module, kind, name)
 
     def add(row: int, a: Any, b: Any) -> None:
         total = builder.call(multiply_add, [a, b, builder.load(sums[row])])
@@ -115,7 +126,7 @@ def _product(rows: int, lanes: int) -> Any:
             places = [builder.add(pair, WORD(row)) for row in range(rows)]
             sources, targets = [of.index(one) for one in places], [to.index(one) for one in places]
             sums, add = _sums(places, builder, sum_)
-            with code.for_range(builder, read.shape[1]) as loop:
+            with build.for_range(builder, read.shape[1]) as loop:
                 values = factor.load(offset, loop.index, channel)
                 for row, one in enumerate(sources):
                     add(row, read.spread(one, loop.index), values)
@@ -144,7 +155,7 @@ def _outer(rows: int, lanes: int) -> Any:
             offset, first, last, row, channel = given[5:]
             inputs = [builder.add(row, WORD(place)) for place in range(rows)]
             sums, add = _sums(inputs, builder, sum_)
-            with code.for_range_slice(builder, first, last, WORD(1), inc=True) as (pair, _):
+            with build.for_range_slice(builder, first, last, WORD(1), inc=True) as (pair, _):
                 here, values = of.index(pair), factor.load(to.index(pair), channel)
                 for place, one in enumerate(inputs):
                     add(place, read.spread(here, one), values)
@@ -159,33 +170,33 @@ def _outer(rows: int, lanes: int) -> Any:
 
 def _columns(lanes: int) -> tuple[Any, Any]:
     """`lanes` channels of all pairs from `first` to `last`: their products, and their gradients."""
-    eight, four, one = (_product(rows, lanes) for rows in (ROWS, 4, 1))
-    outer_eight, outer_four, outer_one = (_outer(rows, lanes) for rows in (ROWS, 4, 1))
+    many, some, one = (_product(rows, lanes) for rows in (ROWS, SOME, 1))
+    many_outer, some_outer, one_outer = (_outer(rows, lanes) for rows in (ROWS, SOME, 1))
 
-    def add(out, x, weight, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
+    def products(out, x, weight, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
         while first + ROWS <= last:
-            eight(out, x, weight, source, target, offset, first, channel)
+            many(out, x, weight, source, target, offset, first, channel)
             first += ROWS
-        if first + 4 <= last:
-            four(out, x, weight, source, target, offset, first, channel)
-            first += 4
+        if first + SOME <= last:
+            some(out, x, weight, source, target, offset, first, channel)
+            first += SOME
         while first < last:
             one(out, x, weight, source, target, offset, first, channel)
             first += 1
 
-    def grow(out, x, y, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
+    def outers(out, x, y, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
         row, rows = 0, x.shape[1]
         while row + ROWS <= rows:
-            outer_eight(out, x, y, source, target, offset, first, last, row, channel)
+            many_outer(out, x, y, source, target, offset, first, last, row, channel)
             row += ROWS
-        if row + 4 <= rows:
-            outer_four(out, x, y, source, target, offset, first, last, row, channel)
-            row += 4
+        if row + SOME <= rows:
+            some_outer(out, x, y, source, target, offset, first, last, row, channel)
+            row += SOME
         while row < rows:
-            outer_one(out, x, y, source, target, offset, first, last, row, channel)
+            one_outer(out, x, y, source, target, offset, first, last, row, channel)
             row += 1
 
-    return njit(nogil=True)(add), njit(nogil=True)(grow)
+    return njit(nogil=True)(products), njit(nogil=True)(outers)
 
 
 def _all_columns(narrow: Any, wide: Any) -> Any:
@@ -203,7 +214,7 @@ def _all_columns(narrow: Any, wide: Any) -> Any:
     return njit(nogil=True)(run)
 
 
-_add, _grow = map(_all_columns, _columns(LANES), _columns(2 * LANES))
+_add_products, _add_outers = map(_all_columns, _columns(LANES), _columns(2 * LANES))
 
 
 @njit(cache=True, nogil=True)
@@ -220,7 +231,7 @@ def _convolve(out, x, weight, source, target, edges, first, last):  # type: igno
             end = begin[offset]
             while end < edges[offset + 1] and target[end] < until:
                 end += 1
-            _add(out, x, weight, source, target, offset, begin[offset], end)
+            _add_products(out, x, weight, source, target, offset, begin[offset], end)
             begin[offset] = end
         first = until
 
@@ -232,7 +243,7 @@ def _gradient(out, x, y, source, target, edges, first, last):  # type: ignore[no
         pair = edges[offset]
         while pair < edges[offset + 1]:
             until = min(pair + BLOCK, edges[offset + 1])
-            _grow(out, x, y, source, target, offset, pair, until)
+            _add_outers(out, x, y, source, target, offset, pair, until)
             pair = until
 
 
@@ -256,7 +267,17 @@ class Plan:
     def convolve(
         self, x: Float[Tensor, "source in"], weight: Float[Tensor, offset in out]
     ) -> Float[Tensor, "target out"]:
-        """out_t = sum over pairs (s, t) of offset o of x_s W_o."""
+        """out_t = sum over pairs (s, t) of offset o of x_s W_o.
+
+        Raises:
+            ValueError: for sizes or types that do not fit.
+        """
+        if (len(x), len(weight), x.shape[1]) != (self.sources, self._offsets, weight.shape[1]):
+            raise ValueError(
+                f"x {tuple(x.shape)}, weight {tuple(weight.shape)}: for {self.sources} sites and "
+                f"{self._offsets} offsets"
+            )
+        _same_type(x, weight)
         channels = weight.shape[2]
         weight = _filled(weight)
         out = x.new_zeros(self.targets, weight.shape[2])
@@ -269,8 +290,17 @@ class Plan:
     def weight_gradient(
         self, x: Float[Tensor, "source in"], grad: Float[Tensor, "target out"]
     ) -> Float[Tensor, offset in out]:
-        """out_o = sum over pairs (s, t) of offset o of x_s^T grad_t."""
-        offsets = len(self.edges) - 1
+        """out_o = sum over pairs (s, t) of offset o of x_s^T grad_t.
+
+        Raises:
+            ValueError: for sizes or types that do not fit.
+        """
+        if (len(x), len(grad)) != (self.sources, self.targets):
+            raise ValueError(
+                f"{len(x)}, {len(grad)} rows: for {self.sources}, {self.targets} sites"
+            )
+        _same_type(x, grad)
+        offsets = self._offsets
         channels = grad.shape[1]
         grad = _filled(grad)
         out = x.new_zeros(offsets, x.shape[1], grad.shape[1])
@@ -280,15 +310,25 @@ class Plan:
         _in_parts(lambda first, last: _gradient(*rows, *pairs, first, last), offsets, parts)
         return out[:, :, :channels].contiguous()
 
+    @property
+    def _offsets(self) -> int:
+        return len(self.edges) - 1
+
     @cached_property
     def reverse(self) -> Plan:
         """The same pairs, read the other way."""
         return Plan(self.target, self.source, self.edges, self.targets, self.sources)
 
 
+def _same_type(a: Tensor, b: Tensor) -> None:
+    if a.dtype != b.dtype:
+        raise ValueError(f"{a.dtype} and {b.dtype}: must be one type")
+
+
 def _filled(x: Tensor) -> Tensor:
     """Zeros behind the channels, up to a multiple of LANES."""
-    return functional.pad(x, (0, -x.shape[-1] % LANES)).contiguous()
+    missing = -x.shape[-1] % LANES
+    return (functional.pad(x, (0, missing)) if missing else x).contiguous()
 
 
 def _in_parts(work: Callable[[int, int], None], count: int, parts: int) -> None:
@@ -300,16 +340,23 @@ def _in_parts(work: Callable[[int, int], None], count: int, parts: int) -> None:
 def together(work: Callable[[int], Result], count: int) -> list[Result]:
     """The work of each number below `count`, as many at a time as torch has threads."""
     threads = min(torch.get_num_threads(), count)
-    if threads < 2:
+    if threads < 2 or getattr(_thread, "helps", False):
         return [work(number) for number in range(count)]
-    helpers = _pool(os.getpid(), threads - 1)
-    mine = range(0, count, threads)  # this thread's own; the others' are the helpers'
+    helpers = _pool(os.getpid(), torch.get_num_threads() - 1)
     others = {n: helpers.submit(work, n) for n in range(count) if n % threads}
-    own = {n: work(n) for n in mine}
+    own = {n: work(n) for n in range(0, count, threads)}  # this thread works, too
     return [own[n] if n in own else others[n].result() for n in range(count)]
+
+
+_thread = threading.local()
+
+
+def _helps() -> None:
+    """A helper's own work is not shared: it would wait for helpers that wait for it."""
+    _thread.helps = True
 
 
 @cache
 def _pool(process: int, helpers: int) -> ThreadPoolExecutor:
     """Of this process: threads do not outlive a fork."""
-    return ThreadPoolExecutor(helpers, thread_name_prefix=f"tiles-{process}")
+    return ThreadPoolExecutor(helpers, f"tiles-{process}", _helps)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from interpreted import interpret
@@ -9,7 +10,8 @@ from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, native, obstacles, tiles
-from lartpc_ray.sparse.native import _around, _searched
+from lartpc_ray.sparse.native import _searched
+from lartpc_ray.sparse.walk import leads, neighbours
 
 interpret()
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -85,6 +87,20 @@ def test_what_a_gpu_does_with_torch_is_the_same(
 ) -> None:
     monkeypatch.setattr(native, "_tiled", lambda x: False)
     test_equals_dense_convolutions_and_their_gradients("native", axes, 7, share)
+    coords, events = sites(axes, 7, share)
+    leaves = [torch.randn(len(coords), 4, requires_grad=True)]
+    leaves.append(torch.randn(3**axes, 4, 4, requires_grad=True))
+    it = engine("native")
+
+    def found(kind: torch.dtype) -> list[torch.Tensor]:
+        x, weight = (leaf.to(kind) for leaf in leaves)
+        out = it.rows(it.submanifold(it.sites(coords, x, (7,) * axes, events), weight))
+        assert out.dtype == kind
+        return [out.float(), *torch.autograd.grad(out.float().sum(), leaves)]
+
+    for kind in (torch.bfloat16, torch.float16):
+        for half, full in zip(found(kind), found(torch.float32), strict=True):
+            torch.testing.assert_close(half, full, rtol=0.05, atol=0.3)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -94,14 +110,15 @@ def test_all_widths_of_tiles_and_any_threads(
 ) -> None:
     monkeypatch.setattr(tiles, "SHARE", 10)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    coords, events = sites(3, 10, 0.3)
+    coords, events = sites(3, 14, 0.3)
+    assert len(coords) > tiles.BLOCK
     x = torch.randn(len(coords), widths[0], requires_grad=True)
     weight = torch.randn(27, *widths, requires_grad=True)
     upstream = torch.randn(len(coords), widths[1])
 
     def found(name: str) -> list[torch.Tensor]:
         it = engine(name)
-        out = it.rows(it.submanifold(it.sites(coords, x, (10,) * 3, events), weight))
+        out = it.rows(it.submanifold(it.sites(coords, x, (14,) * 3, events), weight))
         return [out, *torch.autograd.grad(out, (x, weight), upstream)]
 
     for mine, theirs in zip(found("native"), found("dense"), strict=True):
@@ -227,7 +244,8 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
 
 
 @pytest.mark.skipif("spconv" in available(), reason="spconv-triton works here")
-def test_spconv_wants_a_gpu() -> None:
+def test_spconv_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="'spconv': spconv-triton needs a GPU"):
         engine("spconv")
 
@@ -262,7 +280,40 @@ def test_dense_counts_the_result_of_a_convolution(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("count", [0, 1, 200])
 def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
     keys = torch.unique(torch.randint(0, 600, (count,)))
-    for distance in (0, 1, 7, 100):
-        for step, mine in zip((-1, 0, 1), _around(keys, distance), strict=True):
-            theirs = _searched(keys, distance + step)
+    strides = [40, 6, 1]
+    for lead in leads(3):
+        for offset, *mine in neighbours(keys.numpy(), strides, lead):
+            theirs = _searched(keys, offset, strides)
             assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
+
+
+def test_keys_that_come_twice_are_refused_and_overrun_nothing() -> None:
+    keys = np.repeat(np.arange(5), 40)
+    assert all(len(one) <= len(keys) for _, _, one in neighbours(keys, [7, 1], (1,)))
+    twice = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="two voxels of one event are in the same place"):
+        engine("native").sites(twice, torch.ones(2, 1), (4, 4, 4), twice[:, 0])
+
+
+def test_tiles_refuse_what_does_not_fit() -> None:
+    coords, events = sites(3, 6)
+    x, weight = torch.randn(len(coords), 4), torch.randn(27, 4, 6)
+    at = engine("native").sites(coords, x, (6,) * 3, events)
+    plan = at.sites.pairs.plan
+    for wrong in ((x[:, :3], weight), (x[:-1], weight), (x, weight[:9])):
+        with pytest.raises(ValueError, match="sites and 27 offsets"):
+            plan.convolve(*wrong)
+    with pytest.raises(ValueError, match="rows: for"):
+        plan.weight_gradient(x, x[:-1])
+    with pytest.raises(ValueError, match="must be one type"):
+        plan.convolve(x, weight.double())
+
+
+def test_work_that_is_shared_keeps_its_order_and_its_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    squares = tiles.together(lambda n: sum(tiles.together(lambda k: k + n, 9)), 20)
+    assert squares == [36 + 9 * n for n in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        tiles.together(lambda n: 1 // (n - 4), 9)
