@@ -3,9 +3,8 @@
 1. A whole UResNet, training step and inference, thin and thick images, engine beside engine in one
    run: interleaved, medians, as a ratio to MinkowskiEngine where it is installed. The tables of
    neighbours are part of every step, and their share is printed.
-2. `--layers`: single submanifold layers of the native engine against the limits of the machine: the
-   useful operations at the measured rate of matrix products, and the bytes that must be gathered at
-   the measured rate of copies.
+2. `--layers`: single submanifold layers of the native engine on a CPU against what torch takes for
+   the useful products alone and for gathering the bytes alone, one after the other.
 """
 
 import argparse
@@ -59,6 +58,8 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[st
         for name, call in calls.items():
             began = time.perf_counter()
             call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if repeat:  # the first warms up
                 times[name].append(time.perf_counter() - began)
     return {name: statistics.median(each) for name, each in times.items()}
@@ -99,20 +100,23 @@ def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
 
 def whole(thick: bool, options: argparse.Namespace) -> None:
     voxels = images(thick, options.events, options.voxels)
-    features = torch.rand(len(voxels[0]), 1)
-    names = [name for name in available() if name != "dense"]
+    voxels = voxels[0].to(options.device), voxels[1].to(options.device)
+    features = torch.rand(len(voxels[0]), 1, device=options.device)
+    other = "dense", "minkowski" if options.device == "cuda" else "spconv"
+    names = [name for name in available() if name not in other]
     networks = {}
     for name in names:
         torch.manual_seed(0)
         settings = NetworkSettings(
             engine=name, depth=options.depth, filters=options.filters, blocks=2
         )
-        networks[name] = UResNet(settings, {"out": 5})
+        networks[name] = UResNet(settings, {"out": 5}).to(options.device)
     kind = "thick" if thick else "thin"
     print(f"\n{kind}: {len(features)} voxels, {torch.get_num_threads()} threads", flush=True)
     for title, make in (("forward + backward", step), ("inference", inference)):
         calls = {name: make(networks[name], voxels, features) for name in names}
-        calls["native's tables"] = tables(voxels, options.depth)
+        if options.device == "cpu":
+            calls["native's tables"] = tables(voxels, options.depth)
         found = interleaved(calls, options.repeats)
         for name, seconds in found.items():
             against = seconds / found["minkowski"] if "minkowski" in found else float("nan")
@@ -129,7 +133,7 @@ def layers(thick: bool, options: argparse.Namespace) -> None:
     print(
         f"\n{'thick' if thick else 'thin'}, {torch.get_num_threads()} threads: forward of one layer"
     )
-    print("  sites  channels  neighbours   found ms   products ms   gather ms   limit / found")
+    print("  sites  channels  neighbours   found ms   products ms   gather ms   both / found")
     level = x.sites
     for place in range(options.depth):
         width = options.filters * (place + 1)
@@ -162,6 +166,7 @@ def main() -> None:
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     for threads in options.threads:

@@ -14,7 +14,7 @@
 # queues itself again: the next one goes on with the same study.
 set -euo pipefail
 source .venv/bin/activate
-export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive MLFLOW_DISABLE_TELEMETRY=true
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
 [ -f "$RAY_AUTH_TOKEN_PATH" ] || ray get-auth-token --generate >/dev/null
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

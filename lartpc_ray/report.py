@@ -100,7 +100,7 @@ def markdown(verdict: Verdict) -> str:
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """One of the tables: a block a metric, a row a method, a column a class."""
     lines: list[str] = []
-    for block in blocks(part, methods):
+    for block in filter(lambda block: block.rows, blocks(part, methods)):
         lines += ["", _line(block.title, block.heads)]
         lines += [_line(f"  {method}", _numbers(row)) for method, row in block.rows]
     return lines[1:]

@@ -118,6 +118,8 @@ class Trial(Settings):
             raise ValueError(
                 f"optimizer.precision: {self.optimizer.precision}: minkowski knows float32 only"
             )
+        if self.network.engine == "spconv" and not self.resources.gpus:
+            raise ValueError("network.engine: spconv works on GPUs only; set resources.gpus, too")
         return self
 
     def with_events(self, path: str) -> Trial:

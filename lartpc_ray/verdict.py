@@ -62,7 +62,7 @@ def judge(state: Checkpoint) -> Verdict:
     """Tune the thresholds on the tune split, then measure everything once on the test split."""
     task, splits = state.trial.task, state.trial.data.splits
     tune_events, test_events = splits.events("tune"), splits.events("test")
-    network, untrained = state.restored(), state.trial.make_network()
+    network, untrained = state.restored(), state.trial.make_network(engine="auto")
     tuned = validate(network, task, tune_events)
     say(f"measuring {len(test_events)} test events")
     plain = task.untuned()

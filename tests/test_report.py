@@ -141,3 +141,18 @@ def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
         columns = "".join(f"{head} " for head in part["columns"].values()).split()
         assert any(line.split()[-len(columns) :] == columns for line in lines), "heads apart"
     assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80
+
+
+def test_a_network_is_judged_where_its_own_engine_is_not(few_events: Path) -> None:
+    settings = {"task.name": "segmentation", "network.depth": 2, "network.filters": 2}
+    trial = make_trial({**settings, "data.splits.path": str(few_events)})
+    weights = trial.make_network().state_dict()
+    gpu = {"network.engine": "spconv", "resources.gpus": 1.0}
+    elsewhere = make_trial({**settings, "data.splits.path": str(few_events), **gpu})
+    verdict = judge(Checkpoint(elsewhere, 1, weights, {}, []))
+    assert UNTRAINED in verdict.means
+
+
+def test_spconv_wants_gpus_of_a_trial() -> None:
+    with pytest.raises(ValueError, match=r"spconv works on GPUs only; set resources.gpus"):
+        make_trial({"network.engine": "spconv"})

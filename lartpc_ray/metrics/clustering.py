@@ -151,9 +151,10 @@ def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[s
         truth, predicted, min_voxels: as for `scores`.
 
     Returns:
-        `split`: several predicted clusters have parts of it; `merged`: of a predicted cluster that
-        has a part of it a tenth of the voxels are of others; `missed`: no predicted cluster has a
-        part of it; `right`: none of these. Empty without true clusters.
+        `split`: several predicted clusters have parts of it, or all pieces are smaller than a part;
+        `merged`: of a predicted cluster that has a part of it a tenth of the voxels are of other
+        true clusters that are not left out; `missed`: not a tenth of it is in predicted clusters;
+        `right`: none of these. Empty without true clusters.
 
     Example:
         >>> mistakes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
@@ -165,9 +166,9 @@ def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[s
     sizes = table.sum(axis=1) + missed
     part = (table > 0) & (table >= PART * sizes[:, None])
     merged = (part & (table <= (1 - PART) * table.sum(axis=0))).any(axis=1)
-    parts = part.sum(axis=1)
-    found = {"right": (parts == 1) & ~merged, "split": parts > 1}
-    found |= {"merged": merged, "missed": parts == 0}
+    parts, unseen = part.sum(axis=1), table.sum(axis=1) < PART * sizes
+    found = {"right": (parts == 1) & ~merged, "split": (parts != 1) & ~unseen}
+    found |= {"merged": merged, "missed": unseen}
     return {name: float(which.mean()) for name, which in found.items()}
 
 

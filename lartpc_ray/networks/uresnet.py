@@ -22,7 +22,7 @@ class NetworkSettings(Settings):
     """The architecture; the defaults are those of Koh et al. 2020."""
 
     engine: Literal["auto", EngineName] = Field(
-        default="auto", description="of sparse convolutions; auto takes the fastest here"
+        default="auto", description="of sparse convolutions; auto takes native"
     )
     depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")
     filters: PositiveInt = Field(default=32, description="at the first level; level l has (l+1)×")

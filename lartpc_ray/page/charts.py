@@ -309,7 +309,8 @@ def counted(true: np.ndarray, found: np.ndarray) -> Chart:
     text = [[str(value) if value else "" for value in row] for row in events]
     heat: Chart = {"type": "heatmap", "z": shares[1:], "text": text[1:], "texttemplate": "%{text}"}
     heat |= {"y0": 1, "zmin": 0, "zmax": 1, "colorscale": SCALE, "showscale": False}
-    heat |= {"hovertemplate": "%{y} true, %{x} found: %{text} events<extra></extra>"}
+    heat |= {"customdata": events[1:]}
+    heat |= {"hovertemplate": "%{y} true, %{x} found: %{customdata} events<extra></extra>"}
     ticks = list(range(MOST_CLUSTERS + 1))
     names = [*map(str, ticks[:-1]), f"{MOST_CLUSTERS}+"]
     axis = {"tickvals": ticks, "ticktext": names, "showgrid": False, "zeroline": False}

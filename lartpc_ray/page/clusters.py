@@ -28,13 +28,14 @@ def write(page: Page, looked: Looked, metric: str) -> None:
     text = (
         "As in their Fig. 7: the events by their true and predicted clusters of each class. The "
         "colour is the share among events with as many true ones. True clusters too small to be "
-        "scored are not counted, so a predicted one may have nothing to stand for."
+        "scored are not counted, nor are predicted ones that hold voxels of such clusters only."
     )
     page.add("Clusters counted", text, f'<div class="grid">{body}</div>')
     text = (
         "As in their Fig. 6: the margin, averaged over each true cluster, against its extent, the "
         "largest distance of two voxels along an axis. Both in the units of the embedding, where "
-        "the image spans -1 to 1. A margin that follows the extent holds a cluster as it lies in "
-        "the image; one that does not needs voxels pulled together."
+        "the image spans -1 to 1. Where the margin follows the extent, a cluster may stay as it "
+        "lies in the image; where it does not, the network must pull its voxels together. Clusters "
+        "of one voxel have no extent and are not drawn."
     )
     page.add("Margin and extent", text, page.chart(charts.margins(looked.sizes), "Margins"))

@@ -132,8 +132,10 @@ def _facts(subject: Subject) -> dict[str, str]:
     if subject.verdict:
         facts["task"] = subject.verdict.task
         facts["events"] = "{tune} to tune, {test} to test".format(**subject.verdict.events)
+    if subject.data:
+        facts["measured on"] = subject.data
     if subject.run:
-        facts["MLflow run"] = subject.run
+        facts["folder" if Path(subject.run).is_dir() else "MLflow run"] = subject.run
     return facts
 
 
@@ -295,7 +297,7 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
     task = state.trial.task
     if not isinstance(task, CutTask) or len(task.tuned.axes()) > 2:
         return
-    kept = _kept(subject, task, scratch)
+    kept = None if subject.data else _kept(subject, task, scratch)
     if kept is None:
         events = state.trial.data.splits.events("tune")
         grid = task.grid(predict(state.restored(), task, events))

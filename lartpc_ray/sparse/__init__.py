@@ -6,7 +6,8 @@ from lartpc_ray.sparse.engine import (
     SparseTensor,
     available,
     engine,
+    known_as,
     obstacles,
 )
 
-__all__ = ["Engine", "EngineName", "SparseTensor", "available", "engine", "obstacles"]
+__all__ = ["Engine", "EngineName", "SparseTensor", "available", "engine", "known_as", "obstacles"]

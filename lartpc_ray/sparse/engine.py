@@ -82,8 +82,13 @@ def obstacles() -> dict[str, str]:
     return {name: reason for name, reason in why.items() if reason}
 
 
+def known_as(name: str) -> str:
+    """The name of an engine; of `auto` that of the fastest that works everywhere, `native`."""
+    return "native" if name == "auto" else name
+
+
 def engine(name: str) -> Engine:
-    """The engine of that name; `auto` is the fastest that works everywhere, `native`.
+    """The engine of that name, or `auto`.
 
     Raises:
         ValueError: for a name that is not known, or an engine that does not work here.
@@ -93,7 +98,7 @@ def engine(name: str) -> Engine:
         'NativeEngine'
     """
     known = get_args(EngineName)
-    name = "native" if name == "auto" else name
+    name = known_as(name)
     if name not in known:
         raise ValueError(f"engine {name!r}: known are auto, {', '.join(known)}")
     made = _class(name)

@@ -2,7 +2,8 @@
 
 The only file that imports the library (https://github.com/L-Reichardt/spconv-triton). spconv itself
 is not offered: on CPUs two threads make it silently wrong, and its GPU builds are no longer
-maintained. The library sums in float32, whatever it is given.
+maintained. The library sums in float32 (SPCONV_ALLOW_FP16_ACCUM=1 in the environment changes that),
+and tunes its kernels by the clock, so that the last bits may differ from run to run.
 """
 
 from __future__ import annotations

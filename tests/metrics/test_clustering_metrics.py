@@ -32,6 +32,8 @@ def test_mistakes_by_hand() -> None:
         "right": 0.5, "split": 0.5, "merged": 0.0, "missed": 0.0
     }  # fmt: skip
     assert mistakes(truth, found, min_voxels=99) == {}
+    crumbs = mistakes(np.zeros(20, int), np.arange(20))
+    assert (crumbs["split"], crumbs["missed"]) == (1.0, 0.0)
 
 
 @settings(deadline=None, max_examples=300)

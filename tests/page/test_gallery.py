@@ -4,7 +4,7 @@ import numpy as np
 
 from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event
-from lartpc_ray.page.gallery import chosen, paired
+from lartpc_ray.page.gallery import _true_clusters, chosen, paired
 
 
 def line(cluster: list[int], semantic: list[int]) -> Event:
@@ -49,3 +49,13 @@ def test_the_worst_and_the_best_are_never_the_same_event() -> None:
     assert chosen({0: {"MIP": 1.0}}, 3) == ([], [])
     equal = {0: {"MIP": 1.0}, 1: {"MIP": 1.0, "HIP": 1.0}}
     assert chosen(equal, 1) == ([0], [1]), "the same score over more classes is better"
+
+
+def test_extent_and_margin_of_each_true_cluster() -> None:
+    event = line([0, 0, 0, 1, 5, 5, 0, 0], [1] * 6 + [2] * 2)
+    margin = np.array([0.1, 0.2, 0.3, 0.9, 0.5, 0.7, 0.4, 0.6])
+    found = _true_clusters(event, {"margin": margin}, least=2)
+    assert list(found) == ["MIP", "SHOWER"], "classes without a cluster are absent"
+    # 16 voxels are 2 wide: from voxel 0 to 2 a quarter, from 4 to 5 an eighth; one voxel is too few
+    np.testing.assert_allclose(found["MIP"], [(0.25, 0.2), (0.125, 0.6)])
+    np.testing.assert_allclose(found["SHOWER"], [(0.125, 0.5)])
