@@ -39,7 +39,7 @@ from lartpc_ray.report import headline, keep, markdown, table, where
 from lartpc_ray.screen import said
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.trial import Trial
-from lartpc_ray.verdict import judge
+from lartpc_ray.verdict import Verdict, judge
 
 FAILED = "failed.txt"
 """In a run's folder: why it cannot be trained. It is not tried again."""
@@ -242,31 +242,37 @@ def main(options: argparse.Namespace) -> int:
         )
         try:
             _train(trial, folder, options.dashboard)
+            run, steps, verdict, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             say(f"interrupted; go on with:\n  {again}")
             return 1
-        state = checkpoints.newest(folder / CHECKPOINTS, trial)
-        if state is None:
-            raise RuntimeError(f"{folder}: the training ended without a checkpoint")
-        tracking = Tracking(folder.parent, plan["study"], plan["uri"])
-        run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
-        tracking.parameters(run, headline(trial, ()))
-        found = sources(trial.data.splits, folder.parent)
-        tracking.tags(run, tags(trial, found))
-        tracking.inputs(run, found)
-        for numbers in state.history:
-            tracking.numbers(run, numbers, int(numbers["step"]))
-        verdict = judge(state)
-        keep(tracking, run, state, verdict)
-        keep_pictures(tracking, run, state, verdict)
-        tracking.describe(run, markdown(verdict))
-        tracking.end(run)
     if options.json:
-        print(json.dumps({"run": run, "steps": state.step, **asdict(verdict)}, indent=1))
+        print(json.dumps({"run": run, "steps": steps, **asdict(verdict)}, indent=1))
     else:
         print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
     return 0
+
+
+def _kept(trial: Trial, folder: Path, plan: dict[str, Any]) -> tuple[str, int, Verdict, Tracking]:
+    """The trained network judged and kept: its run, its steps, the verdict, where the run is."""
+    state = checkpoints.newest(folder / CHECKPOINTS, trial)
+    if state is None:
+        raise RuntimeError(f"{folder}: the training ended without a checkpoint")
+    tracking = Tracking(folder.parent, plan["study"], plan["uri"])
+    run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
+    tracking.parameters(run, headline(trial, ()))
+    found = sources(trial.data.splits, folder.parent)
+    tracking.tags(run, tags(trial, found))
+    tracking.inputs(run, found)
+    for numbers in state.history:
+        tracking.numbers(run, numbers, int(numbers["step"]))
+    verdict = judge(state)
+    keep(tracking, run, state, verdict)
+    keep_pictures(tracking, run, state, verdict)
+    tracking.describe(run, markdown(verdict))
+    tracking.end(run)
+    return run, state.step, verdict, tracking
 
 
 def _train(trial: Trial, folder: Path, dashboard: bool) -> None:

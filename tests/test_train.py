@@ -247,12 +247,13 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
 
 
 def train(runs: Path, *more: str) -> subprocess.Popen:
-    settings = [f"--set={key}={value}" for key, value in TINY.items() if "steps" not in key]
+    longer = TINY | {"optimizer.steps": 200, "optimizer.evaluate_every": 5}
+    settings = [f"--set={key}={value}" for key, value in longer.items()]
     command = [sys.executable, "-m", "lartpc_ray.train", "clustering", "--budget", "smoke"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [*command, "--runs", str(runs), *settings, "--set=optimizer.steps=60", *more],
+        [*command, "--runs", str(runs), *settings, *more],
         stdout=pipe,
         stderr=pipe,
         text=True,
@@ -279,7 +280,7 @@ def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_pat
     assert "Traceback" not in err
     (again,) = re.findall(r"--resume (\S+)", err)
     (checkpoint,) = sorted((Path(again) / "checkpoints").glob("step-*.pt"))[-1:]
-    assert checkpoints.load(checkpoint).step < 60
+    assert checkpoints.load(checkpoint).step < 200
     resumed = train(tmp_path / "cut", "--resume", again)
     second, err = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, err
