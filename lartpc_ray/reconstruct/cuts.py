@@ -17,7 +17,7 @@ from pydantic import Field
 from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
-from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.clusters import cluster, merged
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import adopted, linked, links, neighbours, split
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
@@ -75,32 +75,38 @@ class SeedCut(Settings):
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
 
 
-LINK_AXES = ("s0", "p0", "eps", "reach", "least")
+LINK_AXES = ("s0", "p0", "overlap", "eps", "reach", "least")
 
 
 class LinkCut(Settings):
-    """The voxels of one seed (s0, p0) that links hold together (eps, reach), if they are `least`.
+    """The voxels of seeds (s0, p0), of whose kernels some are one, that links hold together.
 
-    Clusters of fewer voxels go to the nearest larger one. With p0 = 0 the first seed takes all
-    voxels, and links alone decide; without a limit in the embedding, too, it is DBSCAN of one
-    point. So on the events that it is tuned on it is as good as either.
+    Three steps mend what seeds do: those whose kernels `overlap` are one cluster; a cluster is
+    split where no link holds (eps, reach); one of fewer than `least` voxels goes to the nearest
+    larger one. Each step can be left out. With p0 = 0 the first seed takes all voxels, and links
+    alone decide; without a limit in the embedding, too, it is DBSCAN of one point. So on the events
+    that it is tuned on it is as good as either.
     """
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["linked"] = "linked"
     s0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.0, 0.8, 0.9, 0.95), description="points of the seeds' s0"
+        default=(0.0, 0.8, 0.9), description="points of the seeds' s0"
     )
     p0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.0, 0.01, 0.05, 0.15, 0.3),
+        default=(0.0, 0.05, 0.15, 0.4),
         description="points of the seeds' p0; 0: the first seed takes all voxels",
     )
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(2.8, 6.0, 10.0, 20.0, 40.0),
-        description="points of the longest link in the image, voxels",
+    overlap: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.3, 1.0),
+        description="points of the overlap above which two kernels are one cluster; 1: none are",
+    )
+    eps: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 2.8, 6.0, 20.0, 40.0),
+        description="points of the longest link in the image, voxels; 0: nothing is split",
     )
     reach: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.3, 0.5, 0.65, 0.8, 1000.0),
+        default=(0.3, 0.5, 0.65, 1000.0),
         description="points of the longest link in the embedding, margins; the last one: no limit",
     )
     least: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -109,32 +115,48 @@ class LinkCut(Settings):
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """s0 and p0 of the seeds, eps and least in voxels, reach in margins."""
+        """s0, p0 and overlap of the kernels, eps and least in voxels, reach in margins."""
         return {name: np.array(getattr(self, name), float) for name in LINK_AXES}
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (s0, p0, eps, reach, least)."""
-        outputs = voxels["position"], voxels["margin"]
-        forests = links(voxels["coords"], *outputs, self.eps)
-        pieces = [forest.labels(reach) for forest in forests for reach in self.reach]
+        """Metric to (s0, p0, overlap, eps, reach, least)."""
+        coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
+        linking = [eps for eps in self.eps if eps]
+        forest = dict(zip(linking, links(coords, *outputs, linking), strict=True))
+        pieces = [
+            forest[eps].labels(reach) if eps else _unsplit(coords)
+            for eps, reach in product(self.eps, self.reach)
+        ]
+        near = neighbours(coords)
         seeds = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        near = neighbours(voxels["coords"])
-        whole = (split(each, piece) for each in seeds for piece in pieces)
-        labels = (
-            adopted(each, voxels["coords"], near, least) for each in whole for least in self.least
-        )
+        joined = (merged(each, *outputs, overlap) for each in seeds for overlap in self.overlap)
+        whole = (split(each, piece) for each in joined for piece in pieces)
+        labels = (adopted(each, coords, near, least) for each in whole for least in self.least)
         shape = tuple(len(points) for points in self.axes().values())
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
     def labels(
-        self, voxels: Voxels, *, s0: float, p0: float, eps: float, reach: float, least: float
+        self,
+        voxels: Voxels,
+        *,
+        s0: float,
+        p0: float,
+        overlap: float,
+        eps: float,
+        reach: float,
+        least: float,
     ) -> Labels:
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        pieces = linked(coords, *outputs, eps, reach)
-        found = split(cluster(*outputs, voxels["seediness"], s0, p0), pieces)
-        return adopted(found, coords, neighbours(coords), int(least))
+        found = merged(cluster(*outputs, voxels["seediness"], s0, p0), *outputs, overlap)
+        pieces = linked(coords, *outputs, eps, reach) if eps else _unsplit(coords)
+        return adopted(split(found, pieces), coords, neighbours(coords), int(least))
+
+
+def _unsplit(coords: np.ndarray) -> Labels:
+    """All voxels in one piece."""
+    return np.zeros(len(coords), np.int64)
 
 
 class DensityCut(Settings):

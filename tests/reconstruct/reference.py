@@ -34,3 +34,29 @@ def plain_cluster(
     if not rows:
         return np.full(count, -1)
     return np.argmax(np.stack(rows), axis=0)
+
+
+def plain_merged(
+    labels: np.ndarray, position: np.ndarray, margin: np.ndarray, overlap: float
+) -> np.ndarray:
+    """Clusters whose kernels overlap, made one until no pair of the first clusters is left."""
+    groups = [{label} for label in range(labels.max(initial=-1) + 1)]
+    centre = [position[labels == label].mean(axis=0) for label in range(len(groups))]
+    width = [margin[labels == label].mean() for label in range(len(groups))]
+
+    def touch(a: int, b: int) -> bool:
+        squared = ((centre[a] - centre[b]) ** 2).sum()
+        return bool(np.exp(-squared / (2 * width[a] * width[b])) > overlap)
+
+    def joinable() -> tuple[set[int], set[int]] | None:
+        for one in groups:
+            for other in groups:
+                if one is not other and any(touch(a, b) for a in one for b in other):
+                    return one, other
+        return None
+
+    while found := joinable():
+        groups = [group for group in groups if group not in found] + [found[0] | found[1]]
+    groups.sort(key=min)
+    number = {label: place for place, group in enumerate(groups) for label in group}
+    return np.array([number.get(label, -1) for label in labels], np.int64)

@@ -1,12 +1,19 @@
 """Links against a search of all paths, and against DBSCAN where the embedding has no say."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import plain_merged
+
 from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
+from lartpc_ray.reconstruct.clusters import merged
 from lartpc_ray.reconstruct.cuts import LinkCut
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import adopted, linked, neighbours, split
@@ -80,10 +87,10 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     rng = np.random.default_rng(4)
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
-    points = {"s0": (0.0, 0.9), "p0": (0.0, 0.2, 1.0), "eps": (1.5, 6.0), "reach": (0.3, 1.0)}
-    cut = LinkCut(**points, least=(1, 3, 9), min_voxels=2)
+    points = {"s0": (0.0, 0.9), "p0": (0.0, 0.2, 1.0), "eps": (1.5, 0.0, 6.0), "reach": (0.3, 1.0)}
+    cut = LinkCut(**points, overlap=(0.1, 0.6, 1.0), least=(1, 3, 9), min_voxels=2)
     found = cut.scores(voxels, ["ari", "n_clusters"])
-    for place in np.ndindex(2, 3, 2, 2, 3):
+    for place in np.ndindex(2, 3, 3, 3, 2, 3):
         at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
         wanted = scores(voxels["truth"], cut.labels(voxels, **at), min_voxels=2)
         for name, grid in found.items():
@@ -130,17 +137,40 @@ def test_one_stray_voxel_costs_an_event_all_of_its_ari() -> None:
     assert ari(truth, adopted(labels, coords, neighbours(coords), 2)) == 1
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
+def test_overlapping_kernels_are_one_cluster(seed: int, count: int, overlap: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(-1, rng.integers(1, 10), count)
+    labels[labels >= 0] = np.unique(labels[labels >= 0], return_inverse=True)[1]
+    position, margin = rng.normal(size=(count, 3)), rng.uniform(0.1, 2.0, count)
+    found = merged(labels, position, margin, overlap)
+    np.testing.assert_array_equal(found, plain_merged(labels, position, margin, overlap))
+
+
+def test_overlap_by_hand() -> None:
+    """exp(-1² / (2 · 0.5 · 2)) = 0.607 between the first two, nearly 0 from both to the third."""
+    labels, position = np.array([2, 0, 1, -1]), np.array([[9.0], [0.0], [1.0], [0.5]])
+    margin = np.array([1.0, 0.5, 2.0, 1.0])
+    assert merged(labels, position, margin, 0.60).tolist() == [1, 0, 0, -1]
+    assert merged(labels, position, margin, 0.61).tolist() == [2, 0, 1, -1]
+    with pytest.raises(ValueError, match=r"overlap = 1\.5: must be from 0 to 1"):
+        merged(labels, position, margin, 1.5)
+
+
 def test_seeds_alone_links_alone_and_both() -> None:
     """Two pairs of voxels, far apart; the embedding joins one of each pair to one of the other."""
     coords = np.array([[0, 0], [1, 0], [9, 0], [10, 0]])
     position = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     voxels = {"coords": coords, "position": position, "margin": np.full(4, 0.1)}
     voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
-    at = {"s0": 0.5, "p0": 0.5, "eps": 20.0, "reach": 1000.0, "least": 1}
+    at = {"s0": 0.5, "p0": 0.5, "overlap": 1.0, "eps": 20.0, "reach": 1000.0, "least": 1}
     labels = {
         name: LinkCut().labels(voxels, **(at | change)).tolist()
         for name, change in {
-            "seeds": {},
+            "seeds": {"eps": 0.0},
+            "far links": {},
+            "one kernel": {"eps": 0.0, "overlap": 1e-30},
             "links": {"p0": 0.0, "eps": 2.0},
             "both": {"eps": 2.0},
             "large": {"eps": 2.0, "p0": 0.0, "s0": 0.65, "least": 2},
@@ -149,6 +179,8 @@ def test_seeds_alone_links_alone_and_both() -> None:
     }
     assert labels == {
         "seeds": [0, 1, 0, 1],
+        "far links": [0, 1, 0, 1],
+        "one kernel": [0, 0, 0, 0],
         "links": [0, 0, 1, 1],
         "both": [0, 2, 1, 3],
         "large": [0, 0, 1, 1],
