@@ -47,6 +47,20 @@ class Verdict:
         """The network as it should be used: the first method."""
         return next(iter(self.means.values()))
 
+    def best_way(self, names: Sequence[str], metric: str) -> tuple[str, Thresholds]:
+        """Of the ways to read the network that of the highest mean: its name and its thresholds.
+
+        The name is empty where it is the task's own.
+        """
+        first = next(iter(self.means))
+        methods = {"": first} | {text: _method(THIS, text) for text in self.beside}
+
+        def score(text: str) -> float:
+            return mean_of(names, self.means[methods[text]], metric) or 0.0
+
+        best = max(methods, key=score)
+        return best, self.beside.get(best, self.thresholds)
+
     @property
     def rows(self) -> dict[str, Means]:
         """The methods in their order, the first one's errors behind it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from numba import njit
 
 Labels = Integer[np.ndarray, " voxel"]
@@ -141,8 +141,10 @@ PART = 0.1
 """Share of a cluster's voxels that is not overlooked."""
 
 
-def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
-    """What became of the true clusters, as shares of them.
+def fates(
+    truth: Labels, predicted: Labels, *, min_voxels: int = 0
+) -> dict[str, Bool[np.ndarray, " true"]]:
+    """What became of each true cluster, in the order of `true_index`.
 
     A predicted cluster has a part of a true one if it has a tenth of its voxels. A true cluster may
     be both split and merged.
@@ -154,22 +156,30 @@ def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[s
         `split`: several predicted clusters have parts of it, or all pieces are smaller than a part;
         `merged`: of a predicted cluster that has a part of it a tenth of the voxels are of other
         true clusters that are not left out; `missed`: not a tenth of it is in predicted clusters;
-        `right`: none of these. Empty without true clusters.
+        `right`: none of these.
+    """
+    table, missed = _contingency(truth, true_index(truth, min_voxels), predicted)
+    sizes = table.sum(axis=1) + missed
+    part = (table > 0) & (table >= PART * sizes[:, None])
+    merged = (part & (table <= (1 - PART) * table.sum(axis=0))).any(axis=1)
+    parts, unseen = part.sum(axis=1), table.sum(axis=1) < PART * sizes
+    return {
+        "right": (parts == 1) & ~merged,
+        "split": (parts != 1) & ~unseen,
+        "merged": merged,
+        "missed": unseen,
+    }
+
+
+def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
+    """The shares of the true clusters that have each of the `fates`; empty without any.
 
     Example:
         >>> mistakes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
         {'right': 0.0, 'split': 0.5, 'merged': 1.0, 'missed': 0.0}
     """
-    table, missed = _contingency(truth, true_index(truth, min_voxels), predicted)
-    if not len(table):
-        return {}
-    sizes = table.sum(axis=1) + missed
-    part = (table > 0) & (table >= PART * sizes[:, None])
-    merged = (part & (table <= (1 - PART) * table.sum(axis=0))).any(axis=1)
-    parts, unseen = part.sum(axis=1), table.sum(axis=1) < PART * sizes
-    found = {"right": (parts == 1) & ~merged, "split": (parts != 1) & ~unseen}
-    found |= {"merged": merged, "missed": unseen}
-    return {name: float(which.mean()) for name, which in found.items()}
+    found = fates(truth, predicted, min_voxels=min_voxels)
+    return {name: float(which.mean()) for name, which in found.items() if len(which)}
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:

@@ -114,7 +114,7 @@ def drawn(
     """The panels of some of the events that were looked at."""
     made = []
     for number, (event, outputs) in zip(numbers, _predicted(state, events, numbers), strict=True):
-        panels = [_thinned(panel, event) for panel in _panels(state.trial.task, event, outputs, at)]
+        panels = [thinned(panel, event) for panel in _panels(state.trial.task, event, outputs, at)]
         made.append(Drawn(number, looked.scores[number], len(event), panels))
     return made
 
@@ -236,7 +236,7 @@ def _michels(task: MichelTask, event: Event, found: Event, truth: View) -> list[
     return [Panel(shown, event.coords), Panel(labels, event.coords)]
 
 
-def _thinned(panel: Panel, event: Event) -> Panel:
+def thinned(panel: Panel, event: Event) -> Panel:
     """The panel, or its voxels of most energy; of others than the event's, every so many."""
     count = len(panel.coords)
     if count <= MOST_VOXELS:

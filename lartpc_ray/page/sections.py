@@ -21,7 +21,7 @@ from lartpc_ray.command import say
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.metrics.resources import COSTS
 from lartpc_ray.metrics.table import blocks
-from lartpc_ray.page import charts, clusters
+from lartpc_ray.page import charts, clusters, mistakes
 from lartpc_ray.page.document import Page, Row, note, table, verbatim
 from lartpc_ray.page.gallery import Drawn, chosen, drawn, look
 from lartpc_ray.page.importance import importance
@@ -30,6 +30,7 @@ from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, c
 from lartpc_ray.report import axes, factors, layout
 from lartpc_ray.screen import cell
 from lartpc_ray.space import searched
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.thresholds import goal_scores
 from lartpc_ray.tracking import Tracking
@@ -364,6 +365,11 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
     metric, at = wanted["metric"], verdict.thresholds
     looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
     clusters.write(page, looked, metric)
+    task = state.trial.task
+    if isinstance(task, ClusteringTask):
+        way, thresholds = verdict.best_way(task.names, task.metric)
+        best_task = task.beside()[way] if way else task
+        mistakes.write(page, state.restored(), best_task, events, looked.events, thresholds)
     _confusion(page, verdict, shown)
     worst, best = chosen(looked.scores, wanted["each"])
     if not worst:

@@ -97,7 +97,7 @@ class ClusteringTask(CutTask):
             raise ValueError(f"--cut {cut}: clusters are made by {', '.join(known)}")
         return self.model_copy(update={"by": cut})
 
-    def beside(self) -> dict[str, CutTask]:
+    def beside(self) -> dict[str, ClusteringTask]:
         others = {"seeds": "seeds", "linked": "linked voxels"}
         return {text: self.tuned_by(cut) for cut, text in others.items() if cut != self.by}
 

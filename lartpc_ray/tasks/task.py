@@ -144,7 +144,7 @@ class CutTask(Task, ABC):
             raise ValueError(f"--cut {cut}: the task has {self.cut.name} only")
         return self
 
-    def beside(self) -> dict[str, CutTask]:
+    def beside(self) -> Mapping[str, CutTask]:
         """Other ways to read the same network that a verdict shows, by what they are called."""
         return {}
 

@@ -136,7 +136,7 @@ def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
     return run
 
 
-CLUSTERS = ["Many clusters", "Clusters counted", "Margin and extent"]
+CLUSTERS = ["Many clusters", "Clusters counted", "Margin and extent", "Mistakes"]
 TASKS = {
     "clustering": (["Result", "Thresholds", *CLUSTERS, "Worst and best events"], 3),
     "segmentation": (["Result", "Confusion", "Worst and best events"], 3),
@@ -157,10 +157,13 @@ def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, 
     linked = text.partition("the same of linked voxels")[2]
     assert bool(linked) == (task == "clustering"), "the second way to read the same network"
     assert ("reach" in linked) == bool(linked), "with its own thresholds"
-    assert {len(scene["panels"]) for scene in data["scenes"]} <= {panels}
+    each = [len(scene["panels"]) for scene in data["scenes"]]
+    assert text.count("<canvas") == sum(each)
+    mistakes = text.partition("<h2>Mistakes</h2>")[2].partition("</section>")[0]
+    beside = mistakes.count("<figure")
+    assert each[:beside] == [2] * beside, "a mistake is drawn as true and as found"
     if "Worst and best events" in sections:
-        assert len(data["scenes"]) == 2, "of three events the worst and the best"
-        assert text.count("<canvas") == 2 * panels
+        assert each[beside:] == [panels] * 2, "of three events the worst and the best"
 
 
 def test_a_network_that_cannot_be_read_is_said_to_be_missing(
