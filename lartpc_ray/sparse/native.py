@@ -15,6 +15,7 @@ added atomically, so the same input gives the same bits. Figures are in docs/not
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -28,7 +29,7 @@ from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 from lartpc_ray.sparse.tiles import Plan, together
-from lartpc_ray.sparse.walk import leads, neighbours
+from lartpc_ray.sparse.walk import by_corner, halved, leads, neighbours
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
@@ -38,22 +39,19 @@ CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Which sites a convolution reads (source) for which (target), sorted by offset.
+    """Which sites a convolution reads (source) for which (target), offset by offset.
 
     Neighbours within 3^D voxels, the site itself left out; or children and their parent.
 
     Attributes:
-        source, target: (pair,) the site that is read and that is written, both ascending within an
-            offset.
-        edges: where each offset's pairs begin, and the end of the last.
+        read, written: of each offset (pair,) sources and targets, both ascending; int32 on a CPU.
         sources: how many sites there are to read.
         targets: how many there are to write.
         own: whether every site is read for itself, too, by the offset in the middle.
     """
 
-    source: Int[Tensor, " pair"]
-    target: Int[Tensor, " pair"]
-    edges: tuple[int, ...]
+    read: Sequence[Int[Tensor, " _"]]
+    written: Sequence[Int[Tensor, " _"]]
     sources: int
     targets: int
     own: bool
@@ -61,30 +59,43 @@ class Pairs:
     @property
     def offsets(self) -> int:
         """3^D or 2^D."""
-        return len(self.edges) - 1
+        return len(self.read)
+
+    @cached_property
+    def edges(self) -> tuple[int, ...]:
+        """Where each offset's pairs begin, and the end of the last."""
+        return (0, *accumulate(len(part) for part in self.read))
+
+    @cached_property
+    def source(self) -> Int[Tensor, " pair"]:
+        """The site that each pair reads."""
+        return torch.cat(list(self.read))
+
+    @cached_property
+    def target(self) -> Int[Tensor, " pair"]:
+        """The site that each pair is for."""
+        return torch.cat(list(self.written))
 
     @cached_property
     def reverse(self) -> Pairs:
         """The same pairs, read the other way."""
-        return Pairs(self.target, self.source, self.edges, self.targets, self.sources, self.own)
+        return Pairs(self.written, self.read, self.targets, self.sources, self.own)
 
     @property
     def crowded(self) -> bool:
         """Do the neighbours fill so many of the places that gathering all of them is faster?"""
-        return len(self.source) > CROWDED * self.targets * self.offsets
+        return self.edges[-1] > CROWDED * self.targets * self.offsets
 
     @cached_property
     def plan(self) -> Plan:
         """The same on a CPU, sites that are read for themselves included."""
-        edges = np.array(self.edges)
-        rows = [self.source, self.target]
+        rows = [list(self.read), list(self.written)]
         if self.own:
-            middle, sites = self.offsets // 2, self.targets
-            own = torch.arange(sites)
-            here = self.edges[middle]
-            rows = [torch.cat([row[:here], own, row[here:]]) for row in rows]
-            edges[middle + 1 :] += sites
-        source, target = (row.int().numpy() for row in rows)
+            own = torch.arange(self.targets, dtype=torch.int32)
+            for parts in rows:
+                parts[self.offsets // 2] = own
+        edges = np.cumsum([0, *(len(part) for part in rows[0])])
+        source, target = (torch.cat(parts).int().numpy() for parts in rows)
         return Plan(source, target, edges, self.sources, self.targets)
 
     @cached_property
@@ -143,9 +154,8 @@ class Level:
             place = sum((step + 1) * 3**axis for axis, step in enumerate(offset))
             sources[place], targets[place] = found, here
             sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
-        edges = (0, *accumulate(len(part) for part in sources))
         sites = len(self.event)
-        return Pairs(torch.cat(sources), torch.cat(targets), edges, sites, sites, own=True)
+        return Pairs(sources, targets, sites, sites, own=True)
 
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
@@ -167,24 +177,25 @@ class Level:
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
         """The level of half the resolution, and each site's place in it: parent · 2^D + corner."""
         shape = tuple((side + 1) // 2 for side in self.shape)
-        half = self.coords >> 1
-        keys, parent = torch.unique(_keys(half, self.event, shape), return_inverse=True)
-        any_child = torch.empty_like(keys).scatter_(0, parent, torch.arange(len(half)).to(keys))
-        level = Level(half[any_child], self.event[any_child], shape, finer=self)
-        axes = len(shape)
-        corner = ((self.coords & 1) << torch.arange(axes, device=half.device)).sum(1)
-        return level, parent * 2**axes + corner
+        halves = _halved if self.event.is_cuda else _walked
+        coords, event, slot = halves(self.coords, self.event, shape)
+        return Level(coords, event, shape, finer=self), slot
 
     @cached_property
     def children(self) -> Pairs:
         """Each site (source) and its parent (target), by corner."""
         level, slot = self.coarse
         corners = 2 ** len(self.shape)
-        corner = slot % corners
-        order = torch.argsort(corner, stable=True)
-        edges = (0, *torch.cumsum(torch.bincount(corner, minlength=corners), 0).tolist())
-        parents = slot[order] // corners
-        return Pairs(order, parents, edges, len(slot), len(level.event), own=False)
+        if slot.is_cuda:
+            corner = slot % corners
+            order = torch.argsort(corner, stable=True)
+            rows = order, slot[order] // corners
+            sizes = torch.bincount(corner, minlength=corners)
+        else:
+            site, parent, counts = map(torch.from_numpy, by_corner(slot.numpy(), corners))
+            rows, sizes = (site, parent), counts
+        read, written = (row.split(sizes.tolist()) for row in rows)
+        return Pairs(read, written, len(slot), len(level.event), own=False)
 
 
 class NativeEngine(Engine):
@@ -370,6 +381,22 @@ def _searched(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tupl
     place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
     here = torch.nonzero(keys[place] == wanted)[:, 0]
     return place[here], here
+
+
+def _halved(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """What `walk.halved` gives, by torch's operations."""
+    half, axes = coords >> 1, len(shape)
+    keys, parent = torch.unique(_keys(half, event, shape), return_inverse=True)
+    any_child = torch.empty_like(keys).scatter_(0, parent, torch.arange(len(half)).to(keys))
+    corner = ((coords & 1) << torch.arange(axes, device=half.device)).sum(1)
+    return half[any_child], event[any_child], parent * 2**axes + corner
+
+
+def _walked(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """The same on a CPU."""
+    strides = _strides(shape)
+    found = halved(coords.numpy(), event.numpy(), [strides[0] * (shape[0] + 2), *strides])
+    return tuple(torch.from_numpy(part) for part in found)
 
 
 def _by_row(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -227,6 +227,7 @@ def _convolve(out, x, weight, source, target, edges, first, last):  # type: igno
         begin[offset] = edges[offset] + np.searchsorted(part, first)
     while first < last:
         until = min(first + BLOCK, last)
+        out[first:until] = 0
         for offset in range(offsets):
             end = begin[offset]
             while end < edges[offset + 1] and target[end] < until:
@@ -280,7 +281,7 @@ class Plan:
         _same_type(x, weight)
         channels = weight.shape[2]
         weight = _filled(weight)
-        out = x.new_zeros(self.targets, weight.shape[2])
+        out = x.new_empty(self.targets, weight.shape[2])
         rows = out.numpy(), x.contiguous().numpy(), weight.numpy()
         pairs = self.source, self.target, self.edges
         parts = min(torch.get_num_threads(), 1 + self.targets // SHARE)

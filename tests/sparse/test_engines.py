@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import available, engine, native, obstacles, tiles
-from lartpc_ray.sparse.native import _searched
+from lartpc_ray.sparse.native import _halved, _searched, _walked
 from lartpc_ray.sparse.walk import leads, neighbours
 
 interpret()
@@ -285,6 +285,17 @@ def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
         for offset, *mine in neighbours(keys.numpy(), strides, lead):
             theirs = _searched(keys, offset, strides)
             assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_a_gpu_halves_sites_as_a_cpu_does(axes: int, count: int) -> None:
+    shape = (9, 12, 7)[:axes]
+    coords = torch.stack([torch.randint(0, side, (count,)) for side in shape], 1)
+    rows = torch.unique(torch.cat([torch.randint(0, 3, (count, 1)), coords], 1), dim=0)
+    half = tuple((side + 1) // 2 for side in shape)
+    mine, theirs = (halves(rows[:, 1:], rows[:, 0], half) for halves in (_walked, _halved))
+    assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
 
 
 def test_keys_that_come_twice_are_refused_and_overrun_nothing() -> None:
