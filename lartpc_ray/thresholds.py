@@ -40,7 +40,7 @@ from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.screen import Bar
 from lartpc_ray.tasks.clustering import UNTUNED
 from lartpc_ray.tasks.task import CutTask
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import Tracking, as_folder
 from lartpc_ray.train import start_ray
 
 SHARD_VOXELS = 20_000
@@ -272,10 +272,10 @@ def keep(
     """
     text = yaml.safe_dump(content, sort_keys=False)
     file = f"thresholds-{content['cut']}.yaml"
-    if Path(run).is_dir():
-        part = Path(run, f"{file}.part")
+    if kept := as_folder(run):
+        part = kept / f"{file}.part"
         part.write_text(text)
-        part.replace(Path(run, file))
+        part.replace(kept / file)
         return
     name = f"thresholds {content['cut']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
@@ -364,7 +364,7 @@ def tune_run(
 
 
 def main(options: argparse.Namespace) -> int:
-    study = None if Path(options.run).is_dir() else options.study
+    study = None if as_folder(options.run) else options.study
     tracking = Tracking(options.runs, study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))

@@ -225,7 +225,7 @@ class Tracking:
 
     def logged(self, run: str, name: str) -> dict[int, float]:
         """Step to value of a number that was logged; of a folder of a run's files, none."""
-        if Path(run).is_dir():
+        if as_folder(run):
             return {}
         return {one.step: one.value for one in self.client.get_metric_history(run, name)}
 
@@ -256,8 +256,7 @@ class Tracking:
         Raises:
             ValueError: where there is no such run or artefact.
         """
-        kept = Path(run)
-        if kept.is_dir():
+        if kept := as_folder(run):
             if (kept / name).is_file():
                 return kept / name
             raise ValueError(f"{kept}: no {name} in this folder")
@@ -278,8 +277,8 @@ class Tracking:
         Raises:
             ValueError: where there is no such run.
         """
-        if Path(run).is_dir():
-            return {"name": Path(run).resolve().name}
+        if kept := as_folder(run):
+            return {"name": kept.resolve().name}
         try:
             found = self.client.get_run(run)
         except MlflowException:
@@ -292,7 +291,7 @@ class Tracking:
 
     def children(self, run: str, **tags: str) -> list[str]:
         """The runs nested in a run that have these tags, the newest first; in a folder none."""
-        if Path(run).is_dir():
+        if as_folder(run):
             return []
         experiment = self.client.get_run(run).info.experiment_id
         wanted = {"mlflow.parentRunId": run, **tags}
@@ -302,6 +301,11 @@ class Tracking:
             str(found.info.run_id)
             for found in self.client.search_runs([experiment], text, order_by=newest)
         ]
+
+
+def as_folder(run: str) -> Path | None:
+    """The folder of a run's files, where a run is given so and not by its id."""
+    return Path(run) if Path(run).is_dir() else None
 
 
 def _make_store(path: Path) -> None:

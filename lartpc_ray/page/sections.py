@@ -33,7 +33,7 @@ from lartpc_ray.space import searched
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.thresholds import goal_scores
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import Tracking, as_folder
 from lartpc_ray.verdict import Verdict
 
 MOST_CURVES = 50
@@ -136,7 +136,7 @@ def _facts(subject: Subject) -> dict[str, str]:
     if subject.data:
         facts["measured on"] = subject.data
     if subject.run:
-        facts["folder" if Path(subject.run).is_dir() else "MLflow run"] = subject.run
+        facts["folder" if as_folder(subject.run) else "MLflow run"] = subject.run
     return facts
 
 

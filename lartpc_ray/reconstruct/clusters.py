@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from numba import njit
 
 SMALLEST_MARGIN = 1e-100
 """Below, 1 / sigma² is no number any more."""
@@ -59,74 +58,6 @@ def seeds(
     """
     _, chosen = _grow(*checked(position, margin, seediness), 0.0, p0)
     return np.array(chosen, np.int64)
-
-
-def merged(
-    labels: Int[np.ndarray, " voxel"],
-    position: Float[np.ndarray, "voxel axis"],
-    margin: Float[np.ndarray, " voxel"],
-    overlap: float,
-) -> Int[np.ndarray, " voxel"]:
-    """Clusters whose kernels overlap made one, and what those overlap, too.
-
-    Two kernels overlap by exp(-|mu_a - mu_b|² / (2 sigma_a sigma_b)), mu and sigma the means over
-    the voxels of each cluster (Koh et al. 2020, II.3). A second seed at the rim of a large shower
-    lies outside the first one's p0 and makes a cluster of its own; its kernel still covers
-    much of the other's.
-
-    Args:
-        labels: counted from 0; -1 none.
-        position, margin: as for `cluster`.
-        overlap: above it two clusters are one, 0 to 1; with 1 nothing changes.
-
-    Returns:
-        labels counted from 0 in the order of the first cluster of each; -1 stays.
-
-    Example:
-        >>> position = np.array([[0.0], [1.0], [5.0]])
-        >>> merged(np.array([0, 1, 2]), position, np.ones(3), 0.5)
-        array([0, 0, 1])
-    """
-    check_threshold("overlap", overlap)
-    if overlap == 1:
-        return labels
-    return np.asarray(_merged(labels, position, margin, exponent_limit(overlap)))
-
-
-@njit(cache=True, nogil=True)
-def _merged(
-    labels: np.ndarray, position: np.ndarray, margin: np.ndarray, limit: float
-) -> np.ndarray:
-    count, axes = labels.max() + 1 if len(labels) else 0, position.shape[1]
-    centre, width, sizes = np.zeros((count, axes)), np.zeros(count), np.zeros(count)
-    for voxel, label in enumerate(labels):
-        if label >= 0:
-            sizes[label] += 1
-            width[label] += margin[voxel]
-            for axis in range(axes):
-                centre[label, axis] += position[voxel, axis]
-    for label in range(count):
-        width[label] /= sizes[label]
-        for axis in range(axes):
-            centre[label, axis] /= sizes[label]
-    first = np.arange(count)  # the lowest cluster that each is one with
-    for one in range(count):
-        for other in range(one):
-            square = 0.0
-            for axis in range(axes):
-                square += (centre[one, axis] - centre[other, axis]) ** 2
-            if square < 2 * width[one] * width[other] * limit and first[one] != first[other]:
-                low = min(first[one], first[other])
-                high = max(first[one], first[other])
-                for label in range(one + 1):
-                    if first[label] == high:
-                        first[label] = low
-    number = np.cumsum(first == np.arange(count)) - 1
-    found = np.full(len(labels), -1, np.int64)
-    for voxel, label in enumerate(labels):
-        if label >= 0:
-            found[voxel] = number[first[label]]
-    return found
 
 
 def _grow(

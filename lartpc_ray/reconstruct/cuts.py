@@ -17,9 +17,9 @@ from pydantic import Field
 from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
-from lartpc_ray.reconstruct.clusters import cluster, merged
+from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import adopted, linked, links, neighbours, split
+from lartpc_ray.reconstruct.links import adopted, linked, links, merged, neighbours, split
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
