@@ -26,8 +26,8 @@ class Verdict:
 
     Attributes:
         task: name of the task.
-        thresholds: tuned on the tune split, class by class.
-        tuned: the tune split's score of each class at those.
+        thresholds: chosen on the tune split, class by class.
+        tuned: the best score of each class on the tune split.
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
         beside: method to thresholds, of the other ways to read the same network.

@@ -302,10 +302,10 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
     if kept is None:
         events = state.trial.data.splits.events("tune")
         grid = task.grid(predict(state.restored(), task, events))
-        settings = ChoiceSettings(rule="best")
+        settings = ChoiceSettings()
         choices = {name: choose(grid, name, settings) for name in grid.scores}
         goals: dict[str, str] = dict.fromkeys(choices, str(task.metric))
-        about = f"{len(events)} events of the tune split, rule best"
+        about = f"{len(events)} events of the tune split, rule {settings.rule}"
     else:
         grid, choices, goals, about = kept
     body = []

@@ -18,7 +18,7 @@ from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.cuts import Cut, Voxels
-from lartpc_ray.reconstruct.grid import ThresholdGrid
+from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
@@ -35,8 +35,8 @@ class Validation:
 
     Attributes:
         goal: the one number to be maximised.
-        scores: what it is made of, class by class.
-        thresholds: tuned on these events; empty for a task without.
+        scores: what it is made of, class by class: the best that any thresholds give.
+        thresholds: chosen on these events; empty for a task without.
     """
 
     goal: float
@@ -163,10 +163,14 @@ class CutTask(Task, ABC):
         return ThresholdGrid(self.tuned.axes(), stacked)
 
     def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """The goal: mean over the classes of the score at the class's own best thresholds."""
+        """The goal: mean over the classes of the best score; thresholds by the robust rule.
+
+        The goal is what the network can reach. The thresholds are those to use elsewhere, the same
+        as of `python -m lartpc_ray.thresholds`.
+        """
         grid = self.grid(predictions)
         if not grid.scores:
             raise ValueError("no event of the split has a cluster to score; give more events")
         scores = {name: grid.best_score(name) for name in grid.scores}
-        best = {name: grid.best(name) for name in grid.scores}
-        return Validation(float(np.mean(list(scores.values()))), scores, best)
+        at = {name: choose(grid, name, ChoiceSettings()).at for name in grid.scores}
+        return Validation(float(np.mean(list(scores.values()))), scores, at)

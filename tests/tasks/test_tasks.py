@@ -12,8 +12,10 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.cuts import MichelCut, SeedCut
+from lartpc_ray.reconstruct.grid import ChoiceSettings, choose
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
+from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.trial import Trial
 
 NARROW = RandomRegions(number=6, width=(0.3, 0.6))
@@ -59,7 +61,13 @@ def test_from_events_to_metrics(task: AnyTask, plane: str | None, rng: np.random
     ]
     means = task.summary(Metrics(rows))
     for name, score in found.scores.items():
-        assert score == pytest.approx(means[name][task.metric]), "tuned score = measured score"
+        chosen = score
+        if isinstance(task, CutTask):
+            choice = choose(task.grid(pairs), name, ChoiceSettings())
+            assert choice.at == found.thresholds[name], "as the command of thresholds chooses"
+            assert choice.score <= score, "no point is better than the best"
+            chosen = choice.score
+        assert chosen == pytest.approx(means[name][task.metric]), "tuned score = measured score"
     assert np.isfinite(found.goal)
     shown = task.found(*pairs[0], found.thresholds)
     assert set(map(tuple, shown.coords)) <= set(map(tuple, pairs[0][0].coords))
