@@ -25,6 +25,8 @@ from lartpc_ray.space import BudgetName, Space, budgets, find_space, parse_setti
 from lartpc_ray.trial import Trial
 
 LOCK = "lock"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that stop a run; a scheduler sends the last one before a time limit."""
 PATIENCE = 20.0
 """Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
@@ -77,7 +79,7 @@ def read_splits(trial: Trial) -> None:
 
 
 class Stopping:
-    """SIGINT, SIGTERM and SIGUSR1 (a scheduler's time limit): checkpoint, then stop.
+    """On one of `STOPS`: checkpoint, then stop.
 
     A second signal stops at once.
 
@@ -93,7 +95,7 @@ class Stopping:
 
     def install(self) -> None:
         """Take the signals; only in the main thread."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in STOPS:
             signal.signal(number, self._received)
 
     def _received(self, number: int, frame: Any) -> None:
@@ -112,6 +114,12 @@ class Stopping:
         while any(file.exists() for file in asked) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interruptible() -> None:
+    """From now on the signals that `Stopping` took end what runs, as Ctrl-C does."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager

@@ -106,8 +106,8 @@ class Study:
         space = read_space(path, plan["budget"], plan["overrides"])
         return Study(folder, space, Tracking(folder.parent, space.name, plan["uri"]), plan)
 
-    def search(self) -> tuple[tune.ResultGrid, Progress]:
-        """Run what is left of the search."""
+    def search(self, concurrent: int | None = None) -> tuple[tune.ResultGrid, Progress]:
+        """Run what is left of the search, so many trials at a time; by default, what fits now."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
         self.tracking.text(parent, self.space.text, f"{self.space.name}.yaml")
@@ -124,7 +124,7 @@ class Study:
                 logging.getLogger(logger).handlers = [logging.StreamHandler(log)]
                 logging.getLogger(logger).propagate = False
             with said(self.folder / NOTES):
-                results = self._tuner(progress).fit()
+                results = self._tuner(progress, concurrent).fit()
         return results, progress
 
     @property
@@ -186,8 +186,8 @@ class Study:
         self.tracking.describe_study(note)
         self.tracking.end(parent)
 
-    def _tuner(self, progress: Progress) -> tune.Tuner:
-        budget, concurrent = self.space.budget, self.concurrent()
+    def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
+        budget, concurrent = self.space.budget, concurrent or self.concurrent()
         if budget.in_order:  # what is sampled together stays so on another machine
             concurrent = self._plan.setdefault("concurrent", concurrent)
             write_json(self.folder / PLAN, self._plan)
@@ -234,7 +234,8 @@ class Study:
         if not fits and not fitting(needs, fewest, cluster):
             raise ValueError(
                 f"a trial needs {fewest * needs.cpus} cores and {fewest * needs.gpus:g} GPUs, the "
-                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}"
+                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}; where it "
+                "grows as trials wait, say how many with --concurrent"
             )
         return max(fits, 1)
 

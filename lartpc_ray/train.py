@@ -27,6 +27,7 @@ from lartpc_ray.job import (
     Stopping,
     chosen_space,
     claimed,
+    interruptible,
     new_folder,
     read_splits,
     reopened,
@@ -242,6 +243,7 @@ def main(options: argparse.Namespace) -> int:
         )
         try:
             _train(trial, folder, options.dashboard)
+            interruptible()
             run, steps, verdict, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"

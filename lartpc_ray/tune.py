@@ -23,7 +23,7 @@ from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.display import keep_pictures
-from lartpc_ray.job import chosen_space, claimed, read_splits, study_parser
+from lartpc_ray.job import chosen_space, claimed, interruptible, read_splits, study_parser
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.model import GIVES, crown
 from lartpc_ray.progress import Progress, numbered
@@ -109,7 +109,7 @@ def tune_best(study: Study, run: str, state: Checkpoint) -> None:
     task = state.trial.task
     if isinstance(task, CutTask):
         goals = class_goals([task.metric], task.cut.metrics, task.names)
-        tune_run(study.tracking, run, state, task.cut, goals, rule="best")
+        tune_run(study.tracking, run, state, task.cut, goals)
 
 
 def finish(
@@ -168,6 +168,8 @@ def finish(
 
 
 def main(options: argparse.Namespace) -> int:
+    if options.concurrent is not None and options.concurrent < 1:
+        raise ValueError(f"--concurrent {options.concurrent}: at least 1")
     if options.run:
         return judge_on_top(options, chosen_space(options))
     study = Study.reopen(options) if options.resume else None
@@ -188,7 +190,7 @@ def main(options: argparse.Namespace) -> int:
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
             start_ray(dashboard=options.dashboard or trial.resources.workers > 1)
-            results, progress = study.search()
+            results, progress = study.search(options.concurrent)
         except (ValueError, KeyError):
             raise
         except Exception as error:  # the tracking server is gone, the disk is full
@@ -196,12 +198,19 @@ def main(options: argparse.Namespace) -> int:
             raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
         finally:
             ray.shutdown()
-        if progress.running or len(results) < space.trials:
+        interrupted = bool(progress.running) or len(results) < space.trials
+        if interrupted:
             progress.interrupted()
+        else:
+            say(f"searched for {time.monotonic() - began:.0f} s")
+            interruptible()
+            try:
+                text, content = finish(study, results, progress, options.runs)
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
             say(f"interrupted; nothing is lost. Go on with:\n  {again}")
             return 1
-        say(f"searched for {time.monotonic() - began:.0f} s")
-        text, content = finish(study, results, progress, options.runs)
         print(json.dumps(content, indent=1) if options.json else text)
     return 0
 
@@ -210,6 +219,12 @@ def parser() -> Parser:
     """The arguments of the command."""
     made = study_parser("tune", "Search a study's space.", "clustering --budget laptop")
     made.add_argument("--run", metavar="ID", help="run of the segmentation that michel works on")
+    made.add_argument(
+        "--concurrent",
+        type=int,
+        metavar="N",
+        help="trials at a time, whatever is there now: a cluster that grows adds nodes for them",
+    )
     return made
 
 

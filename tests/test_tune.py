@@ -202,6 +202,12 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     assert again == str(folder)
     statuses = {name: found[0].info.status for name, found in mlflow_runs(tmp_path / "cut").items()}
     assert "RUNNING" not in statuses.values()
+    process = tune(tmp_path / "cut", "--resume", again)
+    until(process, "searched for")  # now the best trial is judged
+    process.send_signal(signal.SIGTERM)
+    status, _, err = finished(process, 15)
+    assert status == 1, err
+    assert f"--resume {again}" in err
     status, resumed, err = finished(tune(tmp_path / "cut", "--resume", again))
     assert status == 0, err
     assert resumed.split("in the browser")[0] == out.split("in the browser")[0]
