@@ -20,7 +20,7 @@ from lartpc_ray.report import headline
 from lartpc_ray.schedule import FAILURE, NUMBER, trial_folder
 from lartpc_ray.screen import Trials, cell
 from lartpc_ray.space import Space
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking import ERROR, Tracking
 from lartpc_ray.trial import Trial
 
 
@@ -122,7 +122,7 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = numbered(trial.config)
         why = reason(trial.error_file)
-        self._tracking.tags(self.runs[number], {"error": why})
+        self._tracking.tags(self.runs[number], {ERROR: why})
         self._tell(number, "failed")
         self._end(number, "FAILED", f"failed: {why}")
 

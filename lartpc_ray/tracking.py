@@ -30,6 +30,8 @@ NEWEST = ["attributes.start_time DESC"]
 STORE = "mlflow.db"
 NAMES = "names"
 """Tag of a search: the short names of its trials' parameters, and their dotted paths."""
+ERROR = "error"
+"""Tag of a run that failed: why."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of an experiment: the browser shows its runs first."""
 NOTE = "mlflow.note.content"
@@ -103,6 +105,8 @@ class Tracking:
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
         """The run with these tags: the one there is, or a new one.
 
+        One that is begun again has no error any more: why it failed is of an earlier attempt.
+
         Returns:
             the id of the run.
         """
@@ -112,6 +116,8 @@ class Tracking:
         if found:
             run = str(found[0].info.run_id)
             self.client.update_run(run, status="RUNNING")
+            if ERROR in found[0].data.tags:
+                self.client.delete_tag(run, ERROR)
             self._not_before(found)
             return run
         created = self.client.create_run(
@@ -157,7 +163,7 @@ class Tracking:
                     },
                     numbers=dict(run.data.metrics),
                     status=str(run.info.status),
-                    error=str(run.data.tags.get("error", "")),
+                    error=str(run.data.tags.get(ERROR, "")),
                 )
                 for run in page
                 if "trial" in run.data.tags

@@ -17,7 +17,7 @@ from lartpc_ray.data.splits import Splits
 from lartpc_ray.metrics.resources import Machine
 from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import Source, data_hash, sources
-from lartpc_ray.tracking import NAMES, Tracking
+from lartpc_ray.tracking import ERROR, NAMES, Tracking
 
 SPLITS = ("train", "tune", "test")
 
@@ -195,6 +195,19 @@ def test_a_number_told_again_is_kept_once(store: Path) -> None:
 
     history = MlflowClient(tracking_uri=first.uri).get_metric_history(run, "goal")
     assert [(one.step, one.value) for one in history] == [(5, 0.1), (10, 0.2)]
+
+
+def test_a_trial_that_failed_and_then_succeeds_has_no_error(store: Path) -> None:
+    """As in a search that is resumed where the disk was full before."""
+    tracking = Tracking(store, "mended")
+    search = tracking.start("search", {"study": "s", "kind": "search"})
+    for error in ("OSError: no space left on device", ""):
+        run = tracking.start("trial 0", {"study": "s", "trial": "0"}, search)
+        if error:
+            tracking.tags(run, {ERROR: error})
+        tracking.end(run, "FAILED" if error else "FINISHED")
+        (trial,) = tracking.trials("mended")
+        assert (trial.error, trial.status) == (error, "FAILED" if error else "FINISHED")
 
 
 def test_a_database_whose_making_was_cut_short_is_made_again(
