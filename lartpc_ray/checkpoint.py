@@ -109,9 +109,13 @@ def load(path: Path) -> Checkpoint:
 
 
 def add(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a run's next checkpoint into its folder, and drop all but the last `KEPT`."""
+    """Write a run's next checkpoint into its folder, and drop all but the last `KEPT`.
+
+    Also what a process killed in the middle of `save` has left: a run's folder has one writer, so
+    no other is still writing it.
+    """
     file = save(folder, checkpoint, f"step-{checkpoint.step:09d}.pt")
-    for old in _all(folder)[:-KEPT]:
+    for old in [*_all(folder)[:-KEPT], *folder.glob("step-*.pt.part*")]:
         old.unlink(missing_ok=True)
     return file
 

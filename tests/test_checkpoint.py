@@ -66,3 +66,22 @@ def test_the_last_two_are_kept_and_the_newest_sound_one_is_found(tmp_path: Path)
     (tmp_path / names[0]).write_bytes(b"x")
     assert checkpoints.newest(tmp_path, TRIAL, said.append) is None
     assert len(said) == 3
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SIGKILL runs no `finally`: here the unlink in it does nothing."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "notes.part").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.add(tmp_path, state(5))
+    assert len(list(tmp_path.glob("step-000000005.pt.part*"))) == 1
+    checkpoints.add(tmp_path, state(10))
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.part", "step-000000010.pt"}
