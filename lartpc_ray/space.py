@@ -208,6 +208,19 @@ def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
     return {str(path): next(iter(entry.items())) for path, entry in entries.items()}
 
 
+def minimised(text: str) -> list[str]:
+    """The costs that a space file which was read before minimises beside the goal.
+
+    Unchecked but for their names, as in `searched`.
+
+    Example:
+        >>> minimised("costs: [training_gib]")
+        ['training_gib']
+    """
+    names = (yaml.load(text, _Loader) or {}).get("costs") or []  # noqa: S506 (a safe loader)
+    return [str(name) for name in names if name in COSTS]
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`a.b=c` of a command line as path and value, c read as YAML."""
     key, equals, value = text.partition("=")

@@ -29,7 +29,7 @@ from lartpc_ray.predict import predict
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.report import axes, factors, layout
 from lartpc_ray.screen import cell
-from lartpc_ray.space import searched
+from lartpc_ray.space import minimised, searched
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.thresholds import goal_scores
@@ -71,9 +71,10 @@ def write(path: Path, subject: Subject) -> None:
     """
     page = Page()
     with tempfile.TemporaryDirectory() as scratch:
-        shown, search = _layout(subject), _searched(subject, Path(scratch))
+        shown, space = _layout(subject), _space(subject, Path(scratch))
         _result(page, subject, shown)
-        _trials(page, subject, shown, search)
+        costs = minimised(space) or shown.get("page", {}).get("costs", [])
+        _trials(page, subject, _searched(subject, space), costs)
         _learning(page, subject)
         _network(page, subject, shown.get("page", {}), Path(scratch))
     page.write(path, subject.name, _facts(subject))
@@ -86,14 +87,18 @@ def _layout(subject: Subject) -> dict[str, Any]:
     return {}
 
 
-def _searched(subject: Subject, scratch: Path) -> dict[str, tuple[str, list[Any]]]:
-    """What the study searched, from the file kept with it: the settings in which trials differ."""
+def _space(subject: Subject, scratch: Path) -> str:
+    """The search-space file that is kept with the study; of a single run none."""
     if not subject.rows:
-        return {}
+        return ""
     parent = subject.tracking.about(subject.rows[0]["run"])["mlflow.parentRunId"]
-    text = subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
-    differ = subject.rows[0]["settings"]
-    return {path: entry for path, entry in searched(text).items() if path in differ}
+    return subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
+
+
+def _searched(subject: Subject, space: str) -> dict[str, tuple[str, list[Any]]]:
+    """What the study searched: the settings in which its trials differ."""
+    differ = subject.rows[0]["settings"] if subject.rows else {}
+    return {path: entry for path, entry in searched(space).items() if path in differ}
 
 
 def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Path) -> None:
@@ -186,8 +191,8 @@ def _marked(
 def _trials(
     page: Page,
     subject: Subject,
-    shown: Mapping[str, Any],
     search: Mapping[str, tuple[str, list[Any]]],
+    costs: Sequence[str],
 ) -> None:
     """The search: its history, what was tried, which settings matter, what the goal costs."""
     rows = [row for row in subject.rows if row["goal"] is not None]
@@ -224,7 +229,7 @@ def _trials(
             "be seen here."
         )
         page.add("Which settings matter", text, page.chart(charts.bars(shares), "Importances"))
-    _front(page, rows, shown.get("page", {}).get("costs", []))
+    _front(page, rows, costs)
 
 
 def _best_trials(rows: Sequence[dict[str, Any]], paths: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from lartpc_ray.page.sections import MOST_CURVES
 from lartpc_ray.paths import make_trial, short_names
 from lartpc_ray.report import flat, keep
 from lartpc_ray.tracking import NAMES, Tracking
-from lartpc_ray.verdict import judge
+from lartpc_ray.verdict import THIS, Verdict, judge
 
 EVIL = "</script><script>alert(1)</script>"
 SPACE = """
@@ -44,6 +44,7 @@ def study(runs: Path, trials: int, name: str = "clustering", space: str = SPACE)
             continue
         for step in (10, 20):
             numbers = {"goal": number / trials + step / 1e3, "seconds_an_event": 0.1}
+            numbers["training_gib"] = 2.0 - number / trials
             tracking.numbers(run, numbers, step)
         tracking.end(run)
     tracking.end(search)
@@ -107,6 +108,22 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -> Non
     command = ["--run", "nobody", "--runs", str(tmp_path), "--html", str(page)]
     assert run_command(report.parser(), report.main, command) == 2
     assert page.read_text() == before
+
+
+def test_the_goal_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: Path) -> None:
+    """Its own, also before there is a verdict; those of the task's page where it has none."""
+
+    def drawn(name: str) -> list[str]:
+        text, _ = write(tmp_path, name)
+        return re.findall(r'aria-label="Goal against ([^"]*)"', text)
+
+    study(tmp_path, 4, "cheap", f"{SPACE}costs: [training_gib]\n")
+    assert drawn("cheap") == ["training GiB"]
+    tracking = study(tmp_path, 4)
+    assert drawn("clustering") == [], "the verdict tells the task, and its page"
+    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    tracking.text(tracking.trials("clustering")[2].id, verdict.json(), "verdict.json")
+    assert drawn("clustering") == ["s an event"]
 
 
 def test_many_trials_are_not_asked_one_by_one(
