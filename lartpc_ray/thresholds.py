@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, get_args
@@ -46,6 +46,8 @@ from lartpc_ray.train import start_ray
 SHARD_VOXELS = 20_000
 """Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
 RETRIES = 5
+PASSED_ON = ("task", "engine", "data")
+"""Tags of a run that those of its thresholds have, too, to be found and compared by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +259,13 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sentence(row: dict[str, Any]) -> str:
+    """The thresholds of a class, and what they give, in a line of markdown."""
+    at = ", ".join(f"{axis} = {row[axis]:.3g}" for axis in row["interval"])
+    score = f"{row['score']:.3f} ± {row['error']:.3f}"
+    return f"`{row['goal']}` {score} at {at} ({row['events']} events)"
+
+
 def keep(
     tracking: Tracking,
     run: str,
@@ -279,6 +288,10 @@ def keep(
         return
     name = f"thresholds {content['cut']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
+    known = tracking.about(run) | {key: content[key] for key in PASSED_ON if key in content}
+    tags = {key: known[key] for key in PASSED_ON if key in known}
+    tracking.tags(child, tags)
+    tracking.describe(child, f"```\n{table(content)}\n```")
     for owner in (run, child):
         tracking.text(owner, text, file)
     tracking.text(child, table(content), "table.txt")
@@ -291,6 +304,8 @@ def keep(
     tracking.file(child, folder / "scores.npz")
     for label, choice in choices.items():
         each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
+        tracking.tags(each, tags)
+        tracking.describe(each, sentence(content["classes"][label]))
         numbers = {**choice.at, "score": choice.score, "error": choice.error}
         tracking.numbers(each, numbers, 0)
         if len(grid.axes) <= 2:
@@ -317,19 +332,21 @@ def tune_run(
     rule: Rule = "robust",
     refine: int = 0,
     workers: int | None = None,
+    data: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Choice]]:
     """Tune a cut for the network of a run, and keep the result in the run.
 
     Args:
         tracking: where the run is.
         run: of the network.
-        state: its checkpoint, of a task with thresholds; its trial says on which events.
+        state: its checkpoint, of a task with thresholds.
         cut: what is tuned.
         goals: class to its goal.
         split: of the events.
         rule: which point is chosen.
         refine: so many more p0 beside each class's best.
         workers: cores; all by default.
+        data: other events than the run's own, a folder or a file.
 
     Returns:
         what thresholds.yaml holds, and the choice of each class.
@@ -337,7 +354,8 @@ def tune_run(
     Raises:
         ValueError: for a split without clusters.
     """
-    task, splits = state.trial.task, state.trial.data.splits
+    trial = state.trial.with_events(data) if data else state.trial
+    task, splits = trial.task, trial.data.splits
     assert isinstance(task, CutTask)
     events = splits.events(split)
     found = parts(state.restored(), task, events)
@@ -353,6 +371,7 @@ def tune_run(
     finally:
         ray.shutdown()
     about = {"cut": cut.name, "rule": rule, "run": run, "split": split, "events": len(events)}
+    about |= {"data": str(Path(data).resolve())} if data else {}
     content = record(choices, goals, about)
     if isinstance(cut, SeedCut):
         for name, row in content["classes"].items():
@@ -371,8 +390,6 @@ def main(options: argparse.Namespace) -> int:
     trial = state.trial
     if not isinstance(trial.task, CutTask):
         raise ValueError(f"run {options.run}: the task {trial.task.name} has no thresholds to tune")
-    if options.data:
-        state = replace(state, trial=trial.with_events(options.data))
     cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
     if options.export and cut.name != "seeds":
         raise ValueError(f"--export {options.export}: it knows seeds only, not --cut {cut.name}")
@@ -386,6 +403,7 @@ def main(options: argparse.Namespace) -> int:
         rule=options.rule,
         refine=options.refine,
         workers=options.workers,
+        data=options.data,
     )
     for name, choice in choices.items():
         if choice.enough:

@@ -208,6 +208,8 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, run = trained
+    told = {"task": "clustering", "engine": "native", "data": "0123456789ab"}
+    Tracking(runs, None).tags(run, {**told, "host": "here"})
     goals = ("--goal", "MIP=sbd", "--goal", "purity*efficiency")
     assert tune(runs, run, *goals, "--rule", "best", "--refine", "2") == 0
     out = capsys.readouterr().out
@@ -224,10 +226,31 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
         (picture,) = client.list_artifacts(child.info.run_id)
         assert picture.path == f"{child.info.run_name}.png"
         assert {"s0", "p0", "score", "error"} <= set(child.data.metrics)
+    assert parent.data.tags["mlflow.note.content"] == f"```\n{out.strip()}\n```"
+    lines = {child.info.run_name: child.data.tags["mlflow.note.content"] for child in children}
+    assert re.fullmatch(r"`sbd` .* ± .* at s0 = .*, p0 = .* \(8 events\)", lines["MIP"])
+    assert lines["SHOWER"].startswith("`purity*efficiency` ")
+    for one in (parent, *children):
+        assert told.items() <= one.data.tags.items()
+        assert "host" not in one.data.tags, "that of the run is another's"
     saved = client.download_artifacts(parent.info.run_id, "scores.npz", str(runs))
     with np.load(saved) as arrays:
         assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
         assert len(arrays["p0"]) > len(SeedCut(grid_points=5).axes()["p0"]), "refined"
+
+
+def test_thresholds_tuned_on_other_events_name_them_and_not_the_data_of_the_run(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    Tracking(runs, None).tags(run, {"data": "0123456789ab"})
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tune.h5").symlink_to(tmp_path / "data" / "tune.h5")
+    assert tune(runs, run, "--data", str(other), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["data"] == str(other)
+    (kept,) = Tracking(runs, None).children(run, kind="thresholds")
+    assert Tracking(runs, None).about(kept)["data"] == str(other)
 
 
 @pytest.mark.slow
