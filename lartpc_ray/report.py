@@ -303,6 +303,44 @@ def best_run(tracking: Tracking, rows: Sequence[dict[str, Any]]) -> str | None:
     return next(iter([*picked, *ended]), None)
 
 
+def write_page(
+    path: Path,
+    name: str,
+    tracking: Tracking,
+    run: str | None,
+    rows: Sequence[dict[str, Any]],
+    verdict: Verdict | None,
+    data: str | None = None,
+) -> None:
+    """Write the page about a study or a run, of which `page.sections.Subject` says the rest."""
+    from lartpc_ray.page.sections import Subject, write  # plotly takes its time
+
+    write(path, Subject(name, tracking, run, rows, verdict, data))
+
+
+def keep_page(tracking: Tracking, study: str, search: str, run: str, verdict: Verdict) -> None:
+    """Keep the page of a search that has ended in its run, as report.html.
+
+    All else is kept by then, so a page that cannot be made is said to be missing and no more.
+
+    Args:
+        tracking: where the search is.
+        study: that it is of.
+        search: its run.
+        run: of its best trial.
+        verdict: on that.
+    """
+    try:
+        rows = compared(tracking.trials(study, search))
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "report.html"
+            write_page(path, study, tracking, run, rows, verdict)
+            tracking.file(search, path)
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        say(f"the search has no report.html in MLflow: {why}")
+
+
 def main(options: argparse.Namespace) -> int:
     if bool(options.study) == bool(options.run):
         raise ValueError("give the name of a study, or --run ID")
@@ -321,12 +359,10 @@ def main(options: argparse.Namespace) -> int:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
     if options.html:
-        from lartpc_ray.page.sections import Subject, write  # plotly takes its time
-
         rows = content.pop("trials", [])
         verdict = Verdict(**content) if content else None
         name = options.study or tracking.about(options.run)["name"]
-        write(options.html, Subject(name, tracking, best, rows, verdict, options.data))
+        write_page(options.html, name, tracking, best, rows, verdict, options.data)
         say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:

@@ -176,8 +176,8 @@ class Study:
             ]
         )
 
-    def close(self, verdict: Verdict, numbers: dict[str, float], note: str) -> None:
-        """End the search run with the table of its best trial, and what is told of it."""
+    def close(self, verdict: Verdict, numbers: dict[str, float], note: str) -> str:
+        """End the search run with the table of its best trial, and what is told of it; its id."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
         self.tracking.numbers(parent, numbers, 0)
@@ -185,6 +185,7 @@ class Study:
         self.tracking.describe(parent, note)
         self.tracking.describe_study(note)
         self.tracking.end(parent)
+        return parent
 
     def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
         budget, concurrent = self.space.budget, concurrent or self.concurrent()

@@ -135,15 +135,16 @@ class Tracking:
             later = max(run.info.start_time, run.info.end_time or 0) + 1
             self._offset = max(self._offset, later / 1000 - time.monotonic())
 
-    def trials(self, study: str) -> list[TrialRun]:
-        """The trials of the newest search of a study, in their order.
+    def trials(self, study: str, search: str | None = None) -> list[TrialRun]:
+        """The trials of a search of a study, in their order; of the newest if none is named.
 
         Raises:
             ValueError: where there is no search of that study.
         """
         experiment = self.client.get_experiment_by_name(study)
+        wanted = "tags.kind = 'search'" + (f" and attributes.run_id = '{search}'" if search else "")
         searches = experiment and self.client.search_runs(
-            [experiment.experiment_id], "tags.kind = 'search'", order_by=NEWEST, max_results=1
+            [experiment.experiment_id], wanted, order_by=NEWEST, max_results=1
         )
         if not experiment or not searches:
             raise ValueError(f"study {study!r}: no search of it in {self.uri}")

@@ -32,6 +32,7 @@ from lartpc_ray.report import (
     headline,
     judge_on_top,
     keep,
+    keep_page,
     markdown,
     table,
     where,
@@ -139,7 +140,8 @@ def finish(
     models = enrol(study, sound, number, state, verdict)
     reached = state.history[-1]["goal"]
     note = study.note(len(ended), number, run, state, markdown(verdict))
-    study.close(verdict, {"goal": reached, "trials": float(len(ended))}, note)
+    search = study.close(verdict, {"goal": reached, "trials": float(len(ended))}, note)
+    keep_page(study.tracking, study.space.name, search, run, verdict)
     steps = f"{state.step} steps, goal {reached:.4f} on the tune split"
     chosen = flat(state.trial)
     head = [f"best of {len(ended)} trials: trial {number}, {steps}"]

@@ -120,8 +120,12 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
     assert study.stdout.startswith("smoke: 2 trials, best first")
     assert "learning_rate" in study.stdout.splitlines()[1]
     assert again.stdout.strip() in study.stdout
+    page = tmp_path / "a/mlartifacts/smoke" / search.info.run_id / "artifacts/report.html"
+    assert "<h2>Worst and best events</h2>" in page.read_text()
+    assert "could not be drawn" not in page.read_text()
     artefacts = {path.name for path in (tmp_path / "b").rglob("mlartifacts/**/*") if path.is_file()}
     assert {"checkpoint.pt", "trial.json", "verdict.json", "table.txt", "smoke.yaml"} <= artefacts
+    assert "report.html" in artefacts
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import run as run_command
 from lartpc_ray.page.sections import MOST_CURVES
 from lartpc_ray.paths import make_trial, short_names
-from lartpc_ray.report import flat, keep
+from lartpc_ray.report import flat, keep, keep_page
 from lartpc_ray.tracking import NAMES, Tracking
 from lartpc_ray.verdict import THIS, Verdict, judge
 
@@ -25,13 +25,15 @@ search:
 SMALL = {"network.depth": 2, "network.filters": 4, "network.blocks": 1}
 
 
-def study(runs: Path, trials: int, name: str = "clustering", space: str = SPACE) -> Tracking:
-    """A made-up search; its last trial has failed."""
+def study(
+    runs: Path, trials: int, name: str = "clustering", space: str = SPACE, own: str = "a search"
+) -> Tracking:
+    """A made-up search of its own name; its last trial has failed."""
     tracking = Tracking(runs, name)
-    search = tracking.start("a search", {"study": "a search", "kind": "search"})
+    search = tracking.start(own, {"study": own, "kind": "search"})
     tracking.text(search, space, f"{name}.yaml")
     for number in range(trials):
-        tags = {"study": "a search", "trial": str(number)}
+        tags = {"study": own, "trial": str(number)}
         run = tracking.start(f"trial {number}", tags, search)
         rate = 10 ** (-3 + 2 * number / trials)
         settings = {"optimizer.learning_rate": rate, "task.loss.mask": ["focal", "bce"][number % 2]}
@@ -124,6 +126,30 @@ def test_the_goal_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: 
     verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
     tracking.text(tracking.trials("clustering")[2].id, verdict.json(), "verdict.json")
     assert drawn("clustering") == ["s an event"]
+
+
+def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an earlier one that was resumed; then on a disk that is full."""
+    study(tmp_path, 4, own="earlier")
+    tracking = study(tmp_path, 3, own="newest")
+    search = tracking.start("earlier", {"study": "earlier", "kind": "search"})
+    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    best = tracking.trials("clustering", search)[2].id
+
+    def kept() -> list[str]:
+        keep_page(tracking, "clustering", search, best, verdict)
+        return [file.path for file in tracking.client.list_artifacts(search)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: 1 / 0)
+        assert kept() == ["clustering.yaml"]
+    said = "the search has no report.html in MLflow: division by zero\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert kept() == ["clustering.yaml", "report.html"]
+    text = tracking.fetch(search, "report.html", tmp_path).read_text()
+    assert "<dd>4, 1 failed</dd>" in text, "not the newest search"
 
 
 def test_many_trials_are_not_asked_one_by_one(
