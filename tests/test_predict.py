@@ -28,14 +28,15 @@ def muon() -> Event:
     return Event.of(coords, np.ones(40), (40, 40, 40), semantic=semantic, cluster=cluster)
 
 
-@pytest.fixture
-def infill(tmp_path: Path) -> list[str]:
+@pytest.fixture(params=["near"])
+def infill(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     """The arguments of a prediction by an infill that finds every candidate active."""
     trial = make_trial(
         {
             "task.name": "infill",
             "task.form": "bce",
             "task.margin": 1,
+            "task.candidates": request.param,
             "network.depth": 2,
             "network.filters": 4,
             "data.splits.layout.side": 40,
@@ -74,6 +75,20 @@ def test_filled_voxels_are_marked_and_the_file_is_readable(
     assert len(x) == 90
     assert (x.min(), x.max()) == (15, 24)
     np.testing.assert_allclose(energy, np.expm1(0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("infill", ["dense"], indirect=True)
+def test_all_voxels_of_a_region_are_filled_even_where_nothing_was_seen(
+    infill: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "map.yaml").write_text("boxes: [{low: [4.5, 2.7, 5.7], high: [5.4, 3.6, 6.6]}]")
+    arguments = [*infill, "--dead", str(tmp_path / "map.yaml")]
+    assert run_command(predict.parser(), predict.main, arguments) == 0
+    *_, filled = read_events(tmp_path / "out.h5", layout=LAYOUT)
+    assert len(filled) == 37 + 27
+    assert (filled.semantic == ParticleClass.MIP).all()
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert [len(rows) for rows in file["filled"][:]] == [27, 27]
 
 
 @pytest.mark.parametrize(

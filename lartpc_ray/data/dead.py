@@ -30,6 +30,7 @@ LOOK = 10
 """Voxels over which the direction of what enters a dead region is taken."""
 LONGEST = 4
 """Rays end after so many times the least side of a dead region: 75 degrees from straight across."""
+Candidates = Literal["near", "dense"]
 Corners = Int32[np.ndarray, "region 2 axis"]
 Places = Int[np.ndarray, "place axis"]
 Found = Int[np.ndarray, "found axis"]
@@ -132,22 +133,31 @@ def fixed_rng(event: Event) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(np.ascontiguousarray(event.coords).tobytes()))
 
 
-def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> Event:
+def dead_region(
+    event: Event,
+    corners: Corners,
+    *,
+    margin: int,
+    limit: int,
+    candidates: Candidates = "near",
+) -> Event:
     """Take away what lies in dead regions and put candidates there.
 
-    All voxels of a plane of dead wires would be millions. The candidates are those that what
-    enters the region may reach if it goes straight on: from the middle of each group of voxels that
-    touch the region and each other a ray is drawn away from the voxels within `LOOK` on that side
-    of the region, up to `LONGEST` times the region's least side. Where two such groups beyond two
-    faces point to each other, a straight line is drawn between them. All voxels within `margin` of
-    a ray or a line are candidates; those on a line have the mean energy of its two groups, all
-    others 0. Nothing inside is looked at. `truth`, `semantic` and `cluster` are of what was there.
+    With `dense` all voxels of the regions are candidates, as in LArDRIP. Of a plane of dead wires
+    these would be millions, so with `near` they are those that what enters the region may reach if
+    it goes straight on: from the middle of each group of voxels that touch the region and each
+    other a ray is drawn away from the voxels within `LOOK` on that side of the region, up to
+    `LONGEST` times the region's least side. Where two such groups beyond two faces point to each
+    other, a straight line is drawn between them. All voxels within `margin` of a ray or a line are
+    candidates. Those on a line have the mean energy of its two groups, all others 0, either way.
+    Nothing inside is looked at. `truth`, `semantic` and `cluster` are of what was there.
 
     Args:
         event: without dead regions.
         corners: the regions; they may overlap.
-        margin: voxels, along each axis.
+        margin: voxels, along each axis, around what is near.
         limit: candidates of all regions together.
+        candidates: which voxels of the regions are.
 
     Raises:
         ValueError: for more candidates than the limit.
@@ -159,21 +169,29 @@ def dead_region(event: Event, corners: Corners, *, margin: int, limit: int) -> E
         >>> found = dead_region(event, box, margin=0, limit=9)
         >>> found.coords[found.dead].tolist(), found.truth[found.dead].tolist()
         ([[2, 1]], [0.5])
+        >>> dense = dead_region(event, box, margin=0, limit=9, candidates="dense")
+        >>> dense.coords[dense.dead].tolist()
+        [[2, 0], [2, 1], [2, 2]]
     """
+    if candidates == "dense":
+        _refuse_large(corners, limit)
     dead = region_of(event.coords, corners) >= 0
     seen, truth = event.keep(~dead), event.keep(dead)
     each = [_entries(seen, box) for box in corners]
     links = [_links(entries) for entries in each]
     parts = [
-        _around(np.concatenate([_rays(one, box), *(on for on, _ in lines)]), box, margin)
+        _inside(box)
+        if candidates == "dense"
+        else _around(np.concatenate([_rays(one, box), *(on for on, _ in lines)]), box, margin)
         for one, lines, box in zip(each, links, corners, strict=True)
     ]
     at = np.unique(keys(np.concatenate(parts), event.shape))
     places = np.stack(np.unravel_index(at, event.shape), axis=1)
     if len(places) > limit:
+        less = "the margin less" if candidates == "near" else "take candidates near"
         raise ValueError(
             f"{len(places)} candidate voxels in {len(corners)} dead regions, more than "
-            f"max_candidates {limit}: make regions fewer or narrower, the margin less, or raise it"
+            f"max_candidates {limit}: make regions fewer or narrower, {less}, or raise it"
         )
     energy = np.zeros(len(places), np.float32)
     for places_on, mean in chain.from_iterable(links):
@@ -213,6 +231,23 @@ def beyond(coords: Places, box: Int32[np.ndarray, "2 axis"]) -> Int[np.ndarray, 
     """Voxels from each place to the box along the axis where it is furthest; 0 or less inside."""
     low, high = box
     return np.asarray(np.maximum(low - coords, coords - (high - 1)).max(axis=1))
+
+
+def _refuse_large(corners: Corners, limit: int) -> None:
+    """Refuse a region of too many voxels before they are listed: they may not fit into memory."""
+    for low, high in corners:
+        sides = (high - low).tolist()
+        if math.prod(sides) > limit:
+            raise ValueError(
+                f"a dead region of {' x '.join(map(str, sides))} voxels, more than max_candidates "
+                f"{limit}: make regions smaller, take candidates near instead of dense, or raise it"
+            )
+
+
+def _inside(box: Int32[np.ndarray, "2 axis"]) -> Found:
+    """All places of a box."""
+    places = np.indices(tuple(box[1] - box[0])).reshape(box.shape[1], -1)
+    return np.asarray(places.T + box[0])
 
 
 def _around(places: Places, box: Int32[np.ndarray, "2 axis"], margin: int) -> Found:

@@ -15,7 +15,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.classes import NO_CLASS
 from lartpc_ray.data.dead import (
+    Candidates,
     DeadMap,
     RandomRegions,
     beyond,
@@ -61,9 +63,14 @@ class InfillTask(CutTask):
     name: Literal["infill"] = "infill"
     regions: RandomRegions = RandomRegions()
     dead: DeadMap | None = Field(default=None, description="known regions, instead of random ones")
+    candidates: Candidates = Field(
+        default="near",
+        description="which voxels of a region may be active; near: those near to the way straight "
+        "on of what enters; dense: all, as in LArDRIP, if the regions are small enough",
+    )
     margin: NonNegativeInt = Field(
         default=2,
-        description="voxels between a candidate and the way straight on of what enters",
+        description="voxels between a candidate that is near and the way straight on",
     )
     max_candidates: PositiveInt = Field(default=200_000, description="of an event")
     start_value: Literal["zero", "minus_one", "random", "line"] = Field(
@@ -108,7 +115,13 @@ class InfillTask(CutTask):
         rng = rng or fixed_rng(event)
         known = self.dead.corners(event.shape) if self.dead else None
         corners = self.regions.corners(event, rng) if known is None else known
-        event = dead_region(event, corners, margin=self.margin, limit=self.max_candidates)
+        event = dead_region(
+            event,
+            corners,
+            margin=self.margin,
+            limit=self.max_candidates,
+            candidates=self.candidates,
+        )
         if self.start_value == "line":
             return event
         start = rng.random(len(event), np.float32) * (self.start_value == "random")
@@ -148,14 +161,16 @@ class InfillTask(CutTask):
 
     def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         """What was seen, and the candidates found active, with the class and cluster of the nearest
-        voxel that was seen."""
+        voxel that was seen; with none where nothing was."""
         active = event.dead & (outputs["score"] > at[TRACK]["threshold"])
-        _, nearest = cKDTree(event.coords[~event.dead]).query(event.coords[active])
         semantic, cluster, energy = (
             getattr(event, name).copy() for name in ("semantic", "cluster", "energy")
         )
-        semantic[active] = semantic[~event.dead][nearest]
-        cluster[active] = cluster[~event.dead][nearest]
+        semantic[active], cluster[active] = NO_CLASS, NO_CLASS
+        if not event.dead.all():
+            _, nearest = cKDTree(event.coords[~event.dead]).query(event.coords[active])
+            semantic[active] = semantic[~event.dead][nearest]
+            cluster[active] = cluster[~event.dead][nearest]
         energy[active] = outputs["energy"][active]
         filled = replace(event, semantic=semantic, cluster=cluster, energy=energy)
         return filled.keep(active | ~event.dead)

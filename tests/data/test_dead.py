@@ -103,6 +103,40 @@ def test_too_many_candidates_are_refused_with_advice() -> None:
         dead_region(track(), ACROSS, margin=1, limit=89)
 
 
+@pytest.mark.parametrize("axes", [2, 3])
+def test_dense_candidates_are_all_places_of_a_region(axes: int) -> None:
+    whole = track()
+    event = Event.of(whole.coords[:, :axes], whole.energy, SHAPE[:axes])
+    box = np.array([[[15, 9, 19], [18, 12, 22]]], np.int32)[:, :, :axes]
+    found = dead_region(event, box, margin=2, limit=3**axes, candidates="dense")
+    assert found.dead.sum() == 3**axes
+    places = np.stack(np.meshgrid(*[np.arange(3)] * axes, indexing="ij"), -1).reshape(-1, axes)
+    np.testing.assert_array_equal(found.coords[found.dead], places + box[0, 0])
+    active = found.dead & (found.truth > 0)
+    assert found.coords[active].tolist() == event.coords[15:18].tolist()
+    assert (found.energy[active] > 0).all(), "the line between the two ends"
+    assert (found.energy[found.dead & ~active] == 0).all()
+    far = np.full((1, 2, axes), 30, np.int32)
+    far[:, 1] += 3
+    both = dead_region(
+        event, np.concatenate([box, box + 1, far]), margin=0, limit=99, candidates="dense"
+    )
+    once = 2 * 3**axes - 2**axes
+    assert both.dead.sum() == once + 3**axes, "once where regions overlap, and where nothing enters"
+
+
+def test_dense_regions_that_are_too_large_are_refused_with_advice() -> None:
+    wrong = r"a dead region of 10 x 40 x 40 voxels, more than max_candidates 15999: make regions"
+    with pytest.raises(ValueError, match=rf"{wrong} smaller, take candidates near"):
+        dead_region(track(), ACROSS, margin=1, limit=15_999, candidates="dense")
+    huge = np.array([[[0, 0, 0], [2**20, 2**20, 2**20]]], np.int32)
+    with pytest.raises(ValueError, match="1048576 x 1048576 x 1048576 voxels"):
+        dead_region(track(), huge, margin=1, limit=10**6, candidates="dense")
+    two = np.array([[[0, 0, 0], [3, 3, 3]], [[9, 9, 9], [12, 12, 12]]], np.int32)
+    with pytest.raises(ValueError, match=r"54 candidate voxels in 2 .*, take candidates near"):
+        dead_region(track(), two, margin=1, limit=53, candidates="dense")
+
+
 def test_regions_are_the_same_for_the_same_event_and_lie_on_tracks(
     rng: np.random.Generator,
 ) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead import DeadMap, Slab
+from lartpc_ray.data.dead import Box, DeadMap, Slab
 from lartpc_ray.data.event import Event
 from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
@@ -34,6 +34,21 @@ def test_the_start_value_is_at_candidates_only(start: str, low: float, high: flo
     assert seen[batch.dead].min() == low
     assert seen[batch.dead].max() == high
     torch.testing.assert_close(seen[~batch.dead], torch.log1p(torch.full((30,), 0.6)))
+
+
+@pytest.mark.parametrize("start", ["zero", "minus_one", "random", "line"])
+def test_dense_candidates_take_every_start_value(start: str) -> None:
+    box = DeadMap(boxes=(Box(low=(4.5, 2.7, 5.7), high=(5.4, 3.6, 6.6)),))
+    task = InfillTask(dead=box, start_value=start, candidates="dense")
+    event = task.prepare(muon())
+    assert event.dead.sum() == 27
+    seen = task.features(VoxelBatch.of([event]))[event.dead, 0]
+    drawn = np.log1p(0.6) * (event.truth[event.dead] > 0)
+    wanted = {"zero": 0 * drawn, "minus_one": 0 * drawn - 1, "line": drawn}
+    if start == "random":
+        assert len(set(seen.tolist())) == 27
+    else:
+        np.testing.assert_allclose(seen, wanted[start], rtol=1e-6)
 
 
 def test_a_random_start_is_fixed_by_the_event_or_the_generator() -> None:

@@ -34,6 +34,8 @@ TASKS = [
     InfillTask(regions=NARROW),
     InfillTask(regions=NARROW, form="focal", start_value="line", metric="iou"),
     InfillTask(regions=NARROW, form="squared_mean", start_value="random"),
+    InfillTask(regions=NARROW, candidates="dense", start_value="minus_one"),
+    InfillTask(regions=NARROW, candidates="dense", form="bce", start_value="line"),
 ]
 PLANES = [None, "U"]
 
