@@ -19,7 +19,10 @@ from lartpc_ray.data.event import Event
 NEAR = 3
 """Voxels from a region within which a track must be seen on both sides."""
 CORRIDOR = 5.0
-"""A voxel found at most so many voxels from the line between a track's ends counts as its own."""
+"""A voxel found at most so many voxels from the line between a track's ends counts as its own.
+
+False voxels further away are no track's: they count in the scores of whole regions only.
+"""
 SHAPES = ("f1", "iou", "precision", "recall")
 Counts = Float[np.ndarray, "crossing point"]
 Places = Int[np.ndarray, "place axis"]
