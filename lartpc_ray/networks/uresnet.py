@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lartpc_ray.networks.norm import Norm
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse import Engine, EngineName, SparseTensor, engine
+from lartpc_ray.sparse import CHUNK, Engine, EngineName, SparseTensor, engine
 
 LEAK = 0.33
 
@@ -27,6 +27,11 @@ class NetworkSettings(Settings):
     depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")
     filters: PositiveInt = Field(default=32, description="at the first level; level l has (l+1)×")
     blocks: PositiveInt = Field(default=2, description="residual blocks a level")
+    chunk: PositiveInt = Field(
+        default=CHUNK,
+        description="neighbours whose features native gathers at a time on a GPU: less memory, or "
+        "fewer and larger products",
+    )
 
 
 class UResNet(nn.Module):
@@ -53,7 +58,7 @@ class UResNet(nn.Module):
         constants: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.engine = engine(settings.engine)
+        self.engine = engine(settings.engine, settings.chunk)
         widths = [settings.filters * (level + 1) for level in range(settings.depth)]
         self.stem = Submanifold(self.engine, axes, inputs, widths[0])
         self.encoder = nn.ModuleList(

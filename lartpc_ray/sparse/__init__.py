@@ -1,6 +1,7 @@
 """Sparse convolutions behind one small door."""
 
 from lartpc_ray.sparse.engine import (
+    CHUNK,
     Engine,
     EngineName,
     SparseTensor,
@@ -10,4 +11,13 @@ from lartpc_ray.sparse.engine import (
     obstacles,
 )
 
-__all__ = ["Engine", "EngineName", "SparseTensor", "available", "engine", "known_as", "obstacles"]
+__all__ = [
+    "CHUNK",
+    "Engine",
+    "EngineName",
+    "SparseTensor",
+    "available",
+    "engine",
+    "known_as",
+    "obstacles",
+]

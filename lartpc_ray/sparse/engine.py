@@ -27,8 +27,21 @@ class SparseTensor:
         return replace(self, features=features)
 
 
+CHUNK = 2**16
+"""17 MB of 64 channels: about what a GPU's second cache holds."""
+
+
 class Engine(ABC):
-    """Five operations; all that a sparse network needs."""
+    """Five operations; all that a sparse network needs.
+
+    Args:
+        chunk: neighbours that are gathered at a time, by an engine that gathers them: so many rows
+            of features are in memory beside those of the sites. Results do not depend on it beyond
+            rounding.
+    """
+
+    def __init__(self, chunk: int = CHUNK) -> None:
+        self.chunk = chunk
 
     @classmethod
     def obstacle(cls) -> str | None:
@@ -87,8 +100,8 @@ def known_as(name: str) -> str:
     return "native" if name == "auto" else name
 
 
-def engine(name: str) -> Engine:
-    """The engine of that name, or `auto`.
+def engine(name: str, chunk: int = CHUNK) -> Engine:
+    """The engine of that name, or `auto`; `chunk` as `Engine` has it.
 
     Raises:
         ValueError: for a name that is not known, or an engine that does not work here.
@@ -105,7 +118,7 @@ def engine(name: str) -> Engine:
     reason = made.obstacle()
     if reason:
         raise ValueError(f"engine {name!r}: {reason}")
-    return made()
+    return made(chunk)
 
 
 def _class(name: str) -> type[Engine]:

@@ -6,16 +6,16 @@ once a batch, sorted by offset, and shared by all layers of that level.
 
 On a CPU a convolution is one walk along its pairs (tiles.py). On a GPU it has two ways, of torch's
 operations. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8 children
-of a coarse site) it gathers the pairs, multiplies offset by offset, and sums each site's share with
-one sparse matrix of ones. In crowded ones it takes all places, zeros included, in one product: of
-some thousand sites at a time where there are 27. Gradients do the same the other way. Nothing is
-added atomically, so the same input gives the same bits. Figures are in docs/notes.md.
+of a coarse site) it gathers the pairs of one offset, multiplies them and adds them to their
+targets. In crowded ones it takes all places of some sites, zeros included, in one product. Either
+way no more than `chunk` neighbours are gathered at a time: their places grow with the image, but
+not the memory for their features. Gradients do the same the other way. No two numbers are added to
+one place at a time, so the same input gives the same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -33,8 +33,6 @@ from lartpc_ray.sparse.walk import by_corner, halved, leads, neighbours
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
-CHUNK = 1024
-"""Sites whose places are gathered at a time: what they take stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,24 +107,15 @@ class Pairs:
         table[:, self.offsets // 2] = torch.arange(self.targets, device=table.device)
         return table
 
-    @cached_property
-    def to_target(self) -> Tensor:
-        """(target, pair) ones: sums the pairs of each target."""
-        return self._summing(self.target, self.targets)
+    def parts(self, chunk: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(offset, source, target) of all pairs, at most `chunk` of one offset at a time.
 
-    @cached_property
-    def to_source(self) -> Tensor:
-        """(source, pair) ones: sums the pairs of each source."""
-        return self._summing(self.source, self.sources)
-
-    def _summing(self, rows: Tensor, sites: int) -> Tensor:
-        """The (site, pair) matrix that adds the pairs of each row, offset by offset."""
-        starts, order = _by_row(rows, sites)
-        ones = torch.ones(len(rows), device=rows.device)
-        size = (sites, len(rows))
-        with warnings.catch_warnings():  # torch calls CSR tensors beta; tests hold them to dense
-            warnings.simplefilter("ignore")
-            return torch.sparse_csr_tensor(starts, order, ones, size, check_invariants=False)
+        In int64, by which torch adds rows on a CPU several times as fast as by int32.
+        """
+        for offset, rows in enumerate(zip(self.read, self.written, strict=True)):
+            for first in range(0, len(rows[0]), chunk):
+                source, target = (row[first : first + chunk].long() for row in rows)
+                yield offset, source, target
 
 
 @dataclass(eq=False)
@@ -218,13 +207,14 @@ class NativeEngine(Engine):
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         pairs = x.sites.pairs
         if pairs.crowded and not _tiled(x.features):
-            return x.with_features(_Crowded.apply(x.features, weight, pairs))  # type: ignore[no-untyped-call]
-        return x.with_features(_summed(x.features, weight, pairs))
+            out = _Crowded.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
+            return x.with_features(out)
+        return x.with_features(_summed(x.features, weight, pairs, self.chunk))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
         if not x.sites.children.crowded or _tiled(x.features):
-            return SparseTensor(_summed(x.features, weight, x.sites.children), level)
+            return SparseTensor(_summed(x.features, weight, x.sites.children, self.chunk), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
         wide = wide.index_copy(0, slot, x.features)
@@ -236,7 +226,8 @@ class NativeEngine(Engine):
             raise ValueError("up: these sites did not come from down")
         children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
         if not children.crowded or _tiled(x.features):
-            return SparseTensor(_summed(x.features, weight, children.reverse), x.sites.finer)
+            features = _summed(x.features, weight, children.reverse, self.chunk)
+            return SparseTensor(features, x.sites.finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
         features = wide.view(-1, outputs).index_select(0, slot)
@@ -250,11 +241,13 @@ class NativeEngine(Engine):
         return x.features.index_select(0, back)
 
 
-def _summed(x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+def _summed(x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
     """y_t = sum over pairs (t, s) of offset o of x_s W_o, with x_t W_middle where sites read
     themselves."""
-    way = _Tiled if _tiled(x) else _Thin
-    out: Tensor = way.apply(x, weight, pairs)  # type: ignore[no-untyped-call]
+    if _tiled(x):
+        out: Tensor = _Tiled.apply(x, weight, pairs)  # type: ignore[no-untyped-call]
+    else:
+        out = _Thin.apply(x, weight, pairs, chunk)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -288,91 +281,88 @@ def _full(x: Tensor) -> Tensor:
 
 
 class _Thin(torch.autograd.Function):
-    """`_summed` by torch's operations, and its gradient by the same sums the other way."""
+    """`_summed` by torch's operations, and its gradient by the same sums the other way.
+
+    At most `chunk` pairs of one offset are gathered, multiplied, and added to their targets, so
+    memory is bounded. An offset has each target and each source once, ascending: an `index_add_`
+    never meets a place twice, and every sum has the order of the offsets, so the same input gives
+    the same bits even where a GPU adds atomically. Half precision is summed in float32.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.pairs = pairs
-        gathered = x.index_select(0, pairs.source)
-        product = x.new_empty(len(gathered), weight.shape[2])
-        for offset, part in _parts(pairs):
-            torch.mm(gathered[part], weight[offset], out=product[part])
-        own = x @ weight[pairs.offsets // 2] if pairs.own else None
-        return _plus(own, pairs.to_target, product)
+        ctx.pairs, ctx.chunk = pairs, chunk
+        out = _own(x, weight, pairs, pairs.targets)
+        for offset, source, target in pairs.parts(chunk):
+            product = x.index_select(0, source) @ weight[offset]
+            out.index_add_(0, target, product.to(out.dtype))
+        return out.to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         pairs, middle = ctx.pairs, ctx.pairs.offsets // 2
-        upstream = grad.index_select(0, pairs.target)
-        gathered = x.index_select(0, pairs.source)
-        product = torch.empty_like(gathered)
-        grad_weight = torch.zeros_like(weight)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _own(grad, weight.mT, pairs, pairs.sources)
+        grad_weight = _full(torch.zeros_like(weight))
         if pairs.own:
-            torch.mm(x.T, grad, out=grad_weight[middle])
-        for offset, part in _parts(pairs):
-            torch.mm(gathered[part].T, upstream[part], out=grad_weight[offset])
-            if ctx.needs_input_grad[0]:
-                torch.mm(upstream[part], weight[offset].T, out=product[part])
-        if not ctx.needs_input_grad[0]:
-            return None, grad_weight, None
-        own = grad @ weight[middle].T if pairs.own else None
-        return _plus(own, pairs.to_source, product), grad_weight, None
+            grad_weight[middle] += x.T @ grad
+        for offset, source, target in pairs.parts(ctx.chunk):
+            upstream = grad.index_select(0, target)
+            grad_weight[offset] += x.index_select(0, source).T @ upstream
+            if grad_x is not None:
+                product = upstream @ weight[offset].T
+                grad_x.index_add_(0, source, product.to(grad_x.dtype))
+        into = None if grad_x is None else grad_x.to(x.dtype)
+        return into, grad_weight.to(weight.dtype), None, None
 
 
-def _plus(own: Tensor | None, summing: Tensor, product: Tensor) -> Tensor:
-    """own + summing @ product, in the memory of own; sums of half precision are of float32."""
-    summing, summand = summing.to(_full(product).dtype), _full(product)
-    if own is None:
-        return (summing @ summand).to(product.dtype)
-    return _full(own).addmm_(summing, summand).to(product.dtype)
+def _own(x: Tensor, weight: Tensor, pairs: Pairs, sites: int) -> Tensor:
+    """(site, out) what each site reads of itself, or zeros, for more to be added to."""
+    if pairs.own:
+        return _full(x @ weight[pairs.offsets // 2])
+    return _full(x.new_zeros(sites, weight.shape[2]))
 
 
 class _Crowded(torch.autograd.Function):
     """The same sum, over all places of each site; an empty place adds a row of zeros."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.pairs = pairs
-        return _all_places(x, pairs.table, weight.flatten(0, 1))
+        ctx.pairs, ctx.chunk = pairs, chunk
+        padded = functional.pad(x, (0, 0, 0, 1))
+        flat = weight.flatten(0, 1)
+        out = x.new_empty(len(x), weight.shape[2])
+        for rows in _chunks(pairs, chunk):
+            places = padded.index_select(0, pairs.table[rows].flatten()).view(-1, len(flat))
+            torch.mm(places, flat, out=out[rows])
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         opposite = ctx.pairs.table.flip(1)
         offsets, inputs, outputs = weight.shape
-        grad_weight = weight.new_zeros(inputs, offsets * outputs)
+        grad_weight = _full(weight.new_zeros(inputs, offsets * outputs))
         padded = functional.pad(grad, (0, 0, 0, 1))
         back = weight.transpose(1, 2).flatten(0, 1)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        for rows in _chunks(len(x)):
+        for rows in _chunks(ctx.pairs, ctx.chunk):
             places = padded.index_select(0, opposite[rows].flatten()).view(-1, offsets * outputs)
-            grad_weight.addmm_(x[rows].T, places)
+            grad_weight += x[rows].T @ places
             if grad_x is not None:
                 torch.mm(places, back, out=grad_x[rows])
-        return grad_x, grad_weight.view(inputs, offsets, outputs).transpose(0, 1), None
+        grad_weight = grad_weight.view(inputs, offsets, outputs).transpose(0, 1)
+        return grad_x, grad_weight.to(weight.dtype), None, None
 
 
-def _all_places(x: Tensor, table: Tensor, weight: Tensor) -> Tensor:
-    """(site, out): the features in all places of a site, times (offset · in, out)."""
-    padded = functional.pad(x, (0, 0, 0, 1))
-    out = x.new_empty(len(x), weight.shape[1])
-    for rows in _chunks(len(x)):
-        places = padded.index_select(0, table[rows].flatten()).view(-1, len(weight))
-        torch.mm(places, weight, out=out[rows])
-    return out
-
-
-def _chunks(count: int) -> list[slice]:
-    return [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
-
-
-def _parts(pairs: Pairs) -> list[tuple[int, slice]]:
-    """The offsets that have pairs, and where those are."""
-    ends = zip(pairs.edges[:-1], pairs.edges[1:], strict=True)
-    return [(offset, slice(a, b)) for offset, (a, b) in enumerate(ends) if b > a]
+def _chunks(pairs: Pairs, chunk: int) -> list[slice]:
+    """Sites that have at most `chunk` places together; at least one a slice."""
+    step = max(1, chunk // pairs.offsets)
+    return [slice(first, first + step) for first in range(0, pairs.targets, step)]
 
 
 def _searched(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tuple[Tensor, Tensor]:
@@ -397,12 +387,6 @@ def _walked(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tens
     strides = _strides(shape)
     found = halved(coords.numpy(), event.numpy(), [strides[0] * (shape[0] + 2), *strides])
     return tuple(torch.from_numpy(part) for part in found)
-
-
-def _by_row(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Where each row begins in the stable order of `rows`, and that order."""
-    ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
-    return functional.pad(ends, (1, 0)), torch.argsort(rows, stable=True)
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:

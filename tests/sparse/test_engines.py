@@ -9,7 +9,7 @@ from interpreted import interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import available, engine, native, obstacles, tiles
+from lartpc_ray.sparse import CHUNK, available, engine, native, obstacles, tiles
 from lartpc_ray.sparse.native import _halved, _searched, _walked
 from lartpc_ray.sparse.walk import leads, neighbours
 
@@ -101,6 +101,40 @@ def test_what_a_gpu_does_with_torch_is_the_same(
     for kind in (torch.bfloat16, torch.float16):
         for half, full in zip(found(kind), found(torch.float32), strict=True):
             torch.testing.assert_close(half, full, rtol=0.05, atol=0.3)
+
+
+def convolved(chunk: int, axes: int, share: float) -> list[torch.Tensor]:
+    """All three convolutions in a row by torch's operations, and the gradients."""
+    coords, events = sites(axes, 9, share)
+    sizes = [(len(coords), 3), (3**axes, 3, 4), (2**axes, 4, 5), (2**axes, 5, 2)]
+    x, same, down, up = (torch.randn(size, requires_grad=True) for size in sizes)
+    it = engine("native", chunk)
+    fine = it.submanifold(it.sites(coords, x, (9,) * axes, events), same)
+    out = it.rows(it.up(it.down(fine, down), up))
+    return [out, *torch.autograd.grad(out.square().sum(), (x, same, down, up))]
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("share", [0.1, 0.9], ids=["thin", "crowded"])
+def test_the_chunk_bounds_memory_and_changes_nothing_but_rounding(
+    monkeypatch: pytest.MonkeyPatch, axes: int, share: float
+) -> None:
+    monkeypatch.setattr(native, "_tiled", lambda x: False)
+    wanted = convolved(CHUNK, axes, share)
+    for chunk in (1, 7, 40):
+        for mine, theirs in zip(convolved(chunk, axes, share), wanted, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
+        again = zip(convolved(chunk, axes, share), convolved(chunk, axes, share), strict=True)
+        assert all(torch.equal(a, b) for a, b in again), "the same bits twice"
+    coords, events = sites(axes, 9, share)
+    level = engine("native").sites(coords, torch.ones(len(coords), 1), (9,) * axes, events).sites
+    assert level.pairs.crowded == (share > 0.5)
+    for pairs in (level.pairs, level.children, level.children.reverse):
+        parts = list(pairs.parts(2))
+        assert max(len(source) for _, source, _ in parts) == 2
+        assert all((target.diff() > 0).all() for _, _, target in parts), "each place once"
+        assert torch.cat([source for _, source, _ in parts]).tolist() == pairs.source.tolist()
+        assert torch.cat([target for _, _, target in parts]).tolist() == pairs.target.tolist()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
