@@ -75,6 +75,10 @@ def cluster() -> Iterator[None]:
         shell("ray", "up", "-y", "--no-config-cache", "cluster.yaml", limit=600)
         yield
         shell("ray", "down", "-y", "cluster.yaml", limit=300)
+        deadline = time.monotonic() + 120
+        while left := [host for host in (10, 11, 12) if "raylet" in on(host, "ps ax")]:
+            assert time.monotonic() < deadline, f"`ray down` left a raylet on the hosts {left}"
+            time.sleep(2)
     finally:
         shell("bash", HOSTS, "down", check=False)
 
@@ -106,6 +110,8 @@ def test_a_search_over_three_hosts_survives_the_loss_of_one(
         if "RayTrainWorker" in on(host, "ps ax"):
             on(host, "kill -9 $(pgrep -f ray)", check=False)
             break
+    else:
+        pytest.fail(f"no worker of the trial on the two hosts: {said.read_text()}")
     deadline = time.monotonic() + 600
     while "best of 2 trials" not in (SHARED / "runs" / "out").read_text():
         assert time.monotonic() < deadline, said.read_text()
