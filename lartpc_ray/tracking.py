@@ -37,6 +37,15 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 NOTE = "mlflow.note.content"
 LONGEST_NOTE = 8000
 """Characters of a description: what MLflow keeps of a tag."""
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "1.0",
+}
+"""How long MLflow's client waits for a server that is away: six minutes, in steps of 0, 2, 4, ...
+seconds, two minutes at most. A search relies on it, so it is not left to MLflow's defaults."""
+for _name, _value in PATIENCE.items():  # MLflow reads them at each request
+    os.environ.setdefault(_name, _value)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from urllib3.util import Retry
 
 from lartpc_ray.data.splits import Splits
 from lartpc_ray.metrics.resources import Machine
 from lartpc_ray.paths import short_names
 from lartpc_ray.provenance import Source, data_hash, sources
-from lartpc_ray.tracking import ERROR, NAMES, Tracking
+from lartpc_ray.tracking import ERROR, NAMES, PATIENCE, Tracking
 
 SPLITS = ("train", "tune", "test")
 
@@ -102,29 +104,50 @@ def serve(folder: Path, port: int) -> subprocess.Popen:
 
 
 def stop(server: subprocess.Popen) -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_the_client_waits_some_minutes_for_a_server_whatever_mlflow_would_do() -> None:
+    """By the rule of the library that sends MLflow's requests."""
+    retries, factor, _ = (int(float(os.environ[name])) for name in PATIENCE)
+    retry = Retry(retries, backoff_factor=factor)
+    waits = []
+    while retry.total:
+        retry = retry.increment(error=OSError())
+        waits.append(retry.get_backoff_time())
+    assert waits == [0, 2, 4, 8, 16, 32, 64, 120, 120]
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_and_comes_back_costs_no_number(tmp_path: Path) -> None:
+def test_a_server_that_goes_away_for_a_minute_and_comes_back_costs_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the retries that save the number: with two of them it would be lost."""
     port = free_port()
     servers = [serve(tmp_path, port)]
+    back = threading.Timer(60, lambda: servers.append(serve(tmp_path, port)))
     try:
         tracking = Tracking(tmp_path / "runs", "study", f"http://127.0.0.1:{port}")
         run = tracking.start("trial 0", {"study": "s", "trial": "0"})
         tracking.numbers(run, {"goal": 0.1}, 1)
         stop(servers[0])
-        back = threading.Timer(20, lambda: servers.append(serve(tmp_path, port)))
         back.start()
         began = time.monotonic()
-        tracking.numbers(run, {"goal": 0.2}, 2)
-        assert time.monotonic() - began > 15, "there was a server all the time"
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+            with pytest.raises(MlflowException, match="Max retries exceeded"):
+                tracking.numbers(run, {"goal": 0.2}, 2)
+        assert tracking.numbers(run, {"goal": 0.2}, 2)
+        assert time.monotonic() - began > 60, "there was a server all the time"
         tracking.numbers(run, {"goal": 0.3}, 3)
         assert tracking.logged(run, "goal") == {1: 0.1, 2: 0.2, 3: 0.3}
-        back.join()
     finally:
-        for server in servers[1:]:
+        back.cancel()
+        if back.is_alive():
+            back.join()
+        for server in servers:
             stop(server)
 
 
