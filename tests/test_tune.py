@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from processes import descendants
 
-from lartpc_ray.job import claimed
 from lartpc_ray.study import fitting
 from lartpc_ray.trial import Resources
 
@@ -192,9 +192,13 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     (folder,) = (tmp_path / "cut").glob("smoke-*")
     killed(process)
     process = tune(tmp_path / "cut", "--resume", str(folder))
+    until(process, f"study {folder.name}: ")  # it has claimed the folder, and starts Ray
+    status, said, err = finished(tune(tmp_path / "cut", "--resume", str(folder)))
+    assert process.poll() is None, "the first was done before the second began"
+    assert (status, said) == (2, "")
+    use = f"{folder}: in use by process {process.pid} on {socket.gethostname()}"
+    assert err == f"python -m lartpc_ray.tune: {use}\n"
     until(process, r"trial 0 +40 steps")
-    with pytest.raises(ValueError, match=f"in use by process {process.pid} on"), claimed(folder):
-        pass
     killed(process)
     newest = sorted((folder / "trials" / "1").glob("step-*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:5000])  # as a crash of a file server leaves it
