@@ -205,6 +205,8 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    # Ray prints why a node was lost where results are printed, log_to_driver or not
+    ray._private.worker._worker_logs_enabled = False
     for again in (True, True, False):
         try:
             context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)

@@ -191,15 +191,24 @@ def listening(pid: int) -> set[str]:
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
 
 
-def test_a_ray_of_ones_own_listens_on_loopback_only() -> None:
+def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_results(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It would print there why a node was lost, into the JSON that a program reads."""
     import ray
+    from ray._private.utils import publish_error_to_driver
 
     start_ray(1, dashboard=False)
     try:
+        publish_error_to_driver(
+            "raylet_died", "a node was lost", ray._private.worker.global_worker.gcs_client
+        )
         assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"  # type: ignore[no-untyped-call]
         found = set.union(*(listening(pid) for pid in {os.getpid(), *descendants(os.getpid())}))
+        time.sleep(1)  # a thread would print it
     finally:
         ray.shutdown()
+    assert capfd.readouterr().out == ""
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", f"{'0' * 24}01000000"}
     assert found
     assert found <= loopback
