@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 from shutil import copytree, ignore_patterns, rmtree
@@ -17,6 +17,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from processes import descendants
+from ray._private.node import Node
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+from ray.cluster_utils import Cluster
 
 from lartpc_ray.study import fitting
 from lartpc_ray.trial import Resources
@@ -318,6 +321,51 @@ def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
     assert status == 0, err
     assert out.split("in the browser")[0] == whole[1]
     assert told(tmp_path) == told(whole[0])
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without cores and two nodes of one core, each with a raylet of its own.
+
+    Ray would make it the cluster of this machine, for all that do not name theirs.
+    """
+    monkeypatch.setattr("ray._private.utils.write_ray_address", lambda _: None)
+    monkeypatch.setattr("ray._common.utils.reset_ray_address", lambda: None)
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=0, include_dashboard=False)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def at_work(node: Node) -> bool:
+    """Whether a node's raylet has a trial."""
+    (raylet,) = node.all_processes[PROCESS_TYPE_RAYLET]
+    return any("ray::ImplicitFunc" in one for one in descendants(raylet.process.pid).values())
+
+
+@pytest.mark.slow
+def test_a_search_that_loses_a_node_gives_the_table_of_one_that_did_not(
+    tmp_path: Path, brief: tuple[str, ...], whole: tuple[Path, str, float], nodes: Cluster
+) -> None:
+    """Raylet, workers and all, with one of the two trials; the other node takes that one, too."""
+    process = tune(tmp_path, *brief)
+    try:
+        until(process, r"trial 1 +10 steps")
+        lost = next(one for one in nodes.worker_nodes if at_work(one))
+        nodes.remove_node(lost, allow_graceful=False)
+        until(process, "lost its process; goes on from its checkpoint")
+        status, out, err = finished(process)
+    finally:
+        killed(process)
+    assert status == 0, err
+    assert out.split("in the browser")[0] == whole[1]
+    assert told(tmp_path) == told(whole[0])
+    checked(tmp_path, next(tmp_path.glob("smoke-*")).name, 2)
 
 
 JUMPS = """
