@@ -7,7 +7,8 @@ thresholds  the whole threshold surface by one worker and by two
 scheduling  trials without work over fake nodes of many CPUs: trials a second, the driver's time
             and memory
 shards      threshold shards of next to no work, with room for few and for many at a time
-plan        100 nodes and a million events, by formulas, from what was measured (`--rate`)
+plan        100 nodes and a million events, and the study's own training, by formulas, from what was
+            measured (`--rate`) and what is assumed (`--price`); the numbers of docs/scaling.md
 
 What is compared runs by turns; medians. The machine's load is printed first: above the number of
 its cores the times mean little.
@@ -24,6 +25,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from itertools import islice
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,6 +36,7 @@ import ray
 import torch
 from ray import tune
 from ray.cluster_utils import Cluster
+from ray.tune.schedulers import TrialScheduler
 from thresholds import events as threshold_events
 from thresholds import outputs
 
@@ -49,7 +52,7 @@ from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.progress import Progress
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.schedule import Halving, Sampler
-from lartpc_ray.space import find_space, read_space
+from lartpc_ray.space import Space, find_space, read_space
 from lartpc_ray.study import Study
 from lartpc_ray.thresholds import SHARD_VOXELS, Part, _in_parallel
 from lartpc_ray.tracking import Tracking
@@ -59,8 +62,6 @@ from lartpc_ray.trial import Trial
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
-EVENTS = 8
-"""Of a step."""
 
 
 def few(folder: Path) -> Path:
@@ -71,18 +72,19 @@ def few(folder: Path) -> Path:
 
 
 def training(
-    data: Path, options: argparse.Namespace, workers: int = 1, events: int = EVENTS
+    data: Path, options: argparse.Namespace, workers: int = 1, events: int | None = None
 ) -> Trial:
-    """The laptop's trial 0, validated four times."""
+    """Trial 0 of a budget on cores, validated four times."""
     settings = {
         "data.splits.path": str(data),
-        "data.batch_events": events,
+        "data.batch_events": events or options.batch,
         "optimizer.steps": options.steps,
         "optimizer.evaluate_every": max(1, options.steps // 4),
         "optimizer.settle_batches": 0,
         "resources.workers": workers,
+        "resources.gpus": 0.0,
     }
-    return read_space(find_space("clustering"), "laptop", settings).first_trial()
+    return read_space(find_space("clustering"), options.budget, settings).first_trial()
 
 
 def of_checkpoint(folder: Path, trial: Trial) -> list[float]:
@@ -144,7 +146,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 def ddp(options: argparse.Namespace) -> None:
     """Steps of as many events for any number of workers, and steps that grow with them."""
-    sizes = [(count, EVENTS * more) for count in options.workers for more in {1, count}]
+    sizes = [(count, options.batch * more) for count in options.workers for more in {1, count}]
     found: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as scratch:
         data = few(Path(scratch))
@@ -348,7 +350,6 @@ def plan(options: argparse.Namespace) -> None:
     epochs = trial.optimizer.steps * trial.data.batch_events / events
     saved = trial.optimizer.steps // every
     classes, scores = 5, len(SCORES) * 21 * 25 * 8
-    hours = options.whole_passes * events / options.rate / 3600
     print(f"  an event: {voxels:.0f} voxels, {bytes_an_event / 1e3:.0f} kB on disk")
     print(
         f"  {events:,} events: {events * bytes_an_event / 1e9:.0f} GB; a trial of the cluster "
@@ -369,10 +370,54 @@ def plan(options: argparse.Namespace) -> None:
         f"driver for all events, {10_000 * SHARD_VOXELS / voxels * classes * scores / 1e9:.0f} GB "
         f"for 10,000 shards"
     )
+    hours = options.whole_passes * events / (3600 * options.rate)
     print(
         f"  {options.whole_passes} passes over all events at {options.rate:g} events a second and "
-        f"worker: {hours:.0f} worker hours, {hours / nodes:.1f} hours of {nodes} nodes"
+        f"worker: {hours:.0f} worker hours, {60 * hours / nodes:.0f} minutes of {nodes} nodes"
     )
+    cost_of_training(space, options, nodes)
+
+
+def cost_of_training(space: Space, options: argparse.Namespace, nodes: int) -> None:
+    """All trials of a study, and what the scheduler leaves of them; a node has one worker."""
+    trial = space.first_trial()
+    steps, batch = trial.optimizer.steps, trial.data.batch_events
+    passes = space.trials * steps * batch
+    print(f"  passes = trials * steps * batch = {space.trials} * {steps} * {batch} = {passes:,}")
+    print(f"  node hours = passes * share / (3600 * rate), rate {options.rate:g} a second")
+    left = statistics.mean(halved(space, seed) for seed in range(40))
+    for name, share in (("none is stopped", 1.0), ("the scheduler stops", left)):
+        hours = passes * share / (3600 * options.rate)
+        print(
+            f"    {name}: share {share:.2f}, {hours:,.0f} node hours, {hours / nodes:.0f} hours of "
+            f"{nodes} nodes; at {options.price:g} a node hour (assumed) {hours * options.price:.0f}"
+        )
+
+
+def halved(space: Space, seed: int) -> float:
+    """The share of a study's steps that its scheduler lets run.
+
+    Its own decisions on trials that are all as fast, and whose order is the same at every rung.
+    """
+    trial, budget = space.first_trial(), space.budget
+    steps, every = trial.optimizer.steps, trial.optimizer.evaluate_every
+    goals = np.random.default_rng(seed).random(space.trials).tolist()
+    waiting = iter(range(space.trials))
+    running = [(every, number) for number in islice(waiting, budget.concurrent)]
+    run = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        halving = Halving(budget.first_rung, budget.reduction, None, Path(scratch) / "rungs")
+        while running:
+            run += every * len(running)
+            going = []
+            for step, number in running:
+                goes_on = halving.decide(number, step, goals[number]) == TrialScheduler.CONTINUE
+                if step < steps and goes_on:
+                    going.append((step + every, number))
+                else:
+                    going += [(every, new) for new in islice(waiting, 1)]
+            running = going
+    return run / (space.trials * steps)
 
 
 def main() -> None:
@@ -383,6 +428,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=80, help="ddp, overhead: steps a training")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="ddp")
+    parser.add_argument(
+        "--budget", default="laptop", help="ddp, overhead: whose trial 0 is trained"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="ddp, overhead: events a step")
     parser.add_argument("--short", type=int, default=8, help="trials: how many")
     parser.add_argument("--events", type=int, default=100, help="thresholds")
     parser.add_argument("--trials", type=int, default=1000, help="scheduling")
@@ -391,7 +440,8 @@ def main() -> None:
     parser.add_argument("--trial-cpus", type=int, default=32, help="scheduling: CPUs of a trial")
     parser.add_argument("--shards", type=int, default=10_000)
     parser.add_argument("--real-cpus", type=int, default=2, help="shards: workers that do the work")
-    parser.add_argument("--rate", type=float, default=100.0, help="plan: events a second, a worker")
+    parser.add_argument("--rate", type=float, default=12.8, help="plan: events a second, a worker")
+    parser.add_argument("--price", type=float, default=0.05, help="plan: of a node hour, assumed")
     parser.add_argument("--whole-passes", type=int, default=1, help="plan: over all events")
     options = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: slower beside other work

@@ -224,3 +224,29 @@ def test_the_tutorial_from_its_file_to_its_page(tmp_path: Path) -> None:
     with open_events(tmp_path / "clusters.h5") as events:
         assert events.predicted
         assert len(events) == 150
+
+
+@pytest.mark.slow
+def test_the_plan_on_the_page_is_what_its_command_prints() -> None:
+    """Of the study's own training: event passes, share, node hours, money."""
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    command = [sys.executable, "benchmarks/scaling.py", "--part", "plan"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    plan = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert plan.returncode == 0, plan.stderr
+    whole, left = re.findall(
+        r"share (\S+), (\S+) node hours, (\d+) hours of 100 nodes; at (\S+) a node hour .* (\d+)",
+        plan.stdout,
+    )
+    (passes,) = re.findall(r"passes = .* = (\d+),000,000\n", plan.stdout)
+    (rate, once, minutes) = re.findall(
+        r"at (\S+) events a second and worker: (\d+) worker hours, (\d+) minutes", plan.stdout
+    )[0]
+    assert f"| {passes} million |" in page
+    assert f"| {left[0]} |" in page
+    assert f"| {whole[1]}: {whole[2]} hours of 100 nodes |" in page
+    assert f"| {left[1]}: {left[2]} hours of 100 nodes |" in page
+    money = rf"at {left[3]} € a node hour \(.*\) {left[4]} €; {whole[4]} € if none is stopped"
+    assert re.search(money, page)
+    assert f"r = {rate} on one core with the study's network: {minutes} minutes |" in page
+    assert f"whatever the number of nodes | {once} |" in page
