@@ -74,13 +74,18 @@ def cluster() -> Iterator[None]:
         shell("ray", "get-auth-token", "--generate")
         shell("ray", "up", "-y", "--no-config-cache", "cluster.yaml", limit=600)
         yield
+        assert 10 in with_raylet()
         shell("ray", "down", "-y", "cluster.yaml", limit=300)
-        deadline = time.monotonic() + 120
-        while left := [host for host in (10, 11, 12) if "raylet" in on(host, "ps ax")]:
+        deadline = time.monotonic() + 120  # workers look for the head a minute long, then they end
+        while left := with_raylet():
             assert time.monotonic() < deadline, f"`ray down` left a raylet on the hosts {left}"
             time.sleep(2)
     finally:
         shell("bash", HOSTS, "down", check=False)
+
+
+def with_raylet() -> list[int]:
+    return [host for host in (10, 11, 12) if "raylet" in on(host, "ps ax")]
 
 
 def nodes() -> int:
