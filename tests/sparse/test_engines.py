@@ -69,14 +69,18 @@ def test_equals_dense_convolutions_and_their_gradients(
     wanted = functional.pad(wanted, (0, side % 2) * axes)
     wanted = CONVOLVE[axes](wanted, grid_weight(down, 2, axes), stride=2)
     wanted = TRANSPOSE[axes](wanted, grid_weight(up, 2, axes).transpose(0, 1), stride=2)[at]
-    near = {"rtol": 1e-4, "atol": 1e-4} if name == "spconv" else {}
-    torch.testing.assert_close(found, wanted, **near)
     upstream = torch.randn_like(found)
-    for mine, theirs in zip(
+    pairs = [(found, wanted)]
+    pairs += zip(
         torch.autograd.grad(found, (x, same, down, up), upstream),
         torch.autograd.grad(wanted, (x, same, down, up), upstream),
         strict=True,
-    ):
+    )
+    for mine, theirs in pairs:
+        if name == "spconv":  # float32 rounds as large as the largest summand, not as each sum
+            near = {"rtol": 0, "atol": 1e-6 * float(theirs.detach().abs().max())}
+        else:
+            near = {}
         torch.testing.assert_close(mine, theirs, **near)
 
 
