@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
         assert len(trial.inputs.dataset_inputs) == 3
         assert "system/disk_usage_percentage" in trial.data.metrics
     assert "| ARI, all events | HIP |" in search.data.tags["mlflow.note.content"]
-    (surfaces,) = named["thresholds seeds best"]
+    (surfaces,) = named["thresholds seeds robust"]
     assert surfaces.data.tags["mlflow.parentRunId"] == best_of(named).info.run_id
     assert named["MIP"][0].data.tags["mlflow.parentRunId"] == surfaces.info.run_id
     (first,) = named["trial 0"]
@@ -170,7 +170,7 @@ def checked(runs: Path, study: str, trials: int) -> None:
     named = mlflow_runs(runs)
     expected = {study: 1} | {f"trial {number}": 1 for number in range(trials)}
     named = {name: one for name, one in named.items() if "class" not in one[0].data.tags}
-    assert len(named.pop("thresholds seeds best")) == 1
+    assert len(named.pop("thresholds seeds robust")) == 1
     assert len(client.search_model_versions("name = 'smoke'")) <= 2, "registered once"
     assert {name: len(found) for name, found in named.items()} == expected
     for name, (found,) in named.items():
