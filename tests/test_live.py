@@ -182,7 +182,8 @@ def test_every_panel_has_data_of_a_search(
 
     search = ran("tune", "--budget", "laptop", "--data", str(few_events), *more)
     run, study = search["best"]["run"], search["study"]
-    ran("thresholds", "--run", run, "--data", "sample", "--cut", "linked")  # some seconds of work
+    work = ("--data", "sample", "--split", "train", "--cut", "linked")  # of many scrapes
+    ran("thresholds", "--run", run, *work)
     found = asked(address, "label/study/values", **{"match[]": "ray_lartpc_steps_total"})
     assert found == [study], "what the board's list of studies asks"
     empty = []
