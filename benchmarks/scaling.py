@@ -54,7 +54,7 @@ from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.schedule import Halving, Sampler
 from lartpc_ray.space import Space, find_space, read_space
 from lartpc_ray.study import Study
-from lartpc_ray.thresholds import SHARD_VOXELS, Part, _in_parallel
+from lartpc_ray.surfaces import SHARD_VOXELS, Part, _in_parallel
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray, trainer
 from lartpc_ray.trial import Trial

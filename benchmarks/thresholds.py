@@ -22,7 +22,7 @@ from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.thresholds import Part, surfaces
+from lartpc_ray.surfaces import Part, surfaces
 from lartpc_ray.train import start_ray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))

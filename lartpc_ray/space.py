@@ -295,7 +295,9 @@ def _budget(source: _Source, entries: dict[str, Any], name: str) -> Budget:
 
 
 def _costs(source: _Source, names: Any) -> tuple[str, ...]:
-    for name in names if isinstance(names, list) else [names]:
+    if not isinstance(names, list):
+        raise ValueError(f"{source.at('costs')}: {names!r}: write a list, as in [seconds_an_event]")
+    for name in names:
         if name not in COSTS:
             near = nearest(str(name), COSTS) or f"; known are {', '.join(COSTS)}"
             raise ValueError(f"{source.at('costs')}: {name!r} is no cost{near}")

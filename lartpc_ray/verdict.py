@@ -31,7 +31,8 @@ class Verdict:
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
         beside: method to thresholds, of the other ways to read the same network.
-        errors: of the first method's means, what other test events would change (68 %).
+        errors: of the means of methods of the network with tuned thresholds, what other test events
+            would change (68 %).
     """
 
     task: str
@@ -40,7 +41,7 @@ class Verdict:
     means: dict[str, Means]
     events: dict[str, int]
     beside: dict[str, Thresholds] = field(default_factory=dict)
-    errors: Means = field(default_factory=dict)
+    errors: dict[str, Means] = field(default_factory=dict)
 
     @property
     def best(self) -> Means:
@@ -63,10 +64,14 @@ class Verdict:
 
     @property
     def rows(self) -> dict[str, Means]:
-        """The methods in their order, the first one's errors behind it."""
-        first, *others = self.means.items()
-        errors = {ERRORS: self.errors} if self.errors else {}
-        return dict([first]) | errors | dict(others)
+        """The methods in their order, the errors of a method behind it."""
+        found: dict[str, Means] = {}
+        for method, means in self.means.items():
+            found[method] = means
+            if method in self.errors:
+                way = method.removeprefix(f"{THIS}, ")
+                found[f"± 68 %, {way}" if way in self.beside else ERRORS] = self.errors[method]
+        return found
 
     def json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -98,8 +103,11 @@ def judge(state: Checkpoint) -> Verdict:
         rows[task.rival] = baseline(task, test_events)
     means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
-    best = next(iter(rows.values()))
-    errors = _plain(best.errors(task.names), best.means(), task.summary(best))
+    chosen = [_method(THIS, text) for text in (first, *others)]
+    errors = {
+        method: _plain(rows[method].errors(task.names), rows[method].means(), means[method])
+        for method in chosen
+    }
     return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside, errors)
 
 

@@ -117,13 +117,22 @@ def test_a_folder_without_a_checkpoint_is_one_line(
 
 def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
     verdict = Verdict(**json.loads((kept / "verdict.json").read_text()))
-    assert "accuracy" in verdict.errors["ALL"]
+    assert "accuracy" in verdict.errors[THIS]["ALL"]
     errors, means = {"MIP": {"ari": 0.1, "bias": 0.2}}, {"MIP": {"ari": 0.5, "bias": 0.6}}
     assert _plain(errors, means, {"MIP": {"ari": 0.5, "bias": 0.7}}) == {"MIP": {"ari": 0.1}}
     lines = table(verdict).splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith(f"  {THIS}"))
     assert lines[first + 1].startswith(f"  {ERRORS}")
     assert lines[first + 2].startswith(f"  {UNTRAINED}")
+
+
+def test_every_tuned_way_to_read_a_network_has_its_errors_behind_it() -> None:
+    ways = (f"{THIS}, tuned thresholds", f"{THIS}, untuned", f"{THIS}, linked voxels")
+    means: dict[str, Means] = {way: {"MIP": {"ari": 0.5}} for way in ways}
+    errors: dict[str, Means] = {way: {"MIP": {"ari": 0.1}} for way in (ways[0], ways[2])}
+    beside = {"linked voxels": {"MIP": {"reach": 1.0}}}
+    verdict = Verdict("clustering", {}, {}, means, {"tune": 1, "test": 1}, beside, errors)
+    assert list(verdict.rows) == [ways[0], ERRORS, ways[1], ways[2], "± 68 %, linked voxels"]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -112,6 +112,11 @@ def test_what_the_command_line_fixes_is_not_searched(write) -> None:
         ("{int: [3, 5]}", "{grid: [3, 4, 5]}", r"make all of search grids, or none"),
         ("budgets:", "costs: [goal]\nbudgets:", r"'goal' is no cost; known are seconds_a_step"),
         ("budgets:", "costs: [training_gb]\nbudgets:", r"did you mean 'training_gib'"),
+        (
+            "budgets:",
+            "costs: seconds_an_event\nbudgets:",
+            r"write a list, as in \[seconds_an_event\]",
+        ),
     ],
 )
 def test_every_mistake_is_named_with_its_line(write, old: str, new: str, message: str) -> None:

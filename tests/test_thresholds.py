@@ -29,7 +29,8 @@ from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.paths import make_trial
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.thresholds import Part, exact_s0, goal_scores, surfaces
+from lartpc_ray.surfaces import Part, surfaces
+from lartpc_ray.thresholds import exact_s0, goal_scores
 from lartpc_ray.tracking import Tracking
 from lartpc_ray.train import start_ray
 
