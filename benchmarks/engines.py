@@ -2,7 +2,9 @@
 
 1. A whole UResNet, training step and inference, thin and thick images, engine beside engine in one
    run: interleaved, medians, as a ratio to MinkowskiEngine where it is installed. The tables of
-   neighbours are part of every step, and their share is printed.
+   neighbours are part of every step, and their share is printed. Below, on a CPU, the limit: the
+   useful products at the rate of torch's own product and the gathered bytes at that of its own
+   gathering, one after the other, and their share of native's time.
 2. `--layers`: single submanifold layers of the native engine on a CPU against what torch takes for
    the useful products alone and for gathering the bytes alone, one after the other.
 """
@@ -12,6 +14,8 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import patch
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # MinkowskiEngine's best setting
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the package's; MinkowskiEngine's is "active"
@@ -19,8 +23,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the package's; MinkowskiE
 import numpy as np
 import torch
 
-from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import available, engine
+from lartpc_ray.networks.uresnet import NetworkSettings, Resample, UResNet
+from lartpc_ray.sparse import SparseTensor, available, engine
 
 SIDE = 512
 Voxels = tuple[torch.Tensor, torch.Tensor]
@@ -54,8 +58,10 @@ def images(thick: bool, events: int, voxels: int) -> Voxels:
 
 def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in calls}
+    threads = torch.get_num_threads()
     for repeat in range(repeats + 1):
         for name, call in calls.items():
+            torch.set_num_threads(threads)  # MinkowskiEngine leaves another number
             began = time.perf_counter()
             call()
             if torch.cuda.is_available():
@@ -99,6 +105,7 @@ def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
 
 
 def whole(thick: bool, options: argparse.Namespace) -> None:
+    threads = torch.get_num_threads()
     voxels = images(thick, options.events, options.voxels)
     voxels = voxels[0].to(options.device), voxels[1].to(options.device)
     features = torch.rand(len(voxels[0]), 1, device=options.device)
@@ -111,18 +118,79 @@ def whole(thick: bool, options: argparse.Namespace) -> None:
             engine=name, depth=options.depth, filters=options.filters, blocks=2
         )
         networks[name] = UResNet(settings, {"out": 5}).to(options.device)
+    torch.set_num_threads(threads)  # MinkowskiEngine's layers take all there are
     kind = "thick" if thick else "thin"
     print(f"\n{kind}: {len(features)} voxels, {torch.get_num_threads()} threads", flush=True)
+    native: dict[str, float] = {}
     for title, make in (("forward + backward", step), ("inference", inference)):
         calls = {name: make(networks[name], voxels, features) for name in names}
         if options.device == "cpu":
             calls["native's tables"] = tables(voxels, options.depth)
         found = interleaved(calls, options.repeats)
+        native[title] = found["native"]
         for name, seconds in found.items():
             against = seconds / found["minkowski"] if "minkowski" in found else float("nan")
             share = seconds / found["native"]
             print(f"  {title:<20}{name:<18}{1e3 * seconds:>8.0f} ms", end="")
             print(f"{against:>8.2f} of minkowski{share:>8.2f} of native", flush=True)
+    if options.device == "cpu":
+        limit(networks["native"], voxels, features, native, options.repeats)
+
+
+def work(network: UResNet, voxels: Voxels, features: torch.Tensor) -> tuple[float, float]:
+    """Useful operations and gathered bytes of the convolutions of one forward pass."""
+    it, done = network.engine, [0.0, 0.0]
+    pairs = {
+        "submanifold": lambda x: x.sites.pairs.edges[-1] + len(x.features),
+        "down": lambda x: len(x.features),
+        "up": lambda x: len(x.sites.finer.event),
+    }
+
+    def counted(name: str) -> Callable[..., object]:
+        apply = getattr(it, name)
+
+        def call(x: SparseTensor, weight: torch.Tensor) -> object:
+            done[0] += 2.0 * pairs[name](x) * weight.shape[1] * weight.shape[2]
+            done[1] += 4.0 * pairs[name](x) * weight.shape[1]
+            return apply(x, weight)
+
+        return call
+
+    with ExitStack() as stack:
+        for module in network.modules():  # a Resample holds the method itself
+            if isinstance(module, Resample):
+                way = counted(module.apply_engine.__name__)
+                stack.enter_context(patch.object(module, "apply_engine", way))
+        stack.enter_context(patch.object(it, "submanifold", counted("submanifold")))
+        inference(network, voxels, features)()
+    return done[0], done[1]
+
+
+def rates(repeats: int) -> tuple[float, float]:
+    """Operations and bytes a second of torch's own product and gathering, 64 channels."""
+    rows, width = 65_536, 64
+    a, b = torch.randn(rows, width), torch.randn(width, width)
+    index = torch.randint(rows, (rows,))
+    found = interleaved(
+        {"product": lambda: a @ b, "gather": lambda: a.index_select(0, index)}, repeats
+    )
+    return 2.0 * rows * width**2 / found["product"], 4.0 * rows * width / found["gather"]
+
+
+def limit(
+    network: UResNet, voxels: Voxels, features: torch.Tensor, found: dict[str, float], repeats: int
+) -> None:
+    """What the machine could do, beside what native takes (title to seconds)."""
+    operations, gathered = work(network, voxels, features)
+    product, gather = rates(repeats)
+    print(f"  products at {product / 1e9:.0f} GFLOP/s, gathering at {gather / 1e9:.0f} GB/s")
+    for title, passes in (("forward + backward", 3), ("inference", 1)):
+        products, bytes_moved = passes * operations, passes * gathered
+        least = products / product + bytes_moved / gather
+        print(
+            f"  {title:<20}limit{1e3 * least:>21.0f} ms: {products / 1e9:.1f} GFLOP, "
+            f"{bytes_moved / 1e9:.2f} GB; {least / found[title]:.2f} of native's time"
+        )
 
 
 def layers(thick: bool, options: argparse.Namespace) -> None:
@@ -170,8 +238,8 @@ def main() -> None:
     parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     for threads in options.threads:
-        torch.set_num_threads(threads)
         for thick in (True, False):
+            torch.set_num_threads(threads)
             (layers if options.layers else whole)(thick, options)
 
 
