@@ -200,6 +200,7 @@ def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, 
     linked = text.partition("the same of linked voxels")[2]
     assert bool(linked) == (task == "clustering"), "the second way to read the same network"
     assert ("reach" in linked) == bool(linked), "with its own thresholds"
+    assert ("± 68 %, linked voxels" in text) == bool(linked), "and its own errors"
     each = [len(scene["panels"]) for scene in data["scenes"]]
     assert text.count("<canvas") == sum(each)
     mistakes = text.partition("<h2>Mistakes</h2>")[2].partition("</section>")[0]
