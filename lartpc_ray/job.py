@@ -117,9 +117,10 @@ class Stopping:
 
 
 def interruptible() -> None:
-    """From now on the signals that `Stopping` took end what runs, as Ctrl-C does."""
-    for number in STOPS:
-        signal.signal(number, signal.default_int_handler)
+    """From now on `STOPS` end what runs, as Ctrl-C does; only the main thread can say so."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPS:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager

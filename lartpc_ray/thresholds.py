@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import ray
 import yaml
 
 from lartpc_ray import checkpoint as checkpoints
@@ -34,7 +33,7 @@ from lartpc_ray.surfaces import Part, parts, surfaces
 from lartpc_ray.tasks.clustering import UNTUNED
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.tracking import Tracking, as_folder
-from lartpc_ray.train import start_ray
+from lartpc_ray.train import end_ray, start_ray
 
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that those of its thresholds have, too, to be found and compared by."""
@@ -265,7 +264,7 @@ def tune_run(
             cut = cut.refined((one.at["p0"] for one in choices.values()), refine)
             scores, grid, choices = tuned(found, cut, goals, settings)
     finally:
-        ray.shutdown()
+        end_ray()
     about = {"cut": cut.name, "rule": rule, "run": run, "split": split, "events": len(events)}
     about |= {"data": str(Path(data).resolve())} if data else {}
     content = record(choices, goals, about)

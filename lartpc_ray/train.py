@@ -207,9 +207,11 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
     # Ray prints why a node was lost where results are printed, log_to_driver or not
     ray._private.worker._worker_logs_enabled = False
+    interruptible()
     for again in (True, True, False):
         try:
             context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            interruptible()  # Ray took SIGTERM
             break
         except Exception as error:
             ray.shutdown()
@@ -218,6 +220,19 @@ def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
             say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
     if not (dashboard or os.environ.get("RAY_ADDRESS")):
         live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
+
+
+def end_ray() -> None:
+    """End Ray; `STOPS` are Ctrl-C from now on.
+
+    In the second that it takes Ray leaves SIGTERM to the system, which kills without a word.
+    """
+    ending = threading.Thread(target=ray.shutdown)
+    ending.start()
+    while ending.is_alive():
+        interruptible()
+        ending.join(0.01)
+    interruptible()
 
 
 def main(options: argparse.Namespace) -> int:
@@ -245,7 +260,6 @@ def main(options: argparse.Namespace) -> int:
         )
         try:
             _train(trial, folder, options.dashboard)
-            interruptible()
             run, steps, verdict, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
@@ -293,7 +307,7 @@ def _train(trial: Trial, folder: Path, dashboard: bool) -> None:
             lines = [Lines(progress)]
             _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
     finally:
-        ray.shutdown()
+        end_ray()
     refuse_failed(folder / CHECKPOINTS)
 
 

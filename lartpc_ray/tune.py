@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from ray import tune
 
 from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.display import keep_pictures
-from lartpc_ray.job import chosen_space, claimed, interruptible, read_splits, study_parser
+from lartpc_ray.job import chosen_space, claimed, read_splits, study_parser
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.model import GIVES, crown
 from lartpc_ray.progress import Progress, numbered
@@ -42,7 +41,7 @@ from lartpc_ray.space import Space
 from lartpc_ray.study import Study
 from lartpc_ray.tasks.task import CutTask, Thresholds
 from lartpc_ray.thresholds import class_goals, tune_run
-from lartpc_ray.train import start_ray
+from lartpc_ray.train import end_ray, start_ray
 from lartpc_ray.verdict import Verdict, judge
 
 PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"
@@ -169,6 +168,37 @@ def finish(
     return "\n".join([*head, "", table(verdict), place, *models]), content
 
 
+def searched(
+    study: Study, options: argparse.Namespace, again: str
+) -> tuple[tune.ResultGrid, Progress]:
+    """The search to its end.
+
+    Args:
+        study: that is searched.
+        options: of the command.
+        again: the command that goes on where this one stops.
+
+    Raises:
+        KeyboardInterrupt: when it was told to stop.
+        RuntimeError: when it could not go on.
+    """
+    workers = study.space.first_trial().resources.workers
+    try:
+        start_ray(dashboard=options.dashboard or workers > 1)
+        results, progress = study.search(options.concurrent)
+    except (ValueError, KeyError):
+        raise
+    except Exception as error:  # the tracking server is gone, the disk is full
+        last = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
+    finally:
+        end_ray()
+    if progress.running or len(results) < study.space.trials:
+        progress.interrupted()
+        raise KeyboardInterrupt
+    return results, progress
+
+
 def main(options: argparse.Namespace) -> int:
     if options.concurrent is not None and options.concurrent < 1:
         raise ValueError(f"--concurrent {options.concurrent}: at least 1")
@@ -191,26 +221,10 @@ def main(options: argparse.Namespace) -> int:
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
-            start_ray(dashboard=options.dashboard or trial.resources.workers > 1)
-            results, progress = study.search(options.concurrent)
-        except (ValueError, KeyError):
-            raise
-        except Exception as error:  # the tracking server is gone, the disk is full
-            last = str(error).strip().splitlines()[-1]
-            raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
-        finally:
-            ray.shutdown()
-        interrupted = bool(progress.running) or len(results) < space.trials
-        if interrupted:
-            progress.interrupted()
-        else:
+            results, progress = searched(study, options, again)
             say(f"searched for {time.monotonic() - began:.0f} s")
-            interruptible()
-            try:
-                text, content = finish(study, results, progress, options.runs)
-            except KeyboardInterrupt:
-                interrupted = True
-        if interrupted:
+            text, content = finish(study, results, progress, options.runs)
+        except KeyboardInterrupt:
             say(f"interrupted; nothing is lost. Go on with:\n  {again}")
             return 1
         print(json.dumps(content, indent=1) if options.json else text)

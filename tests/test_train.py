@@ -271,6 +271,26 @@ def train(runs: Path, *more: str) -> subprocess.Popen:
     )
 
 
+TOLD_LATE = """
+import os, signal, threading
+from lartpc_ray.train import end_ray, start_ray
+
+start_ray(1, dashboard=False)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+try:
+    end_ray()
+except KeyboardInterrupt:
+    print("told")
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_while_ray_ends_is_heard() -> None:
+    """Ray's own end takes a second in which SIGTERM would kill without a word."""
+    found = subprocess.run([sys.executable, "-c", TOLD_LATE], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "told\n"), found.stderr
+
+
 @pytest.mark.slow
 def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
