@@ -32,7 +32,6 @@ from unittest.mock import patch
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
 import numpy as np
-import ray
 import torch
 from ray import tune
 from ray.cluster_utils import Cluster
@@ -46,6 +45,7 @@ from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.data.splits import sample
+from lartpc_ray.job import ray_runs
 from lartpc_ray.loop import learn
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.metrics.resources import Meter
@@ -56,7 +56,7 @@ from lartpc_ray.space import Space, find_space, read_space
 from lartpc_ray.study import Study
 from lartpc_ray.surfaces import SHARD_VOXELS, Part, _in_parallel
 from lartpc_ray.tracking import Tracking
-from lartpc_ray.train import start_ray, trainer
+from lartpc_ray.train import trainer
 from lartpc_ray.trial import Trial
 
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
@@ -100,12 +100,9 @@ def by_loop(trial: Trial, folder: Path) -> list[float]:
 
 
 def by_ray_train(trial: Trial, folder: Path) -> list[float]:
-    start_ray(trial.resources.workers, dashboard=False)
-    try:
+    with ray_runs(trial.resources.workers, dashboard=False):
         labels = {"study": "scaling", "trial": "0"}
         trainer(trial, folder, folder / "ray", folder / "notes.txt", [], labels).fit()
-    finally:
-        ray.shutdown()
     return of_checkpoint(folder, trial)
 
 
@@ -235,11 +232,10 @@ def fake_nodes(count: int, cpus: int) -> Iterator[None]:
     try:
         for _ in range(count - 1):
             cluster.add_node(**node)
-        with patch.dict(os.environ, {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}):
-            start_ray(dashboard=False)
+        there = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
+        with patch.dict(os.environ, there), ray_runs(dashboard=False):
             yield
     finally:
-        ray.shutdown()
         cluster.shutdown()
 
 
@@ -313,8 +309,7 @@ def shards(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     tiny = [Part(0, "MIP", outputs(20, 2, rng))]
     cut = SeedCut(grid_points=3)
-    start_ray(options.real_cpus, dashboard=False)
-    try:
+    with ray_runs(options.real_cpus, dashboard=False):
         _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
         for declared in (options.real_cpus, options.nodes * options.cpus):
             here = patch("ray.cluster_resources", return_value={"CPU": declared})
@@ -325,8 +320,6 @@ def shards(options: argparse.Namespace) -> None:
                 f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "
                 f"{1024 * meter.peak_gib:.0f} MiB more in the driver"
             )
-    finally:
-        ray.shutdown()
     scores = sum(8 * len(SeedCut().axes()["s0"]) * len(SeedCut().axes()["p0"]) for _ in SCORES)
     print(f"  scores that the driver keeps: {scores / 1000:.0f} kB for a class of an event")
 

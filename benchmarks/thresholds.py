@@ -15,15 +15,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-import ray
 from sklearn.metrics import adjusted_rand_score
 
+from lartpc_ray.job import ray_runs
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.surfaces import Part, surfaces
-from lartpc_ray.train import start_ray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
 from reference import plain_cluster
@@ -117,10 +116,9 @@ def events(count: int, repeats: int) -> None:
         times: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(repeats):
             for workers, each in times.items():
-                start_ray(workers, dashboard=False)
-                surfaces(parts[:40], SeedCut(), metrics)  # the workers start
-                timed(lambda metrics=metrics: surfaces(parts, SeedCut(), metrics), each)
-                ray.shutdown()
+                with ray_runs(workers, dashboard=False):
+                    surfaces(parts[:40], SeedCut(), metrics)  # the workers start
+                    timed(lambda metrics=metrics: surfaces(parts, SeedCut(), metrics), each)
         shown = "ARI" if len(metrics) == 1 else "all six metrics"
         one, two = (statistics.median(each) for each in times.values())
         print(f"  {shown}: one worker {one:.1f} s, two {two:.1f} s ({two / one:.2f})")

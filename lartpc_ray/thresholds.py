@@ -25,6 +25,7 @@ from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.splits import Split
 from lartpc_ray.export import FORMS, exported
 from lartpc_ray.figure import draw_curves, draw_surface
+from lartpc_ray.job import ray_runs
 from lartpc_ray.predict import CUTS
 from lartpc_ray.reconstruct.cuts import Cut, SeedCut
 from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, Rule, ThresholdGrid, choose
@@ -33,7 +34,6 @@ from lartpc_ray.surfaces import Part, parts, surfaces
 from lartpc_ray.tasks.clustering import UNTUNED
 from lartpc_ray.tasks.task import CutTask
 from lartpc_ray.tracking import Tracking, as_folder
-from lartpc_ray.train import end_ray, start_ray
 
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that those of its thresholds have, too, to be found and compared by."""
@@ -226,10 +226,9 @@ def tune_run(
     split: Split = "tune",
     rule: Rule = "robust",
     refine: int = 0,
-    workers: int | None = None,
     data: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Choice]]:
-    """Tune a cut for the network of a run, and keep the result in the run.
+    """Tune a cut for the network of a run by Ray tasks, and keep the result in the run.
 
     Args:
         tracking: where the run is.
@@ -240,7 +239,6 @@ def tune_run(
         split: of the events.
         rule: which point is chosen.
         refine: so many more p0 beside each class's best.
-        workers: cores; all by default.
         data: other events than the run's own, a folder or a file.
 
     Returns:
@@ -257,14 +255,10 @@ def tune_run(
     if not found:
         raise ValueError(f"{splits.path}: no event of the {split} split has a cluster")
     settings = ChoiceSettings(rule=rule)
-    start_ray(workers, dashboard=False)
-    try:
+    scores, grid, choices = tuned(found, cut, goals, settings)
+    if refine and isinstance(cut, SeedCut):
+        cut = cut.refined((one.at["p0"] for one in choices.values()), refine)
         scores, grid, choices = tuned(found, cut, goals, settings)
-        if refine and isinstance(cut, SeedCut):
-            cut = cut.refined((one.at["p0"] for one in choices.values()), refine)
-            scores, grid, choices = tuned(found, cut, goals, settings)
-    finally:
-        end_ray()
     about = {"cut": cut.name, "rule": rule, "run": run, "split": split, "events": len(events)}
     about |= {"data": str(Path(data).resolve())} if data else {}
     content = record(choices, goals, about)
@@ -288,18 +282,19 @@ def main(options: argparse.Namespace) -> int:
     cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
     if options.export and cut.name != "seeds":
         raise ValueError(f"--export {options.export}: it knows seeds only, not --cut {cut.name}")
-    content, choices = tune_run(
-        tracking,
-        options.run,
-        state,
-        cut,
-        class_goals(options.goal, cut.metrics, trial.task.names),
-        split=options.split,
-        rule=options.rule,
-        refine=options.refine,
-        workers=options.workers,
-        data=options.data,
-    )
+    goals = class_goals(options.goal, cut.metrics, trial.task.names)
+    with ray_runs(options.workers, dashboard=False):
+        content, choices = tune_run(
+            tracking,
+            options.run,
+            state,
+            cut,
+            goals,
+            split=options.split,
+            rule=options.rule,
+            refine=options.refine,
+            data=options.data,
+        )
     for name, choice in choices.items():
         if choice.enough:
             say(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import signal
 import sys
 import threading
@@ -14,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -29,6 +26,7 @@ from lartpc_ray.job import (
     claimed,
     interruptible,
     new_folder,
+    ray_runs,
     read_splits,
     reopened,
     study_parser,
@@ -188,53 +186,6 @@ def device(trial: Trial) -> str:
     return "cuda"
 
 
-def start_ray(cpus: int | None = None, *, dashboard: bool) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one here, on loopback and quiet.
-
-    Args:
-        cpus: cores of a local one; all by default.
-        dashboard: Ray's, of a local one: 1 GB and some seconds. Needed wherever Tune stops trials
-            of several workers, for it frees what they held.
-
-    Raises:
-        RuntimeError: where Ray does not start.
-    """
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    where: dict[str, Any] = {"address": "auto"}
-    if not os.environ.get("RAY_ADDRESS"):
-        where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    # Ray prints why a node was lost where results are printed, log_to_driver or not
-    ray._private.worker._worker_logs_enabled = False
-    interruptible()
-    for again in (True, True, False):
-        try:
-            context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-            interruptible()  # Ray took SIGTERM
-            break
-        except Exception as error:
-            ray.shutdown()
-            if not again or "timed out" not in str(error):
-                raise RuntimeError(f"Ray does not start: {error}") from error
-            say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
-    if not (dashboard or os.environ.get("RAY_ADDRESS")):
-        live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
-
-
-def end_ray() -> None:
-    """End Ray; `STOPS` are Ctrl-C from now on.
-
-    In the second that it takes Ray leaves SIGTERM to the system, which kills without a word.
-    """
-    ending = threading.Thread(target=ray.shutdown)
-    ending.start()
-    while ending.is_alive():
-        interruptible()
-        ending.join(0.01)
-    interruptible()
-
-
 def main(options: argparse.Namespace) -> int:
     if options.resume:
         folder, plan = reopened(options, PLAN)
@@ -259,8 +210,10 @@ def main(options: argparse.Namespace) -> int:
             f"{trial.resources.workers} workers"
         )
         try:
-            _train(trial, folder, options.dashboard)
-            run, steps, verdict, tracking = _kept(trial, folder, plan)
+            cpus = trial.resources.workers * trial.resources.cpus
+            with ray_runs(cpus, dashboard=options.dashboard):
+                _train(trial, folder)
+                run, steps, verdict, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             say(f"interrupted; go on with:\n  {again}")
@@ -293,21 +246,18 @@ def _kept(trial: Trial, folder: Path, plan: dict[str, Any]) -> tuple[str, int, V
     return run, state.step, verdict, tracking
 
 
-def _train(trial: Trial, folder: Path, dashboard: bool) -> None:
+def _train(trial: Trial, folder: Path) -> None:
     """Raises:
     KeyboardInterrupt: when it was told to stop.
     """
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
-    start_ray(trial.resources.workers * trial.resources.cpus, dashboard=dashboard)
     Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
-    try:
-        with said(progress):
-            labels = {"study": folder.name, "trial": "0"}
-            lines = [Lines(progress)]
-            _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
-    finally:
-        end_ray()
+    with said(progress):
+        labels = {"study": folder.name, "trial": "0"}
+        lines = [Lines(progress)]
+        _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
+    interruptible()
     refuse_failed(folder / CHECKPOINTS)
 
 

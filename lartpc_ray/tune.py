@@ -22,7 +22,7 @@ from lartpc_ray import command
 from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.command import Parser, say
 from lartpc_ray.display import keep_pictures
-from lartpc_ray.job import chosen_space, claimed, read_splits, study_parser
+from lartpc_ray.job import chosen_space, claimed, interruptible, ray_runs, read_splits, study_parser
 from lartpc_ray.metrics.resources import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.model import GIVES, crown
 from lartpc_ray.progress import Progress, numbered
@@ -41,7 +41,6 @@ from lartpc_ray.space import Space
 from lartpc_ray.study import Study
 from lartpc_ray.tasks.task import CutTask, Thresholds
 from lartpc_ray.thresholds import class_goals, tune_run
-from lartpc_ray.train import end_ray, start_ray
 from lartpc_ray.verdict import Verdict, judge
 
 PICK = f"picked: of those within {TOLERANCE} of the best goal the one of least first cost"
@@ -168,31 +167,25 @@ def finish(
     return "\n".join([*head, "", table(verdict), place, *models]), content
 
 
-def searched(
-    study: Study, options: argparse.Namespace, again: str
-) -> tuple[tune.ResultGrid, Progress]:
+def searched(study: Study, concurrent: int | None, again: str) -> tuple[tune.ResultGrid, Progress]:
     """The search to its end.
 
     Args:
         study: that is searched.
-        options: of the command.
+        concurrent: trials at a time.
         again: the command that goes on where this one stops.
 
     Raises:
         KeyboardInterrupt: when it was told to stop.
         RuntimeError: when it could not go on.
     """
-    workers = study.space.first_trial().resources.workers
     try:
-        start_ray(dashboard=options.dashboard or workers > 1)
-        results, progress = study.search(options.concurrent)
+        results, progress = study.search(concurrent)
     except (ValueError, KeyError):
         raise
     except Exception as error:  # the tracking server is gone, the disk is full
         last = str(error).strip().splitlines()[-1]
         raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
-    finally:
-        end_ray()
     if progress.running or len(results) < study.space.trials:
         progress.interrupted()
         raise KeyboardInterrupt
@@ -221,9 +214,11 @@ def main(options: argparse.Namespace) -> int:
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
-            results, progress = searched(study, options, again)
-            say(f"searched for {time.monotonic() - began:.0f} s")
-            text, content = finish(study, results, progress, options.runs)
+            with ray_runs(dashboard=options.dashboard or trial.resources.workers > 1):
+                results, progress = searched(study, options.concurrent, again)
+                interruptible()
+                say(f"searched for {time.monotonic() - began:.0f} s")
+                text, content = finish(study, results, progress, options.runs)
         except KeyboardInterrupt:
             say(f"interrupted; nothing is lost. Go on with:\n  {again}")
             return 1

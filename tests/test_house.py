@@ -44,12 +44,12 @@ FLOORS = {
 }
 OWNERS = {
     "ray": [
+        "job.py",
         "live.py",
         "progress.py",
         "schedule.py",
         "study.py",
         "surfaces.py",
-        "thresholds.py",
         "train.py",
         "tune.py",
     ],

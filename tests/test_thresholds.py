@@ -6,12 +6,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 import yaml
 from mlflow import MlflowClient
@@ -25,6 +23,7 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.export import exported
+from lartpc_ray.job import ray_runs
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.paths import make_trial
 from lartpc_ray.reconstruct.cuts import DensityCut, SeedCut
@@ -32,7 +31,6 @@ from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.surfaces import Part, surfaces
 from lartpc_ray.thresholds import exact_s0, goal_scores
 from lartpc_ray.tracking import Tracking
-from lartpc_ray.train import start_ray
 
 CLASSES = (1, 2)
 
@@ -63,7 +61,7 @@ def blobs(rng: np.random.Generator, count: int) -> list[Event]:
 
 
 @pytest.fixture
-def trained(tmp_path: Path, rng: np.random.Generator) -> Iterator[tuple[Path, str]]:
+def trained(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     """A runs folder, and a run in it with the checkpoint of a new network."""
     data = tmp_path / "data"
     data.mkdir()
@@ -85,8 +83,7 @@ def trained(tmp_path: Path, rng: np.random.Generator) -> Iterator[tuple[Path, st
     tracking = Tracking(tmp_path / "runs", "clustering")
     run = tracking.start("trial 0", {"trial": "0"})
     tracking.file(run, checkpoints.save(tmp_path / "saved", saved))
-    yield tmp_path / "runs", run
-    ray.shutdown()
+    return tmp_path / "runs", run
 
 
 def tune(runs: Path, run: str, *more: str) -> int:
@@ -305,12 +302,9 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
     cut = SeedCut()
     wanted = np.stack([cut.scores(part.voxels, ["ari"])["ari"] for part in parts])
     for workers, kill in ((1, False), (2, True)):
-        start_ray(workers, dashboard=False)
-        killer = killed_once() if kill else None
-        try:
+        with ray_runs(workers, dashboard=False):
+            killer = killed_once() if kill else None
             found = surfaces(parts, cut, ["ari"])
-        finally:
-            ray.shutdown()
         np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
         if killer:
             assert not killer.is_alive(), "no worker was killed"

@@ -19,7 +19,7 @@ from processes import descendants
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import live
-from lartpc_ray.job import Stopping, claimed
+from lartpc_ray.job import Stopping, claimed, ray_runs
 from lartpc_ray.loop import ASKED, Rank, learn
 from lartpc_ray.space import make_trial
 from lartpc_ray.train import (
@@ -27,7 +27,6 @@ from lartpc_ray.train import (
     attempt,
     device,
     refuse_failed,
-    start_ray,
     trainer,
 )
 from lartpc_ray.trial import Trial
@@ -154,16 +153,22 @@ def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
     announced: list[Path] = []
     monkeypatch.setattr(live, "announce", announced.append)
     monkeypatch.setattr(ray, "init", init)
-    start_ray(1, dashboard=False)
-    assert answers == []
+    with ray_runs(1, dashboard=False):
+        assert answers == []
     assert announced == [Path("session")]
     answers[:] = [Exception("timed out")] * 4
-    with pytest.raises(RuntimeError, match="Ray does not start: timed out"):
-        start_ray(1, dashboard=False)
+    with (
+        pytest.raises(RuntimeError, match="Ray does not start: timed out"),
+        ray_runs(1, dashboard=False),
+    ):
+        pass
     assert len(answers) == 1
     answers[:] = [ConnectionError("no cluster"), None]
-    with pytest.raises(RuntimeError, match="Ray does not start: no cluster"):
-        start_ray(1, dashboard=False)
+    with (
+        pytest.raises(RuntimeError, match="Ray does not start: no cluster"),
+        ray_runs(1, dashboard=False),
+    ):
+        pass
 
 
 def kill_one(title: str, when: Path) -> threading.Thread:
@@ -198,16 +203,13 @@ def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_res
     import ray
     from ray._private.utils import publish_error_to_driver
 
-    start_ray(1, dashboard=False)
-    try:
+    with ray_runs(1, dashboard=False):
         publish_error_to_driver(
             "raylet_died", "a node was lost", ray._private.worker.global_worker.gcs_client
         )
         assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"  # type: ignore[no-untyped-call]
         found = set.union(*(listening(pid) for pid in {os.getpid(), *descendants(os.getpid())}))
         time.sleep(1)  # a thread would print it
-    finally:
-        ray.shutdown()
     assert capfd.readouterr().out == ""
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", f"{'0' * 24}01000000"}
     assert found
@@ -217,34 +219,27 @@ def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_res
 @pytest.mark.slow
 def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     """One worker; two; two of which one is killed; a trial at fault; one where two were asked."""
-    import ray
 
     trial = make_trial(TINY)
     two = make_trial({**TINY, "resources.workers": 2, "optimizer.steps": 40})
     bad = make_trial({**TINY, "optimizer.learning_rate": 1e30, "optimizer.steps": 40})
     note = tmp_path / "notes.txt"
     learn(trial, tmp_path / "plain", lambda _: None)
-    start_ray(2, dashboard=False)
 
     def fit(chosen: Trial, name: str) -> None:
         trainer(chosen, tmp_path / name, tmp_path / "ray", note, [], LABELS).fit()
 
-    try:
+    with ray_runs(2, dashboard=False):
         fit(trial, "one")
         fit(two, "two")
         killer = kill_one("RayTrainWorker", tmp_path / "killed" / "step-000000010.pt")
         fit(two, "killed")
         killer.join(1)
         fit(bad, "bad")
-    finally:
-        ray.shutdown()
     fewer = {"resources.workers": 2, "resources.min_workers": 1}
     learn(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "parts", lambda _: None)
-    start_ray(1, dashboard=False)
-    try:
+    with ray_runs(1, dashboard=False):
         fit(make_trial({**TINY, **fewer}), "fewer")
-    finally:
-        ray.shutdown()
     wanted, found = weights(tmp_path / "parts"), weights(tmp_path / "fewer")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     wanted, found = weights(tmp_path / "plain"), weights(tmp_path / "one")
@@ -273,12 +268,11 @@ def train(runs: Path, *more: str) -> subprocess.Popen:
 
 TOLD_LATE = """
 import os, signal, threading
-from lartpc_ray.train import end_ray, start_ray
+from lartpc_ray.job import ray_runs
 
-start_ray(1, dashboard=False)
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
 try:
-    end_ray()
+    with ray_runs(1, dashboard=False):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
 except KeyboardInterrupt:
     print("told")
 """
