@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from torch import distributed
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import command, live
@@ -51,8 +52,9 @@ def attempt(
 ) -> None:
     """Learn, watched; where the trial itself is at fault leave the reason in its folder.
 
-    A full disk is not the trial's fault, nor is what a lost worker does to the others, for which
-    collective operations raise RuntimeError: whoever called tries again.
+    A full disk is not the trial's fault, nor is what a lost worker does to the others: whoever
+    called tries again. Collective operations raise RuntimeError then, or anything at all once Ray
+    Train has ended their group.
     """
 
     def tell(text: str) -> None:
@@ -82,8 +84,11 @@ def _at_fault(error: Exception, rank: Rank) -> bool:
     """Is it the trial's own fault?"""
     if isinstance(error, OSError):
         return False
-    others = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
-    return rank.count == 1 or not others
+    if rank.count == 1 or isinstance(error, FloatingPointError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, RuntimeError):
+        return False
+    return distributed.is_initialized()  # not where Ray Train took the group from under it
 
 
 def refuse_failed(folder: Path) -> None:
