@@ -6,7 +6,6 @@ import argparse
 import json
 import signal
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -99,6 +98,16 @@ def refuse_failed(folder: Path) -> None:
         raise RuntimeError((folder / FAILED).read_text())
 
 
+class _Job(TorchTrainer):
+    """A job that leaves Ctrl-C to `Stopping`.
+
+    It runs in the main thread: one that waits in Ray while another ends it ends the process.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
 def trainer(
     trial: Trial,
     folder: Path,
@@ -125,7 +134,7 @@ def trainer(
     worker = {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if use_gpu else {})
     fewest = resources.min_workers
     workers = (fewest, resources.workers) if fewest else resources.workers
-    return TorchTrainer(
+    return _Job(
         _worker,
         train_loop_config={
             "trial": trial.model_dump_json(),
@@ -261,26 +270,13 @@ def _train(trial: Trial, folder: Path) -> None:
     with said(progress):
         labels = {"study": folder.name, "trial": "0"}
         lines = [Lines(progress)]
-        _fit(trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels))
-    interruptible()
-    refuse_failed(folder / CHECKPOINTS)
-
-
-def _fit(job: TorchTrainer) -> None:
-    """Beside the main thread, in which Ray Train would take the signals."""
-    errors: list[Exception] = []
-
-    def fit() -> None:
+        job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels)
         try:
             job.fit()
         except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise RuntimeError(str(errors[0])) from errors[0]
+            raise RuntimeError(str(error)) from error
+    interruptible()
+    refuse_failed(folder / CHECKPOINTS)
 
 
 def parser() -> Parser:
