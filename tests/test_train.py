@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import TINY
 from processes import descendants
+from ray.train.torch import TorchTrainer
 
 from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray import live
@@ -178,6 +179,15 @@ def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
         pass
 
 
+def test_ray_train_asks_the_job_before_it_takes_ctrl_c() -> None:
+    """By a name of its own, that another version may change; then Ctrl-C leaves no checkpoint."""
+    assert callable(TorchTrainer._register_sigint_handler)
+    job = trainer(make_trial(TINY), Path("checkpoints"), Path("ray"), Path("notes.txt"), [], LABELS)
+    before = signal.getsignal(signal.SIGINT)
+    job._register_sigint_handler(None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def kill_one(title: str, when: Path) -> threading.Thread:
     """End one descendant with that title as soon as a file is there."""
 
@@ -226,7 +236,6 @@ def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_res
 @pytest.mark.slow
 def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     """One worker; two; two of which one is killed; a trial at fault; one where two were asked."""
-
     trial = make_trial(TINY)
     two = make_trial({**TINY, "resources.workers": 2, "optimizer.steps": 40})
     bad = make_trial({**TINY, "optimizer.learning_rate": 1e30, "optimizer.steps": 40})
