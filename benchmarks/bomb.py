@@ -19,10 +19,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.spatial import cKDTree
 
-from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile
+from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import sample
 
 TOUCHING = 1.75

@@ -17,8 +17,8 @@ import torch
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.splits import Splits
-from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
+from lartpc_ray.runtime.resources import Meter
 
 ENGINES = ("dense", "native")
 

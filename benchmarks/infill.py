@@ -19,15 +19,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from lartpc_ray import checkpoint as checkpoints
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict import predict
+from lartpc_ray.predict.evaluate import baseline, measure, validate
+from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
 from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.verdict import baseline, measure, validate
+from lartpc_ray.trials import checkpoint as checkpoints
 
 WINDOW = 28
 """Voxels that a picture shows on both sides of the middle of the gap."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lartpc_ray.checkpoint import FILE
-from lartpc_ray.paths import short_names
-from lartpc_ray.space import searched, shipped
-from lartpc_ray.tracking import NAMES, Tracking
+from lartpc_ray.terminal.text import short_names
+from lartpc_ray.tracking.runs import NAMES, Tracking
+from lartpc_ray.trials.checkpoint import FILE
+from lartpc_ray.trials.space import searched, shipped
 
 
 def study(runs: Path, trials: int) -> list[str]:

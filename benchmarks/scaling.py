@@ -31,6 +31,7 @@ from unittest.mock import patch
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
+import lartpc_ray.study
 import numpy as np
 import torch
 from ray import tune
@@ -39,25 +40,25 @@ from ray.tune.schedulers import TrialScheduler
 from thresholds import events as threshold_events
 from thresholds import outputs
 
-import lartpc_ray.study
-from lartpc_ray import checkpoint as checkpoints
-from lartpc_ray.checkpoint import Checkpoint
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.data.splits import sample
-from lartpc_ray.job import ray_runs
-from lartpc_ray.loop import learn
 from lartpc_ray.metrics.clustering import SCORES
-from lartpc_ray.metrics.resources import Meter
-from lartpc_ray.progress import Progress
-from lartpc_ray.reconstruct.cuts import SeedCut
-from lartpc_ray.schedule import Halving, Sampler
-from lartpc_ray.space import Space, find_space, read_space
-from lartpc_ray.study import Study
-from lartpc_ray.surfaces import SHARD_VOXELS, Part, _in_parallel
-from lartpc_ray.tracking import Tracking
-from lartpc_ray.train import trainer
-from lartpc_ray.trial import Trial
+from lartpc_ray.reconstruct.reconstructions import SeedCut
+from lartpc_ray.runtime.ray_session import ray_runs
+from lartpc_ray.runtime.resources import Meter
+from lartpc_ray.thresholds.scan import SHARD_VOXELS, Part, _in_parallel
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.train.loop import learn
+from lartpc_ray.train.workers import trainer
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.space import Space, find_space, read_space
+from lartpc_ray.trials.trial import Trial
+from lartpc_ray.tune.halving import Halving
+from lartpc_ray.tune.progress import Progress
+from lartpc_ray.tune.sampler import Sampler
+from lartpc_ray.tune.study import Study
 
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]

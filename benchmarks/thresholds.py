@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from lartpc_ray.job import ray_runs
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.clusters import cluster
-from lartpc_ray.reconstruct.cuts import SeedCut
+from lartpc_ray.reconstruct.reconstructions import SeedCut
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.surfaces import Part, surfaces
+from lartpc_ray.runtime.ray_session import ray_runs
+from lartpc_ray.thresholds.scan import Part, surfaces
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
 from reference import plain_cluster

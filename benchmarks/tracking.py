@@ -19,13 +19,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from lartpc_ray.loop import learn
-from lartpc_ray.metrics.resources import Machine
-from lartpc_ray.paths import make_trial
-from lartpc_ray.provenance import sources, tags
-from lartpc_ray.report import headline
-from lartpc_ray.tracking import Tracking
-from lartpc_ray.trial import Trial
+from lartpc_ray.runtime.resources import Machine
+from lartpc_ray.tracking.provenance import sources, tags
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.train.loop import learn
+from lartpc_ray.trials.paths import headline, make_trial
+from lartpc_ray.trials.trial import Trial
 
 SEARCHED = ("network.depth", "network.filters", "optimizer.learning_rate")
 

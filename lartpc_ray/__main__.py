@@ -1,13 +1,15 @@
 """`python -m lartpc_ray`: the commands there are, and what the package tells of itself."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lartpc_ray import command
-from lartpc_ray.command import Parser
+from lartpc_ray.terminal import command
+from lartpc_ray.terminal.command import Parser
 
 COMMANDS = {
     "tune": "search a study's space; the main job",
@@ -51,10 +53,10 @@ def dashboards(options: argparse.Namespace) -> int:
     Raises:
         ValueError: where there is no search.
     """
-    from lartpc_ray.schedule import JOURNAL  # here, for the list of commands needs no Ray
-    from lartpc_ray.space import shipped
-    from lartpc_ray.study import PLAN
-    from lartpc_ray.tracking import STORE
+    from lartpc_ray.tracking.runs import STORE
+    from lartpc_ray.trials.space import shipped
+    from lartpc_ray.tune.sampler import JOURNAL
+    from lartpc_ray.tune.study import PLAN
 
     runs: Path = options.runs.resolve()
     plans = sorted(runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
@@ -78,7 +80,7 @@ def dashboards(options: argparse.Namespace) -> int:
 
 
 def run_settings(options: argparse.Namespace) -> int:
-    from lartpc_ray.reference import page  # torch takes its time
+    from lartpc_ray.trials.settings_page import page
 
     print(page(), end="")
     return 0

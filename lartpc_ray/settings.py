@@ -1,5 +1,7 @@
 """The one base of everything that can be configured."""
 
+from __future__ import annotations
+
 from pydantic import BaseModel, ConfigDict
 
 

@@ -1,5 +1,6 @@
-"""The processes that a process has started, and theirs: what a test may end."""
+"""The processes and ports of a test: its descendants, and a port that is free."""
 
+import socket
 from pathlib import Path
 
 
@@ -21,3 +22,9 @@ def descendants(ancestor: int) -> dict[int, str]:
         if not more:
             return {process: titles[process] for process in found - {ancestor}}
         found |= more
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

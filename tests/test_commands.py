@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from lartpc_ray import __main__ as package
-from lartpc_ray import predict, report, thresholds, train, tune
-from lartpc_ray.command import run as run_command
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.splits import sample
+from lartpc_ray.predict import __main__ as predict
+from lartpc_ray.report import __main__ as report
+from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.thresholds import __main__ as thresholds
+from lartpc_ray.train import __main__ as train
+from lartpc_ray.tune import __main__ as tune
 
 COMMANDS = {
     "tune": tune,

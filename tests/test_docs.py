@@ -19,9 +19,9 @@ from test_commands import COMMANDS
 
 from lartpc_ray import __main__ as package
 from lartpc_ray.data.files import open_events
-from lartpc_ray.job import chosen_space
 from lartpc_ray.losses import mask
-from lartpc_ray.space import budgets, find_space, read_space
+from lartpc_ray.runtime.arguments import chosen_space
+from lartpc_ray.trials.space import budgets, find_space, read_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

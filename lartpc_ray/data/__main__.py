@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from lartpc_ray import command
-from lartpc_ray.command import Parser, say
-from lartpc_ray.data.bomb import Bomb, BombSettings
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import convert
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
-from lartpc_ray.data.layout import ClassMap, Layout, Products
-from lartpc_ray.data.source import EventSource
+from lartpc_ray.data.formats.layout import ClassMap, Layout, Products
+from lartpc_ray.data.formats.source import EventSource
+from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import SAMPLE_SIZES, sample
+from lartpc_ray.terminal import command
+from lartpc_ray.terminal.command import Parser, say
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    from lartpc_ray.data.draw import brightest, draw, matched, views  # plotly takes its time
+    from lartpc_ray.data.draw import brightest, draw, matched, views
 
     path, number = _path(options.file), options.event
     if options.output.suffix != ".html":

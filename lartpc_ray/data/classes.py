@@ -1,5 +1,7 @@
 """The particle classes and the tables that merge them."""
 
+from __future__ import annotations
+
 from enum import IntEnum
 
 import numpy as np

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lartpc_ray.command import say
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
-from lartpc_ray.data.layout import ClassMap, Layout
-from lartpc_ray.data.source import MOST_SIDE, EventSource
+from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.data.formats.source import MOST_SIDE, EventSource
+from lartpc_ray.terminal.command import say
 
 KEPT = ("coords", "energy", "semantic", "cluster")
 """What a PILArNet-M file keeps of an event."""

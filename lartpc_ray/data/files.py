@@ -27,11 +27,10 @@ import numpy as np
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.larcv import HDF5File, RootFile
-from lartpc_ray.data.layout import Layout
-from lartpc_ray.data.npz import ArrayFile
-from lartpc_ray.data.rows import Raw, Rows
-from lartpc_ray.data.source import (
+from lartpc_ray.data.formats.larcv import HDF5File, RootFile
+from lartpc_ray.data.formats.layout import Layout
+from lartpc_ray.data.formats.npz import ArrayFile
+from lartpc_ray.data.formats.source import (
     MOST_VOXELS,
     PROTON,
     EventSource,
@@ -41,6 +40,7 @@ from lartpc_ray.data.source import (
     one_line,
     positions,
 )
+from lartpc_ray.data.formats.vlen import Raw, Rows
 
 POINT_COLUMNS = 8
 CLUSTER_COLUMNS = {"v1": 5, "v2": 6, "v3": 6}

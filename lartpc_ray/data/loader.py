@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.splits import Splits
-from lartpc_ray.data.steps import augment, crop, overlay, rescale, shift
+from lartpc_ray.data.transforms import augment, crop, overlay, rescale, shift
 from lartpc_ray.settings import Settings
 
 Prepare = Callable[[Event, np.random.Generator], Event]

@@ -11,8 +11,8 @@ from pydantic import Field, PositiveInt
 
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.files import open_events
-from lartpc_ray.data.layout import Layout
-from lartpc_ray.data.steps import Plane, Wires, box, project, smear
+from lartpc_ray.data.formats.layout import Layout
+from lartpc_ray.data.transforms import Plane, Wires, box, project, smear
 from lartpc_ray.settings import Settings
 
 Split = Literal["train", "tune", "test"]

@@ -10,8 +10,8 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.losses.mask import MASKS, MaskName
-from lartpc_ray.losses.terms import Loss
 from lartpc_ray.networks.embedding import Embedding
 from lartpc_ray.settings import Settings
 

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.losses.mask import FOCUS
-from lartpc_ray.losses.terms import Loss
 
 InfillForm = Literal["squared", "squared_mean", "bce", "focal"]
 Values = Float[Tensor, " candidate"]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from lartpc_ray.data.dead import TRACKS, beyond, keys, region_of
+from lartpc_ray.data.dead_regions import TRACKS, beyond, keys, region_of
 from lartpc_ray.data.event import Event
 
 NEAR = 3

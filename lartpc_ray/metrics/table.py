@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,48 +99,3 @@ def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.asarray(total / np.where(count > 0, count, np.nan))
-
-
-class Block(NamedTuple):
-    """A metric of several methods beside each other: a row a method, a column a class."""
-
-    title: str
-    heads: list[str]
-    rows: list[tuple[str, list[float | None]]]
-
-
-def blocks(
-    part: Mapping[str, Any], methods: Mapping[str, Mapping[str, Mapping[str, float]]]
-) -> list[Block]:
-    """The blocks of one part of a table's layout, as dashboards/*.yaml describe it.
-
-    Args:
-        part: `columns` and `metrics`, name to title; whether there is a `mean` of the columns;
-            whether `only_this`, the first, method is shown.
-        methods: method to class to metric to value; one without any value has no row.
-
-    Example:
-        >>> part = {"columns": {"MIP": "tracks"}, "metrics": {"ari": "ARI"}}
-        >>> blocks(part, {"new": {"MIP": {"ari": 0.9}}, "old": {}})
-        [Block(title='ARI', heads=['tracks'], rows=[('new', [0.9])])]
-    """
-    shown = list(methods.items())[: 1 if part.get("only_this") else None]
-    heads = [*part["columns"].values(), *[MEAN] * part.get("mean", False)]
-    return [
-        Block(
-            title,
-            heads,
-            [row for method, means in shown for row in _row(part, metric, method, means)],
-        )
-        for metric, title in part["metrics"].items()
-    ]
-
-
-def _row(
-    part: Mapping[str, Any], metric: str, method: str, means: Mapping[str, Mapping[str, float]]
-) -> list[tuple[str, list[float | None]]]:
-    """One row, or none."""
-    row = [means.get(name, {}).get(metric) for name in part["columns"]]
-    known = [value for value in row if value is not None]
-    mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if known else None)
-    return [(method, [*row, *[mean] * part.get("mean", False)])] if known else []

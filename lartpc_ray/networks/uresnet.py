@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from lartpc_ray.networks.norm import Norm
+from lartpc_ray.networks.batchnorm import Norm
 from lartpc_ray.settings import Settings
 from lartpc_ray.sparse import CHUNK, Engine, EngineName, SparseTensor, engine
 

@@ -183,3 +183,14 @@ def _held_out(
         place = _chosen(rest, _bests(rest, weights), settings.rule)
         held[fold == number] = _at(scores, place)[fold == number]
     return float(held.mean())
+
+
+def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
+    """(event, point...) of a goal: a metric, or a product of metrics as in `purity*efficiency`.
+
+    Where there is nothing to measure, an event gives 0: it found nothing.
+    """
+    value = np.ones(())
+    for metric in goal.split("*"):
+        value = value * np.nan_to_num(scores[metric])
+    return np.asarray(value)

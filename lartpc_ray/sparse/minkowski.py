@@ -6,7 +6,6 @@ functions are used.
 
 from __future__ import annotations
 
-import collections
 import collections.abc
 import os
 import warnings

@@ -4,7 +4,7 @@ A voxel's key counts events, then axes with a margin of one, so that a neighbour
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
 once a batch, sorted by offset, and shared by all layers of that level.
 
-On a CPU a convolution is one walk along its pairs (tiles.py). On a GPU it has two ways, of torch's
+On a CPU a convolution is one walk along its pairs (cpu_kernels.py). On a GPU it has two ways, of torch's
 operations. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8 children
 of a coarse site) it gathers the pairs of one offset, multiplies them and adds them to their
 targets. In crowded ones it takes all places of some sites, zeros included, in one product. Either
@@ -27,9 +27,9 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
+from lartpc_ray.sparse.cpu_kernels import Plan, together
 from lartpc_ray.sparse.engine import Engine, SparseTensor
-from lartpc_ray.sparse.tiles import Plan, together
-from lartpc_ray.sparse.walk import by_corner, halved, leads, neighbours
+from lartpc_ray.sparse.neighbours import by_corner, halved, leads, neighbours
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""

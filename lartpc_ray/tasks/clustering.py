@@ -15,20 +15,15 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import above, poster_classes
+from lartpc_ray.data.transforms import above, poster_classes
 from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
-from lartpc_ray.losses.terms import Loss
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.clustering import mistakes, scores
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.networks.embedding import (
-    Embedding,
-    embedding_branches,
-    own_head,
-    start_embedding,
-)
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, own_head, start_embedding
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.cuts import ClusterCut, DensityCut, LinkCut, SeedCut, Voxels
 from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.reconstructions import ClusterCut, DensityCut, LinkCut, SeedCut, Voxels
 from lartpc_ray.tasks.task import CutTask, Outputs, Thresholds
 
 SEVERAL = "ari_several"
@@ -220,3 +215,7 @@ class ClusteringTask(CutTask):
             sizes = np.bincount(clusters[clusters >= 0])
             if len(sizes) and sizes.max() >= max(1, self.cut.min_voxels):
                 yield particle.name, mask
+
+
+CUTS = ("seeds", "linked", "dbscan")
+"""Ways to make clusters that a run can be read by."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import NO_CLASS
-from lartpc_ray.data.dead import (
+from lartpc_ray.data.dead_regions import (
     Candidates,
     DeadMap,
     RandomRegions,
@@ -28,9 +28,9 @@ from lartpc_ray.data.dead import (
     region_of,
 )
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import above
+from lartpc_ray.data.transforms import above
 from lartpc_ray.losses.infill import InfillForm, occupancy_loss, squared_loss
-from lartpc_ray.losses.terms import Loss
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.infill import (
     Crossing,
     counts,
@@ -42,7 +42,7 @@ from lartpc_ray.metrics.infill import (
 )
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.cuts import InfillCut, Voxels
+from lartpc_ray.reconstruct.reconstructions import InfillCut, Voxels
 from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
 
 TRACK, REGION, EMPTY = "TRACK", "REGION", "EMPTY"

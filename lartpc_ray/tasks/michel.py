@@ -13,11 +13,11 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.losses.terms import Loss
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.michel import Match, michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.reconstruct.cuts import MICHEL_AXES, MichelCut, Voxels, michel_settings
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
+from lartpc_ray.reconstruct.reconstructions import MICHEL_AXES, MichelCut, Voxels, michel_settings
 from lartpc_ray.tasks.segmentation import SegmentationTask
 from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES, TRACK_SHOWER, ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import primary_ionisation, window
+from lartpc_ray.data.transforms import primary_ionisation, window
 from lartpc_ray.data.weights import balanced, cluster_and_vertex
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.losses.segmentation import Reduction, segmentation_loss
-from lartpc_ray.losses.terms import Loss
 from lartpc_ray.metrics.segmentation import (
     accuracy,
     boundary_distance,

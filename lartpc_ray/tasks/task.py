@@ -14,11 +14,11 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
-from lartpc_ray.losses.terms import Loss
+from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.cuts import Cut, Voxels
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.reconstructions import Cut, Voxels
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]

@@ -24,8 +24,9 @@ INK = """canvas => {
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a search of two trials on the packaged sample."""
-    from lartpc_ray import report, tune
-    from lartpc_ray.command import run
+    from lartpc_ray.report import __main__ as report
+    from lartpc_ray.terminal.command import run
+    from lartpc_ray.tune import __main__ as tune
 
     runs = tmp_path_factory.mktemp("study")
     where, page = ["--runs", str(runs)], runs / "page.html"

@@ -21,8 +21,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from test_tracking import free_port  # noqa: E402 (beside this folder)
-from test_tune import finished, tune  # noqa: E402
+from processes import free_port  # noqa: E402 (beside this folder)
+from searches import finished, tune  # noqa: E402
 
 PROGRAMS = [os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
 INITDB, POSTGRES = (shutil.which(name, path=":".join(PROGRAMS)) for name in ("initdb", "postgres"))

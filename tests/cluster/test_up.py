@@ -122,7 +122,7 @@ def test_a_search_over_three_hosts_survives_the_loss_of_one(
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(1)
     sys.path.insert(0, str(ROOT / "tests"))
-    from test_tune import checked
+    from searches import checked
 
     (study,) = (SHARED / "runs").glob("smoke-*")
     checked(SHARED / "runs", study.name, 2)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from conftest import make_event
 
-from lartpc_ray.command import run
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data import convert as module
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import difference, told
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
-from lartpc_ray.data.layout import ClassMap, Layout
+from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"
 KEPT = ClassMap(low_energy="unlabelled")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import make_event
 
-from lartpc_ray.command import run
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.draw import MOST_DRAWN, brightest, draw, matched, views
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
+from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"
 

@@ -10,7 +10,7 @@ from conftest import make_event
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile, read_events, write_events
-from lartpc_ray.data.layout import ClassMap, Layout
+from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.splits import Splits, sample
 
 SMALL = Layout(side=16)

@@ -5,7 +5,7 @@ import pytest
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.steps import PLANE_SHAPE, Wires, box, project, window
+from lartpc_ray.data.transforms import PLANE_SHAPE, Wires, box, project, window
 from lartpc_ray.data.weights import balanced, cluster_and_vertex
 
 

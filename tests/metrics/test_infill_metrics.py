@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead import dead_region, line
+from lartpc_ray.data.dead_regions import dead_region, line
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.infill import counts, crossings, judged, owners, shape_scores
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lartpc_ray.metrics.table import MEAN, Metrics, Row, blocks
+from lartpc_ray.metrics.table import MEAN, Metrics, Row
+from lartpc_ray.report.tables import blocks
 
 
 def test_errors_are_those_of_a_mean_over_events(rng: np.random.Generator) -> None:

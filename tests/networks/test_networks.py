@@ -6,12 +6,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from lartpc_ray.networks.embedding import (
-    Embedding,
-    embedding_branches,
-    own_head,
-    start_embedding,
-)
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, own_head, start_embedding
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 
 SMALL = NetworkSettings(depth=3, filters=4, blocks=1)

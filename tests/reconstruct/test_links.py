@@ -13,9 +13,9 @@ from reference import plain_merged
 
 from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
-from lartpc_ray.reconstruct.cuts import LinkCut
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import adopted, linked, merged, neighbours, split
+from lartpc_ray.reconstruct.reconstructions import LinkCut
 
 
 def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

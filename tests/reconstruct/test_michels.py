@@ -5,8 +5,8 @@ import pytest
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.metrics.michel import michel_counts
-from lartpc_ray.reconstruct.cuts import MichelCut, michel_settings
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
+from lartpc_ray.reconstruct.reconstructions import MichelCut, michel_settings
 
 
 def muon(y: int) -> list[list[int]]:

@@ -10,12 +10,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reference import plain_cluster
 
 from lartpc_ray.metrics.clustering import SCORES, scores
-from lartpc_ray.metrics.resources import Meter
 from lartpc_ray.reconstruct.clusters import cluster
-from lartpc_ray.reconstruct.cuts import SeedCut
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.reconstructions import SeedCut
 from lartpc_ray.reconstruct.sweep import BLOCK, sweep, sweep_exactly
+from lartpc_ray.runtime.resources import Meter
 
 GRID = np.linspace(0, 1, 5)
 

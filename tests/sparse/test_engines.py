@@ -9,9 +9,10 @@ from interpreted import interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import CHUNK, available, engine, native, obstacles, tiles
+from lartpc_ray.sparse import CHUNK, available, engine, native, obstacles
+from lartpc_ray.sparse import cpu_kernels as tiles
 from lartpc_ray.sparse.native import _halved, _searched, _walked
-from lartpc_ray.sparse.walk import leads, neighbours
+from lartpc_ray.sparse.neighbours import leads, neighbours
 
 interpret()
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}

@@ -6,11 +6,11 @@ import torch
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead import Box, DeadMap, Slab
+from lartpc_ray.data.dead_regions import Box, DeadMap, Slab
 from lartpc_ray.data.event import Event
 from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
-from lartpc_ray.trial import Trial
+from lartpc_ray.trials.trial import Trial
 
 MAP = DeadMap(slabs=(Slab(axis=0, position=4.5, width=3.0), Slab(axis=1, position=9.0, width=3.0)))
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}

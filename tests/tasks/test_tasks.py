@@ -7,16 +7,16 @@ from conftest import make_event
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead import RandomRegions
+from lartpc_ray.data.dead_regions import RandomRegions
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
-from lartpc_ray.predict import predict
-from lartpc_ray.reconstruct.cuts import MichelCut, SeedCut
+from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import ChoiceSettings, choose
+from lartpc_ray.reconstruct.reconstructions import MichelCut, SeedCut
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.tasks.task import CutTask
-from lartpc_ray.trial import Trial
+from lartpc_ray.trials.trial import Trial
 
 NARROW = RandomRegions(number=6, width=(0.3, 0.6))
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}

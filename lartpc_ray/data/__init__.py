@@ -1,0 +1,1 @@
+"""Events: read, check, transform and load them."""

@@ -1,0 +1,1 @@
+"""Simulate events without Geant4: the particle bomb."""

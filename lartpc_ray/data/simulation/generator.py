@@ -1,0 +1,364 @@
+"""The particle bomb: simulated events of any size, without Geant4.
+
+Particles from a vertex, stopping and crossing muons; what happens to them on their way is in
+physics.py. Instances and classes follow the Geant4 sample: an instance is a particle with its
+whole shower; what a Michel electron radiates away is shower; delta electrons of less than
+`delta_energy` belong to their parent; pieces of a shower of fewer than ten voxels, and tracks of
+fewer than five, are low-energy deposits with neither class nor cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.simulation.physics import (
+    CONVERSION_LENGTH,
+    MASS,
+    Kind,
+    Particles,
+    Steps,
+    across,
+    csda_range,
+    delta_rays,
+    fragments,
+    isotropic,
+    kinetic_energy,
+    michel_energies,
+    neutral_pions,
+    radiated,
+    unit,
+    walk,
+)
+from lartpc_ray.data.simulation.voxelize import image
+from lartpc_ray.settings import Settings
+
+HIP, MIP, SHOWER, DELTA, MICHEL = (int(particle) for particle in ParticleClass)
+TRACK_CLASS = np.array([SHOWER, MIP, MIP, MIP, HIP])
+"""Of each `Kind`."""
+PHOTON = -1
+CHOICE = np.array([Kind.PROTON, Kind.ELECTRON, PHOTON, Kind.PION, Kind.MUON, Kind.ANTIMUON])
+"""What may come from a vertex."""
+POSITIVE_MUONS = 0.55
+"""Share of the crossing muons."""
+SMALLEST_DELTA = 0.5
+"""Delta electrons below it are part of the fluctuations, MeV."""
+INELASTIC_LENGTH = np.array([np.inf, np.inf, np.inf, 50.0, 70.0])
+"""Mean way of each `Kind` to its nuclear interaction, cm; as in the Geant4 sample."""
+DECAY = np.array([0.0, 0.26, 1.0, 0.5, 0.0])
+"""Share of each `Kind` at rest that gives a Michel electron: argon captures 74 % of the negative
+muons (their lifetime there is 0.57 µs) and all negative pions."""
+PION_SURVIVES = 0.3
+"""Share of the pions that come out of a nucleus again."""
+PION_EXCHANGE = 0.2
+"""Share of the pions that become neutral."""
+PROTONS = 1.5
+"""Mean number of protons that a nuclear interaction knocks out."""
+PROTON_SHARE = 0.3
+"""Mean share of the energy that one of them gets."""
+PROTON_LEAST = 15.0
+"""Least energy of one, MeV."""
+NEUTRONS = 0.024
+"""Mean number of neutrons that it sets free for each MeV."""
+NEUTRON_LENGTH = 35.0
+"""Mean way of a neutron to where its recoils are, cm."""
+RECOIL_SPREAD = 8.0
+"""How far these are from their middle along an axis, cm."""
+RECOILS = 3.0
+"""Mean number of a neutron's recoils."""
+RECOIL_ENERGY = 0.02
+"""Mean energy of one, above the threshold, MeV."""
+MARGIN = 0.05
+"""Vertices keep this share of the side away from the faces."""
+AROUND = 29.0
+"""Argon around the image, cm: what happens there may leave traces inside."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Gun(Settings):
+    """What an event of one sort starts with: numbers from, to (both included), energies in MeV."""
+
+    vertex: tuple[int, int] = Field(default=(1, 6), description="particles from the vertex")
+    shares: tuple[Share, Share, Share, Share, Share, Share] = Field(
+        default=(0.2, 0.2, 0.2, 0.2, 0.1, 0.1), description="of p, e, photons, π, µ-, µ+ among them"
+    )
+    proton_energy: tuple[float, float] = Field(default=(50.0, 400.0), description="of p")
+    energy: tuple[float, float] = Field(default=(50.0, 1000.0), description="of e, photon, µ, π")
+    muons: tuple[int, int] = Field(default=(0, 5), description="muons from elsewhere")
+    muon_energy: tuple[float, float] = Field(default=(300.0, 10000.0), description="of these")
+    crossing: bool = Field(
+        default=True, description="they come from above, log-uniform; else µ+ inside, uniform"
+    )
+
+
+MIXED = Gun(
+    vertex=(3, 8),
+    shares=(0.52, 0.09, 0.09, 0.15, 0.075, 0.075),
+    proton_energy=(80.0, 600.0),
+    muons=(1, 3),
+    muon_energy=(50.0, 300.0),
+    crossing=False,
+)
+"""Many protons and some stopping µ+."""
+
+
+class BombSettings(Settings):
+    """What is simulated."""
+
+    side: PositiveInt = Field(default=768, description="voxels along each axis of the image")
+    pitch: PositiveFloat = Field(default=0.3, description="side of a voxel, cm")
+    threshold: float = Field(default=0.05, ge=0, description="voxels below it are left out, MeV")
+    density: PositiveFloat = Field(default=1.0, description="scales the number of particles")
+    delta_energy: float = Field(
+        default=2.7, ge=SMALLEST_DELTA, description="least energy of a delta of its own, MeV"
+    )
+    guns: tuple[Gun, ...] = Field(
+        default=(MIXED, Gun()), min_length=1, description="sorts of events, taken in turn"
+    )
+
+
+class Bomb(Sequence[Event]):
+    """Simulated events; each depends on nothing but settings, seed and its number.
+
+    Example:
+        >>> events = Bomb(2, seed=1, settings=BombSettings(side=128))
+        >>> len(events), events[1].shape
+        (2, (128, 128, 128))
+    """
+
+    def __init__(self, events: int, seed: int, settings: BombSettings | None = None) -> None:
+        if events < 0 or seed < 0:
+            raise ValueError(f"{events} events, seed {seed}: neither can be negative")
+        self._events = events
+        self._seed = seed
+        self.settings = settings or BombSettings()
+
+    def __len__(self) -> int:
+        return self._events
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(f"event {index} of {len(self)}; count from 0")
+        gun = self.settings.guns[index % len(self.settings.guns)]
+        rng = np.random.default_rng([self._seed, int(index)])
+        return _Explosion(self.settings, rng).event(gun)
+
+
+class _Explosion:
+    """One event while it is made; lengths in cm."""
+
+    def __init__(self, settings: BombSettings, rng: np.random.Generator) -> None:
+        self.settings = settings
+        self.rng = rng
+        self.size = settings.side * settings.pitch
+        self.clusters = 0
+        self.photons: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.electrons: list[Particles] = []
+
+    def event(self, gun: Gun) -> Event:
+        """Primaries, what they hit, electrons with all that they radiate; then the image."""
+        primary = self.primaries(gun)
+        flight, hits = self.fly(primary, self.rng.exponential(INELASTIC_LENGTH[primary.kind]))
+        product, recoils = self.products(*hits)
+        second, _ = self.fly(product, np.full(len(product), np.inf))
+        sizes = [len(primary), len(product)]
+        tracks = Particles.join([primary, product])
+        flights = Steps.join([flight, second], sizes)
+        self.knock_on(tracks, flights)
+        self.electrons.append(self.pairs())
+        soft = Particles.join([self.shine(Particles.join(self.electrons)), recoils])
+        soft = soft.take(self.inside(soft.start))
+        step = self.settings.pitch / 2
+        length = csda_range(soft.kind, soft.energy)
+        paths = walk(soft, length, step, SMALLEST_DELTA, self.rng)
+        steps = Steps.join([flights, paths], [len(tracks), len(soft)])
+        settings = self.settings
+        particles = Particles.join([tracks, soft])
+        return image(particles, steps, settings.side, settings.pitch, settings.threshold)
+
+    def born(
+        self, kind: Any, energy: np.ndarray, start: np.ndarray, direction: np.ndarray, semantic: Any
+    ) -> Particles:
+        """Particles, each an instance of its own."""
+        count = len(energy)
+        cluster = np.arange(self.clusters, self.clusters + count)
+        self.clusters += count
+        kinds, classes = np.full(count, kind), np.full(count, semantic)
+        trunk, burden = np.ones(count, bool), np.zeros(count)
+        return Particles(kinds, energy, start, direction, cluster, classes, trunk, burden)
+
+    def primaries(self, gun: Gun) -> Particles:
+        """The tracks that an event starts with; its electrons and photons are put aside."""
+        copies = int(np.ceil(self.settings.density))
+        share = self.settings.density / copies
+        tracks = []
+        for _ in range(copies):
+            tracks += [self.vertex(gun, share), self.muons(gun, share)]
+        return Particles.join(tracks)
+
+    def vertex(self, gun: Gun, share: float) -> Particles:
+        """The particles from one vertex, in all directions."""
+        rng = self.rng
+        count = int(rng.binomial(rng.integers(*gun.vertex, endpoint=True), share))
+        kind = CHOICE[np.searchsorted(np.cumsum(gun.shares[:-1]), rng.random(count), "right")]
+        energy = rng.uniform(*gun.energy, count)
+        energy = np.where(kind == Kind.PROTON, rng.uniform(*gun.proton_energy, count), energy)
+        start = np.repeat(self.somewhere(1), count, axis=0)
+        direction = isotropic(count, rng)
+        gamma, electron, track = kind < 0, kind == Kind.ELECTRON, kind > 0
+        self.photons.append((energy[gamma], start[gamma], direction[gamma]))
+        classes = TRACK_CLASS[kind]
+        particles = self.born(kind, energy, start, direction, classes)
+        self.electrons.append(particles.take(electron))
+        return particles.take(track)
+
+    def muons(self, gun: Gun, share: float) -> Particles:
+        """Muons that cross the image from above (cos² of the zenith angle), or µ+ inside."""
+        rng = self.rng
+        count = int(rng.binomial(rng.integers(*gun.muons, endpoint=True), share))
+        start = self.somewhere(count, 0.0 if gun.crossing else MARGIN)
+        if not gun.crossing:
+            energy = rng.uniform(*gun.muon_energy, count)
+            return self.born(Kind.ANTIMUON, energy, start, isotropic(count, rng), MIP)
+        low, high = np.log(gun.muon_energy)
+        energy = np.exp(rng.uniform(low, high, count))
+        cosine = np.cbrt(rng.random(count))
+        angle = rng.uniform(0, 2 * np.pi, count)
+        sine = np.sqrt(1 - cosine**2)
+        direction = np.stack([sine * np.cos(angle), -cosine, sine * np.sin(angle)], axis=1)
+        start = start - self.to_the_edge(start, -direction)[:, None] * direction
+        kind = np.where(rng.random(count) < POSITIVE_MUONS, Kind.ANTIMUON, Kind.MUON)
+        return self.born(kind, energy, start, direction, MIP)
+
+    def somewhere(self, count: int, margin: float = MARGIN) -> np.ndarray:
+        return self.size * self.rng.uniform(margin, 1 - margin, (count, 3))
+
+    def to_the_edge(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """How far it is, straight on, to the end of the argon."""
+        edge = np.where(direction > 0, self.size + AROUND, -AROUND)
+        return np.asarray(((edge - start) / direction).min(axis=1))
+
+    def inside(self, place: np.ndarray) -> np.ndarray:
+        """Whether places are in the argon."""
+        return np.asarray((np.abs(place - self.size / 2) < self.size / 2 + AROUND).all(axis=1))
+
+    def fly(
+        self, tracks: Particles, nucleus: np.ndarray
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Follow tracks until they stop, leave or hit a nucleus; Michel electrons are put aside.
+
+        Args:
+            nucleus: how far it is to it, cm.
+
+        Returns:
+            the steps; kind, energy, place and direction of those that hit one.
+        """
+        reach = csda_range(tracks.kind, tracks.energy)
+        edge = self.to_the_edge(tracks.start, tracks.direction) + 1.0
+        length = np.minimum(np.minimum(reach, nucleus), edge)
+        steps = walk(tracks, length, self.settings.pitch, SMALLEST_DELTA, self.rng)
+        last = np.searchsorted(steps.particle, np.arange(len(tracks)), side="right") - 1
+        place, direction = steps.end[last], steps.direction[last]
+        inside = self.inside(place)
+        decays = self.rng.random(len(tracks)) < DECAY[tracks.kind]
+        stops = place[inside & (length == reach) & decays]
+        energy = michel_energies(len(stops), self.rng)
+        axis = isotropic(len(stops), self.rng)
+        self.electrons.append(self.born(Kind.ELECTRON, energy, stops, axis, MICHEL))
+        hit = np.flatnonzero(inside & (length == nucleus))
+        left = kinetic_energy(tracks.kind, reach - length)
+        return steps, (tracks.kind[hit], left[hit], place[hit], direction[hit])
+
+    def knock_on(self, tracks: Particles, steps: Steps) -> None:
+        """The delta electrons of tracks: instances of their own, or part of the track."""
+        step, energy, start, direction = delta_rays(
+            steps, tracks.kind[steps.particle], SMALLEST_DELTA, self.rng
+        )
+        own = energy >= self.settings.delta_energy
+        delta = self.born(Kind.ELECTRON, energy, start, direction, DELTA)
+        parent = steps.particle[step]
+        cluster = np.where(own, delta.cluster, tracks.cluster[parent])
+        semantic = np.where(own, DELTA, tracks.semantic[parent])
+        self.electrons.append(replace(delta, cluster=cluster, semantic=semantic))
+
+    def products(
+        self, kind: np.ndarray, energy: np.ndarray, place: np.ndarray, direction: np.ndarray
+    ) -> tuple[Particles, Particles]:
+        """What comes of nuclear interactions, in the manner of the Geant4 sample.
+
+        A pion comes out again, charged or neutral (two photons) and with a part of its energy, or
+        is absorbed and leaves its mass to the nucleons. Protons share what is left; neutrons knock
+        on nuclei.
+
+        Returns:
+            the tracks, and the recoils of the neutrons.
+        """
+        rng = self.rng
+        pion = kind == Kind.PION
+        fate = rng.random(len(kind))
+        out = pion & (fate < PION_SURVIVES)
+        neutral = pion & ~out & (fate < PION_SURVIVES + PION_EXCHANGE)
+        left = energy + np.where(pion, MASS[Kind.PION], 0.0)
+        axis = isotropic(int(neutral.sum()), rng)
+        kept = MASS[Kind.PION] + energy[neutral] * rng.random(len(axis))
+        photons, way = neutral_pions(kept, axis, rng)
+        self.photons.append((photons, np.tile(place[neutral], (2, 1)), way))
+        recoils = self.recoils(np.repeat(place, rng.poisson(NEUTRONS * left), axis=0))
+        parent = np.repeat(np.arange(len(kind)), rng.poisson(PROTONS, len(kind)))
+        share = rng.exponential(PROTON_SHARE, len(parent))
+        knocked = np.where(out | neutral, energy / 2, left)[parent] * share
+        parent, knocked = parent[knocked > PROTON_LEAST], knocked[knocked > PROTON_LEAST]
+        flies = np.concatenate([np.full(len(parent), Kind.PROTON), kind[out]])
+        energy = np.concatenate([knocked, energy[out] * rng.random(int(out.sum()))])
+        parent = np.concatenate([parent, np.flatnonzero(out)])
+        aside = isotropic(len(parent), rng) * rng.uniform(0, 2, (len(parent), 1))
+        way = unit(direction[parent] + aside)
+        return self.born(flies, energy, place[parent], way, TRACK_CLASS[flies]), recoils
+
+    def recoils(self, place: np.ndarray) -> Particles:
+        """What neutrons knock on far from `place`: those of a neutron are one instance."""
+        rng = self.rng
+        count = rng.geometric(1 / RECOILS, len(place))
+        way = rng.gamma(2.0, NEUTRON_LENGTH / 2, (len(place), 1))
+        axis = isotropic(len(place), rng)
+        neutron = self.born(Kind.PROTON, way[:, 0], place + way * axis, axis, HIP)
+        each = neutron.take(np.repeat(np.arange(len(place)), count))
+        start = each.start + rng.normal(0, RECOIL_SPREAD, each.start.shape)
+        energy = self.settings.threshold + rng.exponential(RECOIL_ENERGY, len(each))
+        return replace(each, energy=energy, start=start)
+
+    def pairs(self) -> Particles:
+        """The two electrons of each photon, one instance, where it converts."""
+        energy, start, direction = (
+            np.concatenate([one[i] for one in self.photons]) for i in range(3)
+        )
+        way = self.rng.exponential(CONVERSION_LENGTH, len(energy))
+        share = self.rng.random(len(energy))
+        place = start + way[:, None] * direction
+        one = self.born(Kind.ELECTRON, energy * share, place, direction, SHOWER)
+        return Particles.join([one, replace(one, energy=energy * (1 - share))])
+
+    def shine(self, electrons: Particles) -> Particles:
+        """Electrons, and those that come of what they radiate."""
+        electrons = electrons.take(self.inside(electrons.start))
+        lost = radiated(electrons.energy, self.rng)
+        lost[electrons.energy < self.settings.delta_energy] = 0
+        parent, energy, depth, radius, turn = fragments(electrons.energy, lost, self.rng)
+        each = electrons.take(parent)
+        aside = radius[:, None] * across(each.direction, self.rng)
+        start = each.start + depth[:, None] * each.direction + aside
+        way = unit(each.direction + turn[:, None] * isotropic(len(parent), self.rng))
+        rest = replace(electrons, energy=electrons.energy - lost, burden=lost)
+        off = np.zeros(len(parent), bool)
+        pieces_off = replace(each, energy=energy, start=start, direction=way, trunk=off)
+        return Particles.join([rest, pieces_off])

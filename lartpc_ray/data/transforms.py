@@ -1,0 +1,254 @@
+"""Event -> Event: what may be done to an image before a network sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import cos, radians, sin
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import norm
+
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.settings import Settings
+from lartpc_ray.sparse.neighbours import leads, neighbours
+
+Plane = Literal["U", "V", "Y"]
+PLANE_SHAPE = (3456, 1008)
+"""Wires and (six-fold summed) ticks of a plane image (SparseSSNet)."""
+
+
+class Wires(Settings):
+    """How wire planes see a 3D image; the defaults are MicroBooNE's at 3 mm a voxel."""
+
+    U: float = Field(default=60.0, description="degrees of the plane's wires from the vertical")
+    V: float = Field(default=-60.0, description="the same")
+    Y: float = Field(default=0.0, description="the same")
+    pitch: float = Field(default=1.0, gt=0, description="between wires, voxels")
+    adc_per_mev: float = Field(
+        default=80.0, gt=0, description="0.6 MeV, minimum ionising over 3 mm, comes out near 50 ADC"
+    )
+
+
+def above(event: Event, threshold: float) -> Event:
+    """Only the voxels of more than `threshold` (MeV; ADC in 2D)."""
+    return event.keep(event.energy > threshold)
+
+
+def window(event: Event, low: float, high: float) -> Event:
+    """The voxels of at least `low`, none above `high` (SparseSSNet: 10 to 300 ADC)."""
+    kept = event.keep(event.energy >= low)
+    return replace(kept, energy=np.minimum(kept.energy, np.float32(high)))
+
+
+def project(event: Event, plane: Plane, wires: Wires | None = None) -> Event:
+    """A 3D image as the wires of one plane see it: (wire, tick), energies as ADC counts.
+
+    The axes of the image are drift, height and beam direction, and a voxel is as long as a pixel.
+    Wires at an angle t measure z cos t + y sin t, in units of their pitch. What falls on one
+    pixel is added; its class and cluster are those of the largest deposit. The cube is put in the
+    middle of the plane.
+
+    Raises:
+        ValueError: for an image that is not 3D, or is larger than the plane.
+    """
+    if len(event.shape) != 3:
+        raise ValueError(f"a plane is seen of a 3D image, not of one of {len(event.shape)} axes")
+    wires = wires or Wires()
+    angle = radians(getattr(wires, plane))
+    along, up = cos(angle) / wires.pitch, sin(angle) / wires.pitch
+    depth, height, width = event.shape
+    across = (width - 1) * along + abs((height - 1) * up) + 1
+    if across > PLANE_SHAPE[0] or depth > PLANE_SHAPE[1]:
+        raise ValueError(f"an image of {event.shape} voxels does not fit a plane of {PLANE_SHAPE}")
+    low = min(0.0, (height - 1) * up)
+    x, y, z = event.coords.T
+    wire = z * along + y * up - low + (PLANE_SHAPE[0] - across) / 2
+    tick = x + (PLANE_SHAPE[1] - depth) // 2
+    return Event.of(
+        np.stack([np.floor(wire), tick], axis=1).astype(np.int32),
+        event.energy * np.float32(wires.adc_per_mev),
+        PLANE_SHAPE,
+        semantic=event.semantic,
+        cluster=event.cluster,
+        merge=True,
+    )
+
+
+def box(event: Event, side: int) -> Event:
+    """The cube (in 2D the square) of this side around the median voxel, as an image of its own."""
+    if not len(event):
+        return replace(event, shape=(side,) * len(event.shape))
+    low = np.median(event.coords, axis=0).astype(np.int32) - side // 2
+    low = np.clip(low, 0, np.maximum(np.array(event.shape) - side, 0)).astype(np.int32)
+    inside = ((event.coords >= low) & (event.coords < low + side)).all(axis=1)
+    kept = event.keep(inside)
+    return replace(kept, coords=kept.coords - low, shape=(side,) * len(event.shape))
+
+
+def smear(event: Event, sigma: float) -> Event:
+    """Every deposit as a Gaussian cloud, as diffusion makes it (3 mm in the sample of Koh et al.).
+
+    A voxel gives its neighbours the integral of the Gaussian over them, out to two standard
+    deviations and a voxel; what leaves the image is lost. A voxel reached by several takes the
+    truth of the one that gave it most.
+
+    Args:
+        event: of any dimension.
+        sigma: standard deviation, voxels.
+    """
+    reach = int(2 * sigma) + 1
+    edges = norm.cdf((np.arange(-reach, reach + 2) - 0.5) / sigma)
+    along = np.diff(edges) / (edges[-1] - edges[0])
+    axes = len(event.shape)
+    steps = np.indices((2 * reach + 1,) * axes).reshape(axes, -1).T
+    share = along[steps].prod(axis=1)
+    coords = (event.coords[:, None] + (steps - reach)).reshape(-1, axes)
+    inside = ((coords >= 0) & (coords < event.shape)).all(axis=1)
+
+    def copies(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values, len(share))[inside]
+
+    return Event.of(
+        coords[inside].astype(np.int32),
+        (event.energy[:, None] * share).ravel()[inside],
+        event.shape,
+        semantic=copies(event.semantic),
+        cluster=copies(event.cluster),
+        merge=True,
+    )
+
+
+def poster_classes(event: Event) -> Event:
+    """The four classes of Koh et al.'s poster: tracks together, and showers piece by piece.
+
+    HIP becomes MIP, which then means track; each connected piece of a shower is a cluster.
+    """
+    semantic = np.where(event.semantic == ParticleClass.HIP, ParticleClass.MIP, event.semantic)
+    cluster = event.cluster.copy()
+    shower = event.semantic == ParticleClass.SHOWER
+    for one in np.unique(cluster[shower & (cluster >= 0)]):
+        mine = np.flatnonzero(shower & (event.cluster == one))
+        cluster[mine] = cluster.max() + 1 + pieces(event.coords[mine])
+    return replace(event, semantic=semantic.astype(np.int32), cluster=cluster)
+
+
+def primary_ionisation(event: Event) -> Event:
+    """Michel and delta electrons only along their primary ionisation (Dominé & Terao 2020, VI).
+
+    Of the connected pieces of such a cluster the one of most energy keeps its class; the others,
+    where photons converted away from it, become shower.
+    """
+    semantic = event.semantic.copy()
+    for particle in (ParticleClass.MICHEL, ParticleClass.DELTA):
+        for cluster in np.unique(event.cluster[event.semantic == particle]):
+            mine = np.flatnonzero((event.semantic == particle) & (event.cluster == cluster))
+            piece = pieces(event.coords[mine])
+            largest = np.bincount(piece, event.energy[mine]).argmax()
+            semantic[mine[piece != largest]] = ParticleClass.SHOWER
+    return replace(event, semantic=semantic)
+
+
+def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    """(voxel,) number of the connected piece of each voxel; neighbours share at least a corner.
+
+    Voxels of different `label` (voxel,), from 0, never touch.
+
+    Example:
+        >>> pieces(np.array([[0, 0], [1, 1], [5, 5]])).tolist()
+        [0, 0, 1]
+        >>> pieces(np.array([[0, 0], [1, 1]]), np.array([0, 1])).tolist()
+        [0, 1]
+    """
+    count, axes = coords.shape
+    if not count:
+        return np.zeros(0, np.int32)
+    near = coords.astype(np.int64) - coords.min(axis=0) + 1
+    sides = near.max(axis=0) + 2  # a margin, so that no neighbour wraps round
+    strides = np.append(np.cumprod(sides[:0:-1])[::-1], 1)
+    keys = near @ strides
+    if label is not None:
+        keys = keys + label * (sides[0] * strides[0])
+    order = np.argsort(keys, kind="stable")
+    pairs = [
+        (other, one)
+        for lead in leads(axes)
+        for _, other, one in neighbours(keys[order], strides.tolist(), lead)
+    ]
+    rows, columns = (order[np.concatenate(side)] for side in zip(*pairs, strict=True))
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))
+    labels: np.ndarray = connected_components(graph, directed=False)[1]
+    return labels
+
+
+def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
+    """The voxels in a box of this side around a random voxel; the image keeps its size."""
+    if not len(event) or side >= max(event.shape):
+        return event
+    centre = event.coords[rng.integers(len(event))]
+    low = np.clip(centre - side // 2, 0, np.maximum(np.array(event.shape) - side, 0))
+    inside = (event.coords >= low) & (event.coords < low + side)
+    return event.keep(inside.all(axis=1))
+
+
+def overlay(first: Event, second: Event) -> Event:
+    """Two events in one image, as pile-up is; where both have a voxel, energies add.
+
+    Crowded images teach kernels to be no wider than they must (docs/notes.md).
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"an image of {first.shape} over one of {second.shape}")
+    if first.dead.any() or second.dead.any():
+        raise ValueError("data.overlay: events with dead regions share no image; set it to 0")
+    beyond = first.cluster.max(initial=-1) + 1
+    shifted = np.where(second.cluster < 0, second.cluster, second.cluster + beyond)
+    return Event.of(
+        np.concatenate([first.coords, second.coords]),
+        np.concatenate([first.energy, second.energy]),
+        first.shape,
+        semantic=np.concatenate([first.semantic, second.semantic]),
+        cluster=np.concatenate([first.cluster, shifted]),
+        merge=True,
+    )
+
+
+def augment(event: Event, rng: np.random.Generator) -> Event:
+    """One of the rotations and flips of the cube (48 in 3D, 8 in 2D), each as likely.
+
+    Only axes of equal length are exchanged, so the image keeps its shape. What dead regions hid is
+    left behind: it is for judging, and nobody judges a turned event.
+
+    Example:
+        >>> event = Event.of(np.array([[0, 1]]), np.array([1.0]), (4, 4))
+        >>> sorted(augment(event, np.random.default_rng(1)).coords[0].tolist()) in ([0, 1], [0, 2],
+        ...     [1, 3], [2, 3])
+        True
+    """
+    axes = rng.permutation(len(event.shape))
+    shape = np.array(event.shape)
+    if not (shape[axes] == shape).all():
+        axes = np.arange(len(shape))
+    coords = event.coords[:, axes]
+    flip = rng.random(len(shape)) < 0.5
+    coords = np.where(flip, shape - 1 - coords, coords).astype(np.int32)
+    return replace(event, coords=coords, regions=None)
+
+
+def shift(event: Event, most: int, rng: np.random.Generator) -> Event:
+    """The event moved by up to `most` voxels an axis, never out of the image."""
+    if not len(event):
+        return event
+    low = np.maximum(-event.coords.min(axis=0), -most)
+    high = np.minimum(np.array(event.shape) - 1 - event.coords.max(axis=0), most)
+    by = rng.integers(low, high, endpoint=True)
+    return replace(event, coords=(event.coords + by).astype(np.int32), regions=None)
+
+
+def rescale(event: Event, spread: float, rng: np.random.Generator) -> Event:
+    """All energies times one factor, normal around 1, as a calibration may be off."""
+    factor = np.float32(max(0.0, rng.normal(1.0, spread)))
+    return replace(event, energy=event.energy * factor, truth=event.truth * factor)

@@ -1,0 +1,1 @@
+"""Metrics of clustering, segmentation, Michel electrons and infill."""

@@ -1,0 +1,1 @@
+"""Sparse UResNet and the embedding that it predicts."""

@@ -1,0 +1,1 @@
+"""`python -m lartpc_ray.predict`: apply and evaluate trained networks."""

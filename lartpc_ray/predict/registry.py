@@ -1,0 +1,224 @@
+"""A trained network and its thresholds as one thing that MLflow keeps, and loads anywhere.
+
+    model = mlflow.pyfunc.load_model("models:/clustering@champion")
+    model.predict(voxels)         # event, x, y, z, energy, class -> event, cluster
+
+What is kept is a script of three lines, a checkpoint and a JSON file: nothing is pickled.
+`lartpc_ray` must be installed where it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.formats.source import named
+from lartpc_ray.predict.inference import predict
+from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what mlflow thinks of its own type hints
+    from mlflow.pyfunc import save_model
+    from mlflow.pyfunc.model import PythonModel
+
+FOLDER = "model"
+"""Where a run keeps it."""
+GIVES = {"clustering": "cluster", "michel": "cluster", "segmentation": "class"}
+"""The column that a task's model answers with; of other tasks there is no model."""
+AXES = ("x", "y", "z")
+SHOWN = 200
+"""Voxels of the input example."""
+SCRIPT = """from mlflow.models import set_model
+
+from lartpc_ray.predict.registry import Finder
+
+set_model(Finder())
+"""
+
+
+class Finder(PythonModel):
+    """Voxels to clusters, or to classes: what MLflow calls."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the checkpoint and the thresholds."""
+        self._state = checkpoints.load(Path(context.artifacts["checkpoint"]))
+        self._use = json.loads(Path(context.artifacts["use"]).read_text())
+        self._network = self._state.restored()
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """The cluster or class of every voxel.
+
+        Args:
+            context: of MLflow.
+            model_input: a table with a row a voxel: event, x, y (, z), energy and, for
+                clustering, class (0 to 4 as `ParticleClass`, -1 unknown).
+            params: none.
+
+        Returns:
+            event, and cluster (counted within the event) or class; -1 none. Rows as they came.
+
+        Raises:
+            ValueError: for voxels that cannot be, with their event.
+        """
+        task = self._state.trial.task
+        column = GIVES[task.name]
+        answer = np.full(len(model_input), -1, np.int64)
+        rows = list(model_input.groupby("event", sort=False).indices.items())
+        events = (self._event(number, model_input.iloc[places]) for number, places in rows)
+        predictions = predict(self._network, task, events)
+        for (_, places), pair in zip(rows, predictions, strict=True):
+            found = task.found(*pair, self._use["thresholds"])
+            values = found.cluster if column == "cluster" else found.semantic
+            asked = self._places(model_input.iloc[places][self._axes].to_numpy())
+            order = np.argsort(asked)
+            kept = order[np.searchsorted(asked[order], self._places(found.coords))]
+            answer[places[kept]] = values
+        return pd.DataFrame({"event": model_input["event"].to_numpy(), column: answer})
+
+    @property
+    def _axes(self) -> list[str]:
+        return list(AXES[: len(self._use["shape"])])
+
+    def _places(self, coords: np.ndarray) -> np.ndarray:
+        """A number for each voxel of an image."""
+        return np.asarray(np.ravel_multi_index(tuple(coords.T), self._use["shape"]))
+
+    def _event(self, number: Any, voxels: pd.DataFrame) -> Event:
+        known = voxels["class"].to_numpy() if "class" in voxels else None
+        with named(f"event {number}"):
+            return Event.of(
+                voxels[self._axes].to_numpy(),
+                voxels["energy"].to_numpy(),
+                tuple(self._use["shape"]),
+                semantic=known,
+            )
+
+
+def table_of(event: Event, number: int, *, classes: bool) -> pd.DataFrame:
+    """The voxels of an event as a model takes them."""
+    columns = {"event": np.full(len(event), number, np.int64)}
+    columns |= dict(zip(AXES, event.coords.T.astype(np.int64), strict=False))
+    columns["energy"] = event.energy.astype(np.float64)
+    if classes:
+        columns["class"] = event.semantic.astype(np.int64)
+    return pd.DataFrame(columns)
+
+
+def write_model(folder: Path, state: Checkpoint, at: Thresholds) -> None:
+    """Write a model in MLflow's form, with its signature and an input example.
+
+    Args:
+        folder: to make.
+        state: of the trained run; what only training needs is left out.
+        at: class to thresholds.
+    """
+    task = state.trial.task
+    event = state.trial.data.splits.events("tune")[0]
+    example = table_of(event, 0, classes=task.name != "segmentation")
+    kinds = {name: "double" if name == "energy" else "long" for name in example}
+    signature = ModelSignature(
+        Schema([ColSpec(kind, name) for name, kind in kinds.items()]),
+        Schema([ColSpec("long", "event"), ColSpec("long", GIVES[task.name])]),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        script, use = Path(scratch) / "script.py", Path(scratch) / "use.json"
+        script.write_text(SCRIPT)
+        use.write_text(json.dumps({"shape": event.shape, "thresholds": at}, indent=1))
+        bare = replace(state, optimizer={}, scaler={}, window=[])
+        file = checkpoints.save(Path(scratch), bare)
+        save_model(
+            str(folder),
+            python_model=str(script),
+            artifacts={"checkpoint": str(file), "use": str(use)},
+            signature=signature,
+            input_example=example.iloc[:SHOWN],
+            pip_requirements=["lartpc-ray"],
+        )
+
+
+def register(
+    tracking: Tracking,
+    name: str,
+    run: str,
+    state: Checkpoint,
+    at: Thresholds,
+    about: Mapping[str, str],
+    note: str,
+) -> str:
+    """Keep the model of a run, and register it; once, however often it is said.
+
+    Args:
+        tracking: where the run is.
+        name: of the registered model.
+        run: that trained it.
+        state: of that run.
+        at: class to thresholds.
+        about: tags of the version.
+        note: description of the version, in markdown.
+
+    Returns:
+        the version.
+    """
+    client = tracking.client
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+    if found:
+        return str(found[0].version)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_model(Path(scratch) / FOLDER, state, at)
+        tracking.folder(run, Path(scratch) / FOLDER, FOLDER)
+    source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(name, source, run, tags=dict(about), description=note)
+    return str(made.version)
+
+
+def holder(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
+    """The version that has an alias; None where there is none."""
+    try:
+        return tracking.client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def crown(tracking: Tracking, name: str, version: str) -> bool:
+    """Make a version the champion, unless the one there is has a better goal on the same data.
+
+    Args:
+        tracking: where it is registered.
+        name: of the registered model.
+        version: the newest search's best; its tags `data` and `metric` say whether two goals can
+            be compared.
+
+    Returns:
+        whether it is the champion now.
+    """
+    about = tracking.client.get_model_version(name, version).tags
+    there = holder(tracking, name, "champion")
+    if there is not None and there.version != version:
+        same = all(there.tags.get(key) == about[key] for key in ("data", "metric"))
+        if same and float(there.tags["goal"]) >= float(about["goal"]):
+            return False
+    tracking.client.set_registered_model_alias(name, "champion", version)
+    return True

@@ -1,0 +1,1 @@
+"""Clusters from network outputs, and the grids of their thresholds."""

@@ -1,0 +1,1 @@
+"""`python -m lartpc_ray.report`: tables and pages of results."""

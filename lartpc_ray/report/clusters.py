@@ -1,0 +1,41 @@
+"""What a page shows of a clustering: how it depends on the number and the size of the clusters."""
+
+from __future__ import annotations
+
+from lartpc_ray.report import charts
+from lartpc_ray.report.document import Page
+from lartpc_ray.report.gallery import Looked
+
+
+def write(page: Page, looked: Looked, metric: str) -> None:
+    """Koh et al. 2020's Figs. 6, 7 and 8, where there are clusters."""
+    if not looked.true:
+        return
+    found = looked.values["n_clusters"]
+    score = charts.by_clusters(looked.true, looked.values[metric], f"mean {metric}", diagonal=False)
+    count = charts.by_clusters(looked.true, found, "predicted clusters", diagonal=True)
+    text = (
+        f"As in Fig. 8 of Koh et al. 2020, from {looked.events} test events: the score of a class, "
+        "and how many clusters are found, by how many there are. Bars are standard errors; a point "
+        "without one is a single event, or its events agree."
+    )
+    body = page.chart(score, f"{metric} by clusters") + page.chart(count, "Clusters found")
+    page.add("Many clusters", text, f'<div class="grid">{body}</div>')
+    body = "".join(
+        page.chart(charts.counted(true, found[name]), f"Clusters of {name}", name)
+        for name, true in looked.true.items()
+    )
+    text = (
+        "As in their Fig. 7: the events by their true and predicted clusters of each class. The "
+        "colour is the share among events with as many true ones. True clusters too small to be "
+        "scored are not counted, nor are predicted ones that hold voxels of such clusters only."
+    )
+    page.add("Clusters counted", text, f'<div class="grid">{body}</div>')
+    text = (
+        "As in their Fig. 6: the margin, averaged over each true cluster, against its extent, the "
+        "largest distance of two voxels along an axis. Both in the units of the embedding, where "
+        "the image spans -1 to 1. Where the margin follows the extent, a cluster may stay as it "
+        "lies in the image; where it does not, the network must pull its voxels together. Clusters "
+        "of one voxel have no extent and are not drawn."
+    )
+    page.add("Margin and extent", text, page.chart(charts.margins(looked.sizes), "Margins"))

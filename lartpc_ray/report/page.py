@@ -1,0 +1,417 @@
+"""What a page about a study, or one run, shows: `python -m lartpc_ray.report NAME --html OUT.html`.
+
+dashboards/TASK.yaml says it, beside the table's layout. A section that has nothing to show is left
+out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.metrics.costs import COSTS
+from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.inference import predict
+from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose, goal_scores
+from lartpc_ray.report import charts, clusters, mistakes
+from lartpc_ray.report.document import Page, Row, note, table, verbatim
+from lartpc_ray.report.gallery import Drawn, chosen, drawn, look
+from lartpc_ray.report.importance import importance
+from lartpc_ray.report.tables import axes, blocks, factors, layout
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.tasks.task import CutTask
+from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.text import cell
+from lartpc_ray.tracking.runs import Tracking, as_folder
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.space import minimised, searched
+
+MOST_CURVES = 50
+"""Learning curves drawn: those of the best trials, since each is a request of its own."""
+MOST_ROWS = 12
+"""Trials listed."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a page is about.
+
+    Attributes:
+        name: of the study, or of the run.
+        tracking: where it is kept.
+        run: the run whose network is shown; None where none has ended yet.
+        rows: the trials, best first, as `report.compared` gives them; none for a single run.
+        verdict: what the test split says of the run's network, if it was judged.
+        data: the splits that it was judged on, if not the run's own.
+    """
+
+    name: str
+    tracking: Tracking
+    run: str | None
+    rows: Sequence[dict[str, Any]]
+    verdict: Verdict | None
+    data: str | None = None
+
+
+def write(path: Path, subject: Subject) -> None:
+    """Write the page whole or not at all.
+
+    Raises:
+        ValueError: for a run that does not exist.
+    """
+    page = Page()
+    with tempfile.TemporaryDirectory() as scratch:
+        shown, space = _layout(subject), _space(subject, Path(scratch))
+        _result(page, subject, shown)
+        costs = minimised(space) or shown.get("page", {}).get("costs", [])
+        _trials(page, subject, _searched(subject, space), costs)
+        _learning(page, subject)
+        _network(page, subject, shown.get("page", {}), Path(scratch))
+    page.write(path, subject.name, _facts(subject))
+
+
+def _layout(subject: Subject) -> dict[str, Any]:
+    """dashboards/TASK.yaml, as far as the task is known."""
+    if subject.verdict:
+        return layout(subject.verdict.task)
+    return {}
+
+
+def _space(subject: Subject, scratch: Path) -> str:
+    """The search-space file that is kept with the study; of a single run none."""
+    if not subject.rows:
+        return ""
+    parent = subject.tracking.about(subject.rows[0]["run"])["mlflow.parentRunId"]
+    return subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
+
+
+def _searched(subject: Subject, space: str) -> dict[str, tuple[str, list[Any]]]:
+    """What the study searched: the settings in which its trials differ."""
+    differ = subject.rows[0]["settings"] if subject.rows else {}
+    return {path: entry for path, entry in searched(space).items() if path in differ}
+
+
+def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Path) -> None:
+    """What the network of the run finds; where it, or its events, cannot be read: why."""
+    if subject.run is None or subject.verdict is None:
+        return
+    try:
+        state = checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
+        if subject.data:
+            state = replace(state, trial=state.trial.with_events(subject.data))
+        _thresholds(page, subject, state, scratch)
+        _events(page, subject.verdict, state, shown)
+    except (ValueError, FileNotFoundError) as error:
+        say(f"not on the page is what the network finds: {error}")
+        page.add("What the network finds", f"It could not be drawn: {error}")
+
+
+def _facts(subject: Subject) -> dict[str, str]:
+    """What stands below the title."""
+    facts: dict[str, str] = {}
+    tracking, rows = subject.tracking, subject.rows
+    about = tracking.about(subject.run or rows[0]["run"])
+    if rows:
+        search = tracking.about(about["mlflow.parentRunId"])
+        ended = [row["status"] for row in rows]
+        failed = ended.count("FAILED")
+        facts["search"] = search["name"]
+        facts["begun"] = search["started"]
+        facts["took"] = f"{search['hours']} h" if "hours" in search else "is still running"
+        facts["trials"] = f"{len(rows)}" + (f", {failed} failed" if failed else "")
+        best = next((row for row in rows if row["goal"] is not None), None)
+        if best:
+            facts["best goal"] = f"{best['goal']:.4f} (trial {best['trial']})"
+    else:
+        told = {"begun": about.get("started"), "status": about.get("status", "").lower()}
+        facts |= {name: text for name, text in told.items() if text}
+    if subject.verdict:
+        facts["task"] = subject.verdict.task
+        facts["events"] = "{tune} to tune, {test} to test".format(**subject.verdict.events)
+    if subject.data:
+        facts["measured on"] = subject.data
+    if subject.run:
+        facts["folder" if as_folder(subject.run) else "MLflow run"] = subject.run
+    return facts
+
+
+def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
+    """The table of the best network beside the published rows; its thresholds."""
+    verdict = subject.verdict
+    if verdict is None:
+        return
+    published = {row["row"]: row["means"] for row in shown["published"]}
+    made = [
+        table(block.title, block.heads, _marked(block.rows, verdict, published))
+        for part in shown["tables"]
+        for block in blocks(part, verdict.rows | published)
+        if block.rows
+    ]
+    title = f"thresholds, tuned on {verdict.events['tune']} other events"
+    for text, at in {title: verdict.thresholds, **verdict.beside}.items():
+        names = list(at)
+        cells = {axis: [f"{at[name][axis]:.3g}" for name in names] for axis in axes(at)}
+        if cells:
+            heading = text if text == title else f"the same of {text}"
+            made.append(table(heading, names, [("", *row) for row in cells.items()]))
+    text = (
+        f"Measured once, on {verdict.events['test']} events of the test split that had no part in "
+        "training or tuning. The first row is the network of this page. – is nothing to measure, "
+        "or not published."
+    )
+    sources = sorted({row["source"] for row in shown["published"]})
+    small = f"{shown['note']} Published rows: {', '.join(sources)}." if sources else shown["note"]
+    page.add("Result", text, f'<div class="blocks">{"".join(made)}</div>', note(small))
+
+
+def _marked(
+    rows: Sequence[tuple[str, list[float | None]]], verdict: Verdict, published: Mapping[str, Any]
+) -> list[Row]:
+    first = next(iter(verdict.means))
+    return [
+        (
+            "this" if label == first else "published" if label in published else "",
+            label,
+            ["–" if value is None else f"{value:.3f}" for value in row],
+        )
+        for label, row in rows
+    ]
+
+
+def _trials(
+    page: Page,
+    subject: Subject,
+    search: Mapping[str, tuple[str, list[Any]]],
+    costs: Sequence[str],
+) -> None:
+    """The search: its history, what was tried, which settings matter, what the goal costs."""
+    rows = [row for row in subject.rows if row["goal"] is not None]
+    if not rows:
+        return
+    numbers, goals = [row["trial"] for row in rows], [row["goal"] for row in rows]
+    settings = [row["settings"] for row in rows]
+    text = (
+        f"{len(rows)} trials reported a goal, which is measured on the tune split. One that was "
+        "stopped early counts with the last goal that it reported."
+    )
+    body = [page.chart(charts.history(numbers, goals), "Goal of each trial in their order")]
+    body.append(_best_trials(rows, list(search)))
+    page.add(
+        "The search",
+        text,
+        *body,
+        _failed(subject.rows),
+        verbatim(factors(subject.name, subject.rows)),
+    )
+    if search and len(rows) > 1:
+        chart = charts.parallel(search, settings, goals)
+        text = (
+            f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
+            "goal. Drag along an axis to see only the trials that pass there."
+        )
+        wide = 90 * (len(search) + 1)
+        page.add("What was tried", text, page.chart(chart, "Parallel coordinates", wide=wide))
+    shares = importance(search, settings, goals)
+    if shares:
+        text = (
+            f"How much each setting decides whether one of the {len(goals)} trials is among the "
+            "best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched cannot "
+            "be seen here."
+        )
+        page.add("Which settings matter", text, page.chart(charts.bars(shares), "Importances"))
+    _front(page, rows, costs)
+
+
+def _best_trials(rows: Sequence[dict[str, Any]], paths: Sequence[str]) -> str:
+    heads = ["goal", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
+    best = rows[:MOST_ROWS]
+    lines: list[Row] = [
+        ("", f"trial {row['trial']}", [f"{row['goal']:.4f}", *_settings(row, paths)])
+        for row in best
+    ]
+    title = "all trials" if len(best) == len(rows) else f"the best {len(best)} of {len(rows)}"
+    return table(title, heads, lines)
+
+
+def _settings(row: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """Settings as short texts."""
+
+    def short(text: str) -> str:
+        try:
+            return cell(float(text))
+        except ValueError:
+            return text
+
+    return [short(str(row["settings"][path])) for path in paths]
+
+
+def _failed(rows: Sequence[dict[str, Any]]) -> str:
+    failed = [row for row in rows if row["error"]]
+    if not failed:
+        return ""
+    lines: list[Row] = [("", f"trial {row['trial']}", [row["error"]]) for row in failed[:MOST_ROWS]]
+    title = f"{len(failed)} failed" + ", the first:" * (len(failed) > MOST_ROWS)
+    return table(title, ["why"], lines)
+
+
+def _front(page: Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> None:
+    body = []
+    for name in costs:
+        known = [row for row in rows if row["costs"].get(name) is not None]
+        if len(known) > 1:
+            cost = np.array([row["costs"][name] for row in known])
+            numbers, goals = [row["trial"] for row in known], [row["goal"] for row in known]
+            chart = charts.front(numbers, goals, cost, COSTS[name])
+            body.append(page.chart(chart, f"Goal against {COSTS[name]}"))
+    if body:
+        text = (
+            "Each trial's goal against its cost, as measured while it ran. Joined are the trials "
+            "that no other beats: none is as good at a lower cost."
+        )
+        page.add("What it costs", text, *body)
+
+
+def _learning(page: Page, subject: Subject) -> None:
+    """The goal by step, of the best trials or of the run."""
+    told = [row for row in subject.rows if row["goal"] is not None]
+    runs = {f"trial {row['trial']}": row["run"] for row in told[:MOST_CURVES]}
+    if not subject.rows and subject.run:
+        runs = {subject.tracking.about(subject.run)["name"]: subject.run}
+    found = {name: subject.tracking.logged(run, "goal") for name, run in runs.items()}
+    found = {name: points for name, points in found.items() if points}
+    if any(len(points) > 1 for points in found.values()):
+        best = next((name for name, run in runs.items() if run == subject.run), next(iter(found)))
+        count = f"the {len(found)} best" if len(found) < len(told) else f"{len(found)}"
+        text = (
+            f"The goal of {count} trials on the tune split as they were trained. In colour: {best}."
+        )
+        page.add("Learning curves", text, page.chart(charts.curves(found, best), "Goal by step"))
+
+
+def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) -> None:
+    """The score over the thresholds of each class: those kept with the run, or new ones."""
+    task = state.trial.task
+    if not isinstance(task, CutTask) or len(task.tuned.axes()) > 2:
+        return
+    kept = None if subject.data else _kept(subject, task, scratch)
+    if kept is None:
+        events = state.trial.data.splits.events("tune")
+        grid = task.grid(predict(state.restored(), task, events))
+        settings = ChoiceSettings()
+        choices = {name: choose(grid, name, settings) for name in grid.scores}
+        goals: dict[str, str] = dict.fromkeys(choices, str(task.metric))
+        about = f"{len(events)} events of the tune split, rule {settings.rule}"
+    else:
+        grid, choices, goals, about = kept
+    body = []
+    for name, choice in choices.items():
+        score = f"{choice.score:.3f} ± {choice.error:.3f}"
+        at = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.at.items())
+        title = f"{name}: mean {goals[name]} {score} at {at} ({choice.events} events)"
+        chart = (
+            charts.surface(grid, name, choice)
+            if len(grid.axes) == 2
+            else charts.one_threshold(grid, name, choice, goals[name])
+        )
+        body.append(page.chart(chart, title, title))
+    text = (
+        f"The mean score of each class at every threshold ({about}). The red point is the chosen "
+        "one, its bars the interval in which the best point lies in 68 % of 1,000 resamples of the "
+        "events. The white line encloses the plateau: all points that are not worse than the best "
+        "by two standard errors."
+    )
+    page.add("Thresholds", text, f'<div class="grid">{"".join(body)}</div>')
+
+
+def _kept(
+    subject: Subject, task: CutTask, scratch: Path
+) -> tuple[ThresholdGrid, dict[str, Choice], dict[str, str], str] | None:
+    """The newest result of `lartpc_ray.thresholds` for the task's own cut."""
+    assert subject.run is not None
+    for run in subject.tracking.children(subject.run, kind="thresholds"):
+        of = subject.tracking.about(run).get("of", "")
+        if not of.startswith(f"thresholds {task.tuned.name} "):
+            continue
+        file = subject.tracking.fetch(run, f"thresholds-{task.tuned.name}.yaml", scratch)
+        content = yaml.safe_load(file.read_text())
+        goals = {name: str(row["goal"]) for name, row in content["classes"].items()}
+        with np.load(subject.tracking.fetch(run, "scores.npz", scratch)) as arrays:
+            axes = {axis: arrays[axis] for axis in task.tuned.axes()}
+            scores = {
+                name: goal_scores({m: arrays[f"{name}/{m}"] for m in goal.split("*")}, goal)
+                for name, goal in goals.items()
+            }
+        grid = ThresholdGrid(axes, scores)
+        settings = ChoiceSettings(rule=content["rule"])
+        choices = {name: choose(grid, name, settings) for name in scores}
+        about = (
+            f"{content['events']} events of the {content['split']} split, rule {content['rule']}"
+        )
+        return grid, choices, goals, about
+    return None
+
+
+def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str, Any]) -> None:
+    """Test events: the worst and the best, and how the score depends on the clusters."""
+    wanted = shown.get("events")
+    if not wanted:
+        return
+    events = state.trial.data.splits.events("test")
+    metric, at = wanted["metric"], verdict.thresholds
+    looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
+    clusters.write(page, looked, metric)
+    task = state.trial.task
+    if isinstance(task, ClusteringTask):
+        way, thresholds = verdict.best_way(task.names, task.metric)
+        best_task = task.beside()[way] if way else task
+        mistakes.write(page, state.restored(), best_task, events, looked.events, thresholds)
+    _confusion(page, verdict, shown)
+    worst, best = chosen(looked.scores, wanted["each"])
+    if not worst:
+        return
+    text = (
+        f"From the first {looked.events} test events, of which {len(looked.scores)} have something "
+        f"to score. The score of an event is its {metric}, the mean over {', '.join(wanted['of'])} "
+        f"as far as it has them.{wanted.get('note', '')} Drag to turn, the drawings of an event "
+        "turn together; a double click comes nearer. The box is the extent of what is drawn."
+    )
+    body = []
+    for title, numbers in (("Worst", worst), ("Best", best)):
+        each = drawn(state, events, looked, numbers, at)
+        body += [
+            f"<h3>{title}</h3>",
+            *(page.event(one.panels, _caption(one, metric)) for one in each),
+        ]
+    page.add("Worst and best events", text, *body)
+
+
+def _confusion(page: Page, verdict: Verdict, shown: Mapping[str, Any]) -> None:
+    prefix = shown.get("confusion")
+    if prefix:
+        means = verdict.best
+        names = [name for name in CLASS_NAMES if name in means]
+        shares = [[means[true].get(f"{prefix}{n}", np.nan) for n in names] for true in names]
+        text = (
+            f"Of the voxels of a true class in the {verdict.events['test']} test events, the share "
+            "that is found as each class. A row sums to 1."
+        )
+        chart = charts.confusion(np.array(shares), names)
+        page.add("Confusion", text, page.chart(chart, "Confusion of the classes"))
+
+
+def _caption(event: Drawn, metric: str) -> str:
+    """An event in words."""
+    most = max(len(panel.coords) for panel in event.panels)
+    only = f", the {most} of most energy are drawn" if most < event.voxels else ""
+    mean = sum(event.scores.values()) / len(event.scores)
+    classes = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
+    each = f" ({classes})" * (len(event.scores) > 1)
+    return f"event {event.number}: {metric} {mean:.3f}{each}, {event.voxels} voxels{only}"

@@ -1,0 +1,223 @@
+"""Tables of results, by the layouts in dashboards/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from lartpc_ray.metrics.costs import COSTS
+from lartpc_ray.metrics.table import MEAN
+from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.tasks import TASKS
+from lartpc_ray.tasks.task import Means, Thresholds
+from lartpc_ray.terminal.text import aligned, cell
+from lartpc_ray.tracking.runs import TrialRun
+from lartpc_ray.trials.space import shipped
+
+
+class Block(NamedTuple):
+    """A metric of several methods beside each other: a row a method, a column a class."""
+
+    title: str
+    heads: list[str]
+    rows: list[tuple[str, list[float | None]]]
+
+
+def blocks(
+    part: Mapping[str, Any], methods: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> list[Block]:
+    """The blocks of one part of a table's layout, as dashboards/*.yaml describe it.
+
+    Args:
+        part: `columns` and `metrics`, name to title; whether there is a `mean` of the columns;
+            whether `only_this`, the first, method is shown.
+        methods: method to class to metric to value; one without any value has no row.
+
+    Example:
+        >>> part = {"columns": {"MIP": "tracks"}, "metrics": {"ari": "ARI"}}
+        >>> blocks(part, {"new": {"MIP": {"ari": 0.9}}, "old": {}})
+        [Block(title='ARI', heads=['tracks'], rows=[('new', [0.9])])]
+    """
+    shown = list(methods.items())[: 1 if part.get("only_this") else None]
+    heads = [*part["columns"].values(), *[MEAN] * part.get("mean", False)]
+    return [
+        Block(
+            title,
+            heads,
+            [row for method, means in shown for row in _row(part, metric, method, means)],
+        )
+        for metric, title in part["metrics"].items()
+    ]
+
+
+def _row(
+    part: Mapping[str, Any], metric: str, method: str, means: Mapping[str, Mapping[str, float]]
+) -> list[tuple[str, list[float | None]]]:
+    """One row, or none."""
+    row = [means.get(name, {}).get(metric) for name in part["columns"]]
+    known = [value for value in row if value is not None]
+    mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if known else None)
+    return [(method, [*row, *[mean] * part.get("mean", False)])] if known else []
+
+
+def layout(task: str) -> dict[str, Any]:
+    """What the table of a task shows: dashboards/TASK.yaml, with the published rows."""
+    path = shipped("dashboards") / f"{task}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
+def table(verdict: Verdict) -> str:
+    """The verdict as text."""
+    shown = layout(verdict.task)
+    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"test split, {verdict.events['test']} events"]
+    for part in shown["tables"]:
+        lines += ["", *_part(part, methods)]
+    names = TASKS[verdict.task].names
+    lines += _thresholds(
+        f"thresholds, tuned on {verdict.events['tune']} other events", names, verdict.thresholds
+    )
+    for text, at in verdict.beside.items():
+        lines += _thresholds(f"the same of {text}", names, at)
+    lines += [
+        "",
+        shown["note"],
+        "'-': nothing to measure (no such cluster here, or not published).",
+    ]
+    return "\n".join(lines)
+
+
+def axes(at: Thresholds) -> list[str]:
+    """The thresholds there are, in their order."""
+    return list({axis: None for each in at.values() for axis in each})
+
+
+def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
+    rows = {axis: [at.get(name, {}).get(axis) for name in names] for axis in axes(at)}
+    lines = [_line(f"  {axis}", [_threshold(value) for value in row]) for axis, row in rows.items()]
+    return ["", _line(title, names), *lines] if lines else []
+
+
+def markdown(verdict: Verdict) -> str:
+    """The heads of the tables, the first metric of each, in markdown."""
+    shown = layout(verdict.task)
+    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"Test split, {verdict.events['test']} events."]
+    for part in shown["tables"]:
+        block = blocks(part, methods)[0]
+        lines += ["", f"| {block.title} | {' | '.join(block.heads)} |"]
+        lines.append("|---" * (1 + len(block.heads)) + "|")
+        lines += [f"| {method} | {' | '.join(_numbers(row))} |" for method, row in block.rows]
+    return "\n".join([*lines, "", shown["note"]])
+
+
+def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
+    """One of the tables: a block a metric, a row a method, a column a class."""
+    lines: list[str] = []
+    for block in filter(lambda block: block.rows, blocks(part, methods)):
+        lines += ["", _line(block.title, block.heads)]
+        lines += [_line(f"  {method}", _numbers(row)) for method, row in block.rows]
+    return lines[1:]
+
+
+def _threshold(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    return ["-" if value is None else f"{value:.3f}" for value in values]
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    """Not more than 80 characters, for six classes of six letters."""
+    width = min(7, 42 // len(cells)) if len(cells) > 4 else 10
+    return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
+
+
+def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
+    """The trials, best first, each with the settings in which they differ."""
+    values: dict[str, set[str | None]] = {}
+    for name in {name for trial in trials for name in trial.parameters}:
+        values[name] = {trial.parameters.get(name) for trial in trials}
+    differ = sorted(name for name, each in values.items() if len(each) > 1)
+    rows = [
+        {
+            "trial": trial.number,
+            "goal": trial.numbers.get("goal"),
+            "run": trial.id,
+            "status": trial.status,
+            "error": trial.error,
+            "costs": {name: trial.numbers.get(name) for name in COSTS},
+            "settings": {name: trial.parameters.get(name) for name in differ},
+        }
+        for trial in trials
+    ]
+    return sorted(rows, key=lambda row: -np.inf if row["goal"] is None else -row["goal"])
+
+
+def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The trials of a study as text, a column a setting in which they differ."""
+    differ = list(rows[0]["settings"])
+    heads = ["trial", "goal", *(name.rsplit(".", 1)[-1] for name in differ)]
+    cells = [
+        [str(row["trial"]), cell(row["goal"])] + [_short(row["settings"][name]) for name in differ]
+        for row in rows
+    ]
+    lines = [f"{study}: {len(rows)} trials, best first", *aligned([heads, *cells])]
+    return "\n".join([*lines, *factors(study, rows)])
+
+
+def factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
+    factor between them, for all trials that are equal otherwise."""
+    path = shipped("dashboards") / f"{study}.yaml"
+    shown = layout(study) if path.is_file() else {}
+    if "compare" not in shown:
+        return []
+    setting, of, to = (shown["compare"][name] for name in ("setting", "of", "to"))
+    if setting not in rows[0]["settings"]:
+        return []
+    pairs: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    others = [name for name in rows[0]["settings"] if name != setting]
+    for row in sorted(rows, key=lambda row: int(row["trial"])):
+        same = tuple(_short(row["settings"][name]) for name in others)
+        pairs.setdefault(same, {})[row["settings"][setting]] = row
+    heads = "".join(f"{name.rsplit('.', 1)[-1]:>15}" for name in others) + " " * 16
+    lines = [(heads, _cells(COSTS[name] for name in shown["costs"]))]
+    for same, found in pairs.items():
+        left = "".join(f"{value:>15}" for value in same)
+        costs = {one: found.get(one, {"costs": {}})["costs"] for one in (of, to)}
+        for one in (of, to):
+            why = found.get(one, {}).get("error")
+            values = _cells(_cost(costs[one].get(name)) for name in shown["costs"])
+            lines.append((f"{left}{one:>16}", f"  {why}" if why else values))
+        ratios = (_ratio(costs[of].get(name), costs[to].get(name)) for name in shown["costs"])
+        lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
+    width = len(lines[0][0])
+    for row in shown["published"]:
+        values = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
+        lines.append((f"{row['row']:>{width}}", values))
+    return ["", *(left + right for left, right in lines), "", shown["note"]]
+
+
+def _cells(values: Iterable[str]) -> str:
+    return "".join(f"{value:>15}" for value in values)
+
+
+def _cost(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _ratio(of: float | None, to: float | None) -> str:
+    return _cost(of / to if of is not None and to else None)
+
+
+def _short(value: str | None) -> str:
+    try:
+        return cell(float(value)) if value and "." in value else str(value or "-")
+    except ValueError:
+        return str(value)

@@ -1,0 +1,1 @@
+"""Ray, signals, run folders, arguments and process resources."""

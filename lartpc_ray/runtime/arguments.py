@@ -1,0 +1,68 @@
+"""What one command of train or tune is: its arguments, its folder, its Ray, how it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from lartpc_ray.data.splits import Split
+from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.trials.space import (
+    BudgetName,
+    Space,
+    budgets,
+    find_space,
+    parse_setting,
+    read_space,
+)
+from lartpc_ray.trials.trial import Trial
+
+
+def study_parser(name: str, about: str, example: str) -> Parser:
+    """The arguments that choose a study: shared by train and tune."""
+    parser = Parser(name, about, example)
+    parser.add_argument("study", metavar="NAME", help="search_spaces/NAME.yaml, or a path to one")
+    parser.add_argument("--budget", choices=get_args(BudgetName), help="default: gpu or laptop")
+    parser.add_argument("--data", help="folder with train, tune, test .h5 files, or one .h5 file")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="fix a setting")
+    parser.add_argument("--workers", type=int, help="data-parallel workers a trial")
+    parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--dashboard", action="store_true", help="start Ray's dashboard (1 GB)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
+    return parser
+
+
+def chosen_space(options: argparse.Namespace) -> Space:
+    """The space that the arguments choose; says which budget it took where none was named."""
+    budget = options.budget
+    if budget is None:
+        budget = "gpu" if torch.cuda.is_available() else "laptop"
+        known = budgets(find_space(options.study))
+        budget = budget if budget in known else next(iter(known))
+        say(f"budget: {budget} ({known[budget]}); --budget chooses another")
+    overrides = dict(parse_setting(text) for text in options.set)
+    named = {
+        "data.splits.path": options.data and str(Path(options.data).resolve()),
+        "resources.workers": options.workers,
+        "seed": options.seed,
+        "data.seed": options.seed,
+    }
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    return read_space(find_space(options.study), budget, overrides)
+
+
+def read_splits(trial: Trial) -> None:
+    """Open every split and read its first event, before any worker starts.
+
+    Raises:
+        ValueError: naming the file, the event and what is wrong.
+    """
+    for split in get_args(Split):
+        trial.task.prepare(trial.data.splits.events(split)[0])

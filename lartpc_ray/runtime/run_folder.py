@@ -1,0 +1,66 @@
+"""The folder of one run: its name, its lock, its plan."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+LOCK = "lock"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder of a run, for this process alone; the system gives it back when the process ends.
+
+    Raises:
+        ValueError: where another process has it, naming that process.
+    """
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """A name for the folder of a new run, which is also its name in MLflow.
+
+    The time is for people. The rest tells apart what begins in one second, on several machines or
+    where a clock was set back.
+    """
+    return runs.resolve() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
+
+
+def reopened(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+    """The folder that `--resume` names, as it is or under RUNS, and what was planned in it.
+
+    Raises:
+        ValueError: where there is no such plan.
+    """
+    given: Path = options.resume
+    folder = (given if given.exists() else options.runs / given).resolve()
+    if not (folder / name).is_file():
+        raise ValueError(f"{folder}: no study to resume here (no {name})")
+    plan: dict[str, Any] = json.loads((folder / name).read_text())
+    return folder, plan

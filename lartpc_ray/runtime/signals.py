@@ -1,0 +1,64 @@
+"""Stop a command: checkpoint on the first signal, end on the second."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lartpc_ray.terminal.command import say
+from lartpc_ray.trials.checkpoint import ASKED
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that stop a run; a scheduler sends the last one before a time limit."""
+PATIENCE = 20.0
+"""Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
+
+
+class Stopping:
+    """On one of `STOPS`: checkpoint, then stop.
+
+    A second signal stops at once.
+
+    Args:
+        folders: of the runs that are asked for a checkpoint.
+        stop: stops; a handler of signals.
+    """
+
+    def __init__(self, folders: Callable[[], list[Path]], stop: Callable[[int, Any], Any]) -> None:
+        self._folders = folders
+        self._stop = stop
+        self._asking: threading.Thread | None = None
+
+    def install(self) -> None:
+        """Take the signals; only in the main thread."""
+        for number in STOPS:
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: Any) -> None:
+        if self._asking:
+            self._stop(number, frame)
+            return
+        say("stopping at the next step, with a checkpoint; a second signal stops at once")
+        self._asking = threading.Thread(target=self._ask, daemon=True)
+        self._asking.start()
+
+    def _ask(self) -> None:
+        asked = [folder / ASKED for folder in self._folders() if folder.is_dir()]
+        for file in asked:
+            file.touch()
+        deadline = time.monotonic() + PATIENCE
+        while any(file.exists() for file in asked) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interruptible() -> None:
+    """From now on `STOPS` end what runs, as Ctrl-C does; only the main thread can say so."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPS:
+            signal.signal(number, signal.default_int_handler)

@@ -1,0 +1,209 @@
+"""What the user sees while it works: a live table of trials, the lines of a training job."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+from rich.table import Table
+
+from lartpc_ray.terminal.command import quiet, say
+from lartpc_ray.terminal.text import cell, lasting, short_names
+
+STATUS = 24
+"""Characters of a status in the table; a reason for failing is in MLflow, too."""
+PAUSE = 10.0
+"""Seconds between two lines of a bar where there is no terminal: quick work says nothing."""
+FRAME = 6
+"""Lines of the screen that are no trial: title, head, borders, caption."""
+
+
+class Trials:
+    """The trials of a study, best first: a table on a terminal, a line for each change elsewhere.
+
+    Args:
+        title: of the table.
+        searched: dotted paths of the settings to show, as many as the terminal is wide.
+        trials: how many there will be.
+        steps: of a trial that is not stopped.
+        console: where to draw; stderr by default.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        searched: Sequence[str],
+        trials: int,
+        steps: int,
+        console: Console | None = None,
+    ) -> None:
+        self._title = title
+        self._searched = searched
+        self._trials = trials
+        self._steps = steps
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._began = time.monotonic()
+        self._console = console or Console(stderr=True)
+        drawn = self._console.is_terminal and not quiet()
+        self._live = Live(console=self._console, auto_refresh=False) if drawn else None
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._began = time.monotonic()
+        if self._live:
+            self._live.start()
+
+    def stop(self) -> None:
+        """Leave the last table on the screen."""
+        if self._live:
+            self._live.stop()
+
+    def step(self, number: int) -> int:
+        """The last step that a trial reported."""
+        return int(self._rows.get(number, {}).get("step", 0))
+
+    def show(self, number: int, status: str, **changes: Any) -> None:
+        """Show a trial's status, and what changed.
+
+        Args:
+            number: of the trial.
+            status: in words.
+            changes: `step`, `loss`, `goal`, its `settings`; `before`, the last step that was done
+                in an earlier part of the search; `ended`, whether nothing more will come.
+        """
+        row = self._rows.setdefault(number, {})
+        row |= {"status": status, **changes}
+        if self._live:
+            self._live.update(self.table(), refresh=True)
+        else:
+            step, goal = cell(row.get("step")), cell(row.get("goal"))
+            left = self.left(time.monotonic() - self._began)
+            more = f"  ({lasting(left)} left)" if left else ""
+            say(f"trial {number}  {step} steps  goal {goal}  {status}{more}")
+
+    def left(self, passed: float) -> float | None:
+        """Seconds to the end of the search, as it went so far; None where nothing is known.
+
+        A trial that was stopped counts as done.
+        """
+        done = before = 0.0
+        for row in self._rows.values():
+            done += 1 if row.get("ended") else row.get("step", 0) / self._steps
+            before += row.get("before", 0) / self._steps
+        gained = done - before
+        return passed * (self._trials - done) / gained if gained > 0 else None
+
+    def table(self) -> Table:
+        """The best trials, as many as the terminal is high, and what fits its width."""
+        ended = sum(bool(row.get("ended")) for row in self._rows.values())
+        passed = time.monotonic() - self._began
+        left = self.left(passed)
+        title = f"{self._title}: {ended} of {self._trials} trials, {lasting(passed)}"
+        title += f", about {lasting(left)} left" if left else ""
+        best = sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1))
+        shown = best[: max(1, self._console.height - FRAME)]
+        columns = {
+            "trial": [str(number) for number, _ in shown],
+            "status": [str(row["status"])[:STATUS] for _, row in shown],
+            **{key: [cell(row.get(key)) for _, row in shown] for key in ("step", "loss", "goal")},
+        }
+        for name, key in short_names(self._searched).items():
+            columns[name] = [cell(row.get("settings", {}).get(key)) for _, row in shown]
+        kept = fitting(columns, self._console.width)
+        hidden = [f"{len(columns) - len(kept)} more settings"] if len(kept) < len(columns) else []
+        hidden += [f"{len(best) - len(shown)} more trials"] if len(shown) < len(best) else []
+        drawn = Table(title=title, title_justify="left", caption=", ".join(hidden) or None)
+        for name in kept:
+            drawn.add_column(name, no_wrap=True)
+        for cells in zip(*kept.values(), strict=True):
+            drawn.add_row(*cells)
+        return drawn
+
+
+def fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
+    """The first columns of a table that a line holds, with their borders.
+
+    Example:
+        >>> list(fitting({"trial": ["0"], "depth": ["5"], "mask": ["bce"]}, 20))
+        ['trial', 'depth']
+    """
+    found, room = {}, width - 1
+    for name, cells in columns.items():
+        room -= max(map(len, (name, *cells))) + 3
+        if room < 0:
+            break
+        found[name] = cells
+    return found
+
+
+@contextmanager
+def said(path: Path) -> Iterator[None]:
+    """Say the lines of a growing file while the body runs.
+
+    What Ray forwards of its processes' output holds much of its own; hence a file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with path.open() as file:
+            while not ended.wait(0.5):
+                for text in file:
+                    say(text.rstrip())
+            for text in file:
+                say(text.rstrip())
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Bar:
+    """A progress bar on a terminal; elsewhere a line at each tenth that takes its time.
+
+    Args:
+        title: what is done.
+        total: how many of it.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._done = 0
+        self._told = time.monotonic()
+        console = Console(stderr=True)
+        drawn = console.is_terminal and not quiet()
+        self._bar = Progress(console=console) if drawn else None
+
+    def __enter__(self) -> Bar:
+        if self._bar:
+            self._bar.start()
+            self._bar.add_task(self._title, total=self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        before, self._done = self._done, self._done + count
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0], count)
+        elif 10 * before // self._total < 10 * self._done // self._total:
+            now = time.monotonic()
+            if now - self._told >= PAUSE:
+                self._told = now
+                say(f"{self._title}: {self._done} of {self._total}")

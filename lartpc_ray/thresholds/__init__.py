@@ -1,0 +1,1 @@
+"""`python -m lartpc_ray.thresholds`: tune clustering thresholds."""

@@ -1,0 +1,82 @@
+"""Pictures: the score over the threshold grid of a class; what Michel electrons were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
+
+EDGE = 20
+"""Pixels a grid point has in the outline of the plateau, so that it follows the squares."""
+
+
+def draw_surface(
+    path: Path,
+    grid: ThresholdGrid,
+    name: str,
+    choice: Choice,
+    published: Mapping[str, float],
+    goal: str,
+) -> None:
+    """Draw a class's mean score as a heat map, with the plateau, the chosen and the untuned point.
+
+    Points of the grid lie at even distances, whatever their values: p0 has some far below 0.05.
+    """
+    (vertical, rows), (horizontal, columns) = grid.axes.items()
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(grid.means[name], origin="lower", aspect="auto", cmap="viridis")
+    figure.colorbar(image, label=f"mean {goal}")
+    fine = np.kron(np.pad(choice.plateau, 1), np.ones((EDGE, EDGE)))
+    reach = [-1.5, len(columns) + 0.5, -1.5, len(rows) + 0.5]
+    axes.contour(fine, levels=[0.5], colors="white", linewidths=1.2, extent=reach)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
+    axes.plot([], [], color="white", label="plateau (2σ)")
+    ends = [choice.interval[axis] for axis in (horizontal, vertical)]
+    (left, right), (low, high) = (
+        (_place(points, a), _place(points, b))
+        for points, (a, b) in zip((columns, rows), ends, strict=True)
+    )
+    x, y = _place(columns, choice.at[horizontal]), _place(rows, choice.at[vertical])
+    # lines, not error bars: the chosen point may lie outside of an interval of one axis alone
+    axes.plot([left, right], [y, y], "|-", [x, x], [low, high], "_-", color="red")
+    axes.plot(x, y, "o", color="red", label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}")
+    if vertical in published and horizontal in published:
+        axes.plot(
+            _place(columns, published[horizontal]), _place(rows, published[vertical]), "wx",
+            markersize=9, clip_on=False, label="untuned (0, 0.5)",
+        )  # fmt: skip
+    for axis, points in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        axis.set_ticks(range(len(points)), [f"{value:.2g}" for value in points])
+    axes.tick_params(axis="x", rotation=90)
+    axes.set(xlabel=horizontal, ylabel=vertical, title=f"{name}: {choice.events} events")
+    axes.legend(facecolor="0.35", labelcolor="white", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_curves(
+    path: Path, grid: ThresholdGrid, name: str, choice: Choice, scores: Mapping[str, np.ndarray]
+) -> None:
+    """Draw a class's mean scores (event, point) over its one threshold, and the chosen point."""
+    ((axis, points),) = grid.axes.items()
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for metric, values in scores.items():
+        axes.plot(points, np.nan_to_num(values).mean(axis=0), label=metric)
+    low, high = choice.interval[axis]
+    axes.axvspan(low, high, color="0.85", label="68 % of the resamples' best points")
+    axes.axvline(choice.at[axis], color="red", label=f"chosen: {choice.score:.3f}")
+    axes.set(xlabel=axis, ylim=(0, 1), title=f"{name}: {choice.events} events")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _place(points: np.ndarray, value: float) -> int:
+    return int(np.abs(points - value).argmin())

@@ -1,0 +1,1 @@
+"""MLflow runs, and the provenance of their results."""

@@ -1,0 +1,1 @@
+"""`python -m lartpc_ray.train`: train one network, data-parallel."""

@@ -1,0 +1,365 @@
+"""The training loop: from a trial and its folder to weights, killed and resumed or not.
+
+It takes `report` as an argument and knows nothing of who listens: Tune for a trial of one worker,
+Ray Train for several, a list in a test. What a step does depends on the trial, the weights and the
+number of the step alone, so a run goes on from any checkpoint as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+from lartpc_ray.data.batch import VoxelBatch
+from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.loader import batches
+from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm, synchronised
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict.evaluate import validate
+from lartpc_ray.runtime.resources import Meter
+from lartpc_ray.terminal.command import say
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import ASKED, Checkpoint
+from lartpc_ray.trials.trial import Trial
+
+Report = Callable[[dict[str, float]], None]
+"""Takes the numbers of a validation."""
+Watch = Callable[["Step"], None]
+"""Takes what a worker did in a step, and how long that took."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of the data-parallel workers this is, and where its network lives."""
+
+    index: int = 0
+    count: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a worker did in a step, and where its time went.
+
+    Attributes:
+        loss: of the worker's share.
+        events, voxels: in it.
+        data: seconds until the batches were on the device.
+        compute: seconds of everything else.
+        communication: seconds from when the worker's last gradients were ready until all workers'
+            had arrived; what is sent while others are computed costs nothing. On GPUs NCCL works
+            beside the worker's thread, which does not wait for it: there it is part of `compute`.
+    """
+
+    loss: float
+    events: int
+    voxels: int
+    data: float
+    compute: float
+    communication: float
+
+
+def learn(
+    trial: Trial,
+    folder: Path,
+    report: Report,
+    *,
+    rank: Rank | None = None,
+    say: Callable[[str], None] = say,
+    watch: Watch = lambda step: None,
+) -> None:
+    """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
+
+    Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and leaves
+    a checkpoint, then all ranks report. What the checkpoint tells of is reported again: whoever
+    listened may have been gone. The same trial gives the same weights, whoever runs it.
+
+    Args:
+        trial: what is trained.
+        folder: of its checkpoints; all ranks see the same one.
+        report: takes the numbers of each validation, the first one first.
+        rank: of this worker.
+        say: is told of a checkpoint that is refused.
+        watch: is told of every step.
+
+    Raises:
+        FloatingPointError: when the loss is no number any more.
+        ValueError: for checkpoints of another trial in the folder.
+        RuntimeError: where the ranks do not see the same checkpoint.
+    """
+    rank = rank or Rank()
+    torch.set_num_threads(trial.resources.cpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run.begin(trial, rank, checkpoints.newest(folder, trial, say))
+    for numbers in run.history:
+        report(numbers)
+    events = trial.data.splits.events("train")
+    tune_events = trial.data.splits.events("tune")
+    mine = range(rank.index, trial.parts, rank.count)
+    streams = [
+        batches(
+            events, trial.data, trial.task.prepare, start=run.step, rank=part, ranks=trial.parts
+        )
+        for part in mine
+    ]
+    while run.step < trial.optimizer.steps:
+        every = trial.optimizer.evaluate_every
+        until = min(run.step - run.step % every + every, trial.optimizer.steps)
+        began = run.step
+        with Meter(rank.device) as meter:
+            while run.step < until:
+                watch(run.take(streams))
+                if not rank.index and run.step < until and (folder / ASKED).exists():
+                    checkpoints.add(folder, run.state())
+                    (folder / ASKED).unlink()
+        numbers = run.means() | {
+            "step": run.step,
+            "seconds_a_step": meter.seconds / (run.step - began),
+            "training_gib": meter.peak_gib,
+        }
+        if not rank.index:
+            _settle(run.network, trial, events, run.step, rank.device)
+            numbers |= _validated(run.network, trial, tune_events, rank.device)
+        run.history.append(numbers)
+        if not rank.index:
+            checkpoints.add(folder, run.state())
+            (folder / ASKED).unlink(missing_ok=True)
+        report(numbers)
+
+
+@dataclass(eq=False)
+class _Exchange:
+    """How long a worker waits for gradients when it has nothing left to compute.
+
+    Attributes:
+        sent: when its last bucket of gradients went off, until they are all there.
+        waited: seconds, the last time.
+    """
+
+    sent: float | None = None
+    waited: float = 0.0
+
+    def send(self, bucket: Any) -> Future[Tensor]:
+        """What DDP does by itself, with a look at the clock."""
+        self.sent = time.perf_counter()
+        return allreduce_hook(distributed.group.WORLD, bucket)  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        """A backward pass is done, and with it the exchange if there was one."""
+        if self.sent is not None:
+            self.waited, self.sent = time.perf_counter() - self.sent, None
+
+
+@dataclass(eq=False)
+class _Run:
+    """What changes from step to step."""
+
+    trial: Trial
+    rank: Rank
+    network: UResNet
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    window: list[dict[str, float]] = field(default_factory=list)
+    exchange: _Exchange = field(default_factory=_Exchange)
+
+    @staticmethod
+    def begin(trial: Trial, rank: Rank, start: Checkpoint | None) -> _Run:
+        """The run as its checkpoint has it, or a new one."""
+        if rank.count > 1:
+            _same_everywhere(start.step if start else 0, rank)
+        network = trial.make_network()
+        if trial.optimizer.norm == "synchronised" and rank.count > 1:
+            synchronised(network)
+        if start:
+            network.load_state_dict(start.network)
+        network.to(rank.device)
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay, fused=True
+        )
+        half = trial.optimizer.precision == "float16"
+        scaler = torch.amp.GradScaler(torch.device(rank.device).type, enabled=half)
+        run = _Run(trial, rank, network, _parallel(network, trial, rank), optimizer, scaler)
+        if isinstance(run.model, DistributedDataParallel) and rank.device == "cpu":
+            run.model.register_comm_hook(run.exchange, lambda own, bucket: own.send(bucket))
+        if start:
+            optimizer.load_state_dict(start.optimizer)
+            scaler.load_state_dict(start.scaler)
+            run.step, run.history, run.window = start.step, start.history, start.window
+        return run
+
+    def state(self) -> Checkpoint:
+        """Everything the run needs to go on."""
+        return Checkpoint(
+            self.trial,
+            self.step,
+            self.network.state_dict(),
+            self.optimizer.state_dict(),
+            self.history,
+            self.scaler.state_dict(),
+            self.window,
+        )
+
+    def take(self, streams: Sequence[Iterator[VoxelBatch]]) -> Step:
+        """The next step with the next batches."""
+        began = time.perf_counter()
+        parts = [next(stream).to(self.rank.device) for stream in streams]
+        there = time.perf_counter()
+        self.advance(parts)
+        waited = self.exchange.waited
+        return Step(
+            loss=self.window[-1]["loss"],
+            events=sum(part.events for part in parts),
+            voxels=sum(len(part.coords) for part in parts),
+            data=there - began,
+            compute=time.perf_counter() - there - waited,
+            communication=waited,
+        )
+
+    def advance(self, parts: list[VoxelBatch]) -> None:
+        """One step down the mean of the parts' gradients, those of other workers included."""
+        settings = self.trial.optimizer
+        _seed(self.trial, self.step, self.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * settings.factor(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = [self._backward(part, part is parts[-1]) for part in parts]
+        self.window.append(_means(terms))
+        if settings.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+
+    def _backward(self, batch: VoxelBatch, last: bool) -> dict[str, float]:
+        """Add a part's gradient; with the last one, workers exchange theirs. The loss's terms."""
+        model = self.model
+        waits = isinstance(model, DistributedDataParallel) and not last
+        with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            without = self.trial.task.frozen(self.step)
+            features = self.trial.task.features(batch)
+            with self._precision():
+                outputs = model(batch.coords, features, batch.shape, batch.event, without)
+            outputs = {name: values.float() for name, values in outputs.items()}
+            loss = self.trial.task.criterion(outputs, batch, self.step)
+            numbers = loss.numbers()
+            if not np.isfinite(numbers["loss"]):
+                raise FloatingPointError(
+                    f"step {self.step}: the loss is {numbers['loss']}; lower "
+                    f"optimizer.learning_rate ({self.trial.optimizer.learning_rate}) or set "
+                    "optimizer.clip"
+                )
+            share = self.rank.count / self.trial.parts  # workers' sums are averaged
+            self.scaler.scale(loss.total * share).backward()  # type: ignore[no-untyped-call]
+        self.exchange.end()
+        return numbers
+
+    def _precision(self) -> torch.autocast:
+        name = self.trial.optimizer.precision
+        kind = torch.device(self.rank.device).type
+        lower = name != "float32"
+        return torch.autocast(kind, dtype=getattr(torch, name) if lower else None, enabled=lower)
+
+    def means(self) -> dict[str, float]:
+        """The loss's terms over the steps since the last validation; begins anew."""
+        means, self.window = _means(self.window), []
+        return means
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number over the rows that have it: no cluster, no mask loss."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def _seed(trial: Trial, step: int, rank: Rank) -> None:
+    """What is random in a step follows from (seed, step, rank): a checkpoint need not hold it."""
+    seed = int(np.random.SeedSequence((trial.seed, step, rank.index)).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _same_everywhere(step: int, rank: Rank) -> None:
+    ends = torch.tensor([step, -step], device=rank.device)
+    distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+    if int(ends[0]) != -int(ends[1]):
+        raise RuntimeError(
+            f"rank {rank.index} goes on from step {step}, another from step {int(ends[0])}: do all "
+            "nodes see the same folder?"
+        )
+
+
+def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
+    """The network as its data-parallel self; in phase one some parameters get no gradient.
+
+    Only rank 0's averages of BatchNorm are ever used, so they are not sent around.
+    """
+    if rank.count == 1:
+        return network
+    unused = bool(trial.task.frozen(0))
+    return DistributedDataParallel(
+        network, find_unused_parameters=unused, forward_sync_buffers=False
+    )
+
+
+@torch.no_grad()
+def _settle(network: UResNet, trial: Trial, events: Events, step: int, device: str) -> None:
+    """Take BatchNorm's averages over the next batches, all with the weights as they are now.
+
+    The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training
+    does not use them.
+    """
+    norms = [module for module in network.modules() if isinstance(module, Norm)]
+    count = trial.optimizer.settle_batches
+    momenta = [norm.momentum for norm in norms]
+    _alone(norms, True)
+    for norm in norms if count else []:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for batch in islice(batches(events, trial.data, trial.task.prepare, start=step), count):
+        moved = batch.to(device)
+        network(moved.coords, trial.task.features(moved), moved.shape, moved.event)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    _alone(norms, False)
+
+
+def _alone(norms: Sequence[Norm], alone: bool) -> None:
+    """Rank 0 settles while the others wait."""
+    for norm in norms:
+        if isinstance(norm, SynchronisedNorm):
+            norm.alone = alone
+
+
+def _validated(
+    network: UResNet, trial: Trial, events: Sequence[Event], device: str
+) -> dict[str, float]:
+    """The goal and each class's best score and thresholds."""
+    with Meter(device) as meter:
+        found = validate(network, trial.task, events, device)
+    numbers = {
+        "goal": found.goal,
+        "seconds_an_event": meter.seconds / len(events),
+        "inference_gib": meter.peak_gib,
+    }
+    numbers |= {f"{name}/{trial.task.metric}": score for name, score in found.scores.items()}
+    for name, axes in found.thresholds.items():
+        numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}
+    return numbers

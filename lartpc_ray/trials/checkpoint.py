@@ -1,0 +1,152 @@
+"""A checkpoint: one file with everything a run needs to go on, or to be used.
+
+The first line of the file is the SHA-256 of the rest, so that a damaged one is known before
+anything in it is read. A run keeps its last two; where the newest is damaged, it goes on from the
+other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.terminal.command import say
+from lartpc_ray.trials.trial import Trial
+
+FILE = "checkpoint.pt"
+HEAD = b"lartpc_ray checkpoint, sha256 "
+KEPT = 2
+"""Checkpoints a run keeps: the newest, and one to fall back on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The state of a run after `step` steps.
+
+    What else a run needs follows from its step: the learning rate, the next events, what is random.
+
+    Attributes:
+        trial: what is trained.
+        step: steps done.
+        network: weights and running averages.
+        optimizer: the optimizer's state.
+        history: what was reported so far, one mapping a validation.
+        scaler: of the gradients in float16; else empty.
+        window: loss terms of each step since the last validation.
+    """
+
+    trial: Trial
+    step: int
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    history: list[dict[str, float]]
+    scaler: dict[str, Any] = field(default_factory=dict)
+    window: list[dict[str, float]] = field(default_factory=list)
+
+    def restored(self) -> UResNet:
+        """The network as it was, in evaluation mode, on the best engine here.
+
+        The weights do not know which engine trained them.
+        """
+        network = self.trial.make_network(engine="auto")
+        network.load_state_dict(self.network)
+        return network.eval()
+
+    def to_use(self) -> Checkpoint:
+        """Without what only further training needs: a third of the size."""
+        return replace(self, optimizer={}, scaler={}, window=[])
+
+
+def save(folder: Path, checkpoint: Checkpoint, name: str = FILE) -> Path:
+    """Write `folder`/checkpoint.pt whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = BytesIO()
+    torch.save({**vars(checkpoint), "trial": checkpoint.trial.model_dump_json()}, content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest().encode()
+    part = folder / f"{name}.part{random.SystemRandom().getrandbits(32):08x}"
+    try:
+        with part.open("wb") as file:
+            file.write(HEAD + digest + b"\n")
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, folder / name)
+    finally:
+        part.unlink(missing_ok=True)
+    return folder / name
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint file, or the one in a folder; tensors and plain values only, no pickle.
+
+    Raises:
+        ValueError: for a file that is missing, damaged, cut short or not a checkpoint.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        head, _, rest = file.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such checkpoint") from None
+    if not head.startswith(HEAD):
+        raise ValueError(f"{file}: not a checkpoint, or cut short (no checksum in its first line)")
+    if head != HEAD + hashlib.sha256(rest).hexdigest().encode():
+        raise ValueError(f"{file}: not a checkpoint, or cut short (its checksum is another)")
+    try:
+        content = torch.load(BytesIO(rest), map_location="cpu", weights_only=True)
+        return Checkpoint(**{**content, "trial": Trial.model_validate_json(content["trial"])})
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{file}: not a checkpoint ({reason})") from None
+
+
+def add(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a run's next checkpoint into its folder, and drop all but the last `KEPT`.
+
+    Also what a process killed in the middle of `save` has left: a run's folder has one writer, so
+    no other is still writing it.
+    """
+    file = save(folder, checkpoint, f"step-{checkpoint.step:09d}.pt")
+    for old in [*_all(folder)[:-KEPT], *folder.glob("step-*.pt.part*")]:
+        old.unlink(missing_ok=True)
+    return file
+
+
+def newest(folder: Path, trial: Trial, say: Callable[[str], None] = say) -> Checkpoint | None:
+    """The last checkpoint in a run's folder that is sound; None where there is none.
+
+    Args:
+        folder: of the run.
+        trial: what is trained; it may have other resources than it had.
+        say: is told of each one that is refused.
+
+    Raises:
+        ValueError: for a checkpoint of another trial.
+    """
+    for file in reversed(_all(folder)):
+        try:
+            found = load(file)
+        except ValueError as error:
+            say(f"{error}; the one before is used, or the start")
+            continue
+        if found.trial.model_copy(update={"resources": trial.resources}) != trial:
+            raise ValueError(f"{file}: of a trial with other settings; use another folder")
+        return found
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+ASKED = "checkpoint-now"
+"""A file in a run's folder that asks for a checkpoint at once; it goes when there is one."""

@@ -1,0 +1,131 @@
+"""Dotted paths into a Trial: is there such a setting, and does it take this value?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from lartpc_ray.sparse import obstacles
+from lartpc_ray.tasks import TASKS
+from lartpc_ray.terminal.text import nearest
+from lartpc_ray.trials.trial import Trial
+
+
+def check(key: str, value: Any, task: str) -> None:
+    """Is `key` a setting of a trial of this task, and `value` one that it takes?
+
+    Raises:
+        ValueError: with what is wrong, and the nearest known name.
+    """
+    model: type[BaseModel] = Trial
+    for part in key.split("."):
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise ValueError(f"{key} is not a group of settings")
+        if part not in model.model_fields:
+            raise ValueError(f"unknown setting {part!r}{nearest(key, _leaves(Trial, task))}")
+        model = _annotation(model, part, task)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        raise ValueError(f"a group of settings; give one of {', '.join(model.model_fields)}")
+    if key == "network.engine" and value != "spconv" and value in obstacles():  # workers have GPUs
+        raise ValueError(f"{value}: {obstacles()[value]}")
+    try:
+        _trial({"task.name": task, key: value})
+    except ValidationError as error:
+        if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
+            raise ValueError(": ".join(reason(error, Trial))) from None
+        # What only a whole group can be wrong about is checked when all of it is known.
+
+
+def _annotation(model: type[BaseModel], name: str, task: str) -> Any:
+    """The type of a setting; of the settings of the task, those of the study's own."""
+    if model is Trial and name == "task":
+        return TASKS[task]
+    return model.model_fields[name].annotation
+
+
+def _leaves(model: type[BaseModel], task: str, prefix: str = "") -> list[str]:
+    names = []
+    for name in model.model_fields:
+        kind = _annotation(model, name, task)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += _leaves(kind, task, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def make_trial(values: dict[str, Any]) -> Trial:
+    """A trial with these paths set.
+
+    Raises:
+        ValueError: in one line: the path, what is wrong and the value.
+    """
+    try:
+        return _trial(values)
+    except ValidationError as error:
+        raise ValueError(": ".join(filter(None, reason(error, Trial)))) from None
+
+
+def _trial(values: dict[str, Any]) -> Trial:
+    nested: dict[str, Any] = {}
+    for key, value in {"task.name": "clustering", **values}.items():
+        place = nested
+        *parents, leaf = key.split(".")
+        for part in parents:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return Trial.model_validate_json(json.dumps(nested))
+
+
+def _place(loc: tuple[int | str, ...]) -> list[str]:
+    """Where an error is, without the name of the task that pydantic puts in."""
+    parts = [str(part) for part in loc]
+    return parts[:1] + parts[2:] if parts[:1] == ["task"] and len(parts) > 1 else parts
+
+
+def reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The place and the reason of the first thing that is wrong."""
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    key = ".".join(_place(first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return key, f"unknown{nearest(key, model.model_fields)}"
+    if first["type"] == "missing":
+        return key, "missing"
+    if first["type"] == "value_error":
+        return key, str(first["ctx"]["error"])
+    return key, f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+IMPORTANT = (
+    "network.depth",
+    "network.filters",
+    "optimizer.learning_rate",
+    "optimizer.steps",
+    "data.batch_events",
+    "seed",
+)
+"""Settings that MLflow shows of every trial; the others are in its trial.json."""
+
+
+def flat(trial: Trial) -> dict[str, Any]:
+    """Every setting of a trial by its dotted path."""
+
+    def walk(value: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        found: dict[str, Any] = {}
+        for key, inner in value.items():
+            found |= walk(inner, f"{prefix}.{key}" if prefix else key)
+        return found
+
+    return walk(json.loads(trial.model_dump_json()), "")
+
+
+def headline(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
+    """The settings of a trial that tell it from others: those searched, and the important."""
+    every = flat(trial)
+    return {key: every[key] for key in dict.fromkeys([*searched, *IMPORTANT])}

@@ -1,0 +1,1 @@
+"""`python -m lartpc_ray.tune`: search a space with Ray Tune and Optuna."""

@@ -1,0 +1,101 @@
+"""`python -m lartpc_ray.tune`: search a space with Ray Tune and Optuna; every run in MLflow.
+
+A trial's goal is what its network can reach: the mean over the classes of the score at the class's
+own best thresholds, on the tune split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from ray import tune
+
+from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
+from lartpc_ray.runtime.ray_session import ray_runs
+from lartpc_ray.runtime.run_folder import claimed
+from lartpc_ray.runtime.signals import interruptible
+from lartpc_ray.terminal import command
+from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.tune.michel import judge_on_top
+from lartpc_ray.tune.progress import Progress
+from lartpc_ray.tune.result import finish
+from lartpc_ray.tune.study import Study
+
+
+def searched(study: Study, concurrent: int | None, again: str) -> tuple[tune.ResultGrid, Progress]:
+    """The search to its end.
+
+    Args:
+        study: that is searched.
+        concurrent: trials at a time.
+        again: the command that goes on where this one stops.
+
+    Raises:
+        KeyboardInterrupt: when it was told to stop.
+        RuntimeError: when it could not go on.
+    """
+    try:
+        results, progress = study.search(concurrent)
+    except (ValueError, KeyError):
+        raise
+    except Exception as error:  # the tracking server is gone, the disk is full
+        last = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
+    if progress.running or len(results) < study.space.trials:
+        progress.interrupted()
+        raise KeyboardInterrupt
+    return results, progress
+
+
+def main(options: argparse.Namespace) -> int:
+    if options.concurrent is not None and options.concurrent < 1:
+        raise ValueError(f"--concurrent {options.concurrent}: at least 1")
+    if options.run:
+        return judge_on_top(options, chosen_space(options))
+    study = Study.reopen(options) if options.resume else None
+    space = study.space if study else chosen_space(options)
+    trial = space.first_trial()
+    size = f"{space.trials} trials of at most {trial.optimizer.steps} steps"
+    read_splits(trial)
+    if options.dry_run:
+        print(f"{size}; trial 0:")
+        print(trial.model_dump_json(indent=2))
+        for key, distribution in space.search.items():
+            print(f"{key}: {distribution}")
+        return 0
+    study = study or Study.create(options.runs, space, options.tracking_uri)
+    with claimed(study.folder):
+        say(f"study {study.folder.name}: {size}")
+        began = time.monotonic()
+        again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
+        try:
+            with ray_runs(dashboard=options.dashboard or trial.resources.workers > 1):
+                results, progress = searched(study, options.concurrent, again)
+                interruptible()
+                say(f"searched for {time.monotonic() - began:.0f} s")
+                text, content = finish(study, results, progress, options.runs)
+        except KeyboardInterrupt:
+            say(f"interrupted; nothing is lost. Go on with:\n  {again}")
+            return 1
+        print(json.dumps(content, indent=1) if options.json else text)
+    return 0
+
+
+def parser() -> Parser:
+    """The arguments of the command."""
+    made = study_parser("tune", "Search a study's space.", "clustering --budget laptop")
+    made.add_argument("--run", metavar="ID", help="run of the segmentation that michel works on")
+    made.add_argument(
+        "--concurrent",
+        type=int,
+        metavar="N",
+        help="trials at a time, whatever is there now: a cluster that grows adds nodes for them",
+    )
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(parser(), main))

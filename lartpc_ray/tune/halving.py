@@ -1,0 +1,73 @@
+"""Asynchronous successive halving, replayed when a search resumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from lartpc_ray.runtime.run_folder import write_json
+from lartpc_ray.tune.sampler import NUMBER
+
+FAILURE = "failure"
+"""A result that is none: the reason why the trial fails."""
+
+
+class Halving(FIFOScheduler):
+    """Asynchronous successive halving on training steps (Li et al. 2020, ASHA).
+
+    At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its goal is among the
+    best 1/r of those that reached the rung. With `batch` given, a trial is compared only with
+    trials of earlier batches, all of which are done: who of a batch is faster then changes nothing,
+    and the same seed gives the same study.
+
+    Args:
+        first: steps of the first rung.
+        reduction: r.
+        batch: trials sampled together; None compares with whoever came first (plain ASHA).
+        file: keeps what was decided, for a search that is resumed.
+    """
+
+    def __init__(self, first: int, reduction: float, batch: int | None, file: Path) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._first = first
+        self._reduction = reduction
+        self._batch = batch
+        self._file = file
+        self._rungs: dict[str, dict[str, tuple[float, bool]]] = {}
+        if file.is_file():
+            self._rungs = json.loads(file.read_text())
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if FAILURE in result:
+            trial.max_failures = 0  # its own fault: Tune need not try again
+            return str(TrialScheduler.CONTINUE)
+        number = int(trial.config[NUMBER])
+        return str(self.decide(number, int(result["step"]), float(result["goal"])))
+
+    def decide(self, number: int, step: int, goal: float) -> str:
+        """CONTINUE or STOP for trial `number`, whose goal after `step` steps is `goal`."""
+        rung = self._first
+        passed = None
+        while rung <= step:
+            passed = rung
+            rung = max(rung + 1, int(rung * self._reduction))
+        if passed is None:
+            return str(TrialScheduler.CONTINUE)
+        recorded = self._rungs.setdefault(str(passed), {})
+        if str(number) not in recorded:
+            recorded[str(number)] = goal, self._stays(recorded, number, goal)
+            write_json(self._file, self._rungs)
+        stays = recorded[str(number)][1]
+        return str(TrialScheduler.CONTINUE if stays else TrialScheduler.STOP)
+
+    def _stays(self, recorded: Mapping[str, tuple[float, bool]], number: int, goal: float) -> bool:
+        rivals = [one for other, (one, _) in recorded.items() if self._before(int(other), number)]
+        better = sum(value > goal for value in rivals)
+        return not rivals or better < (len(rivals) + 1) / self._reduction
+
+    def _before(self, other: int, number: int) -> bool:
+        return self._batch is None or other // self._batch < number // self._batch

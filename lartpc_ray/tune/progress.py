@@ -1,0 +1,161 @@
+"""What a search tells while it runs: a run a trial in MLflow, a table on the screen."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.result import AUTO_RESULT_KEYS
+
+from lartpc_ray.runtime import live_metrics as live
+from lartpc_ray.runtime.resources import Machine
+from lartpc_ray.runtime.signals import Stopping
+from lartpc_ray.terminal.screen import Trials
+from lartpc_ray.terminal.text import cell, short_names
+from lartpc_ray.tracking.provenance import sources, tags
+from lartpc_ray.tracking.runs import ERROR, Tracking
+from lartpc_ray.trials.paths import headline
+from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.trial import Trial
+from lartpc_ray.tune.halving import FAILURE
+from lartpc_ray.tune.sampler import NUMBER, trial_folder
+
+
+class Progress(tune.Callback):
+    """Each trial's run in MLflow, and a table of the trials on the screen.
+
+    Args:
+        folder: of the study; its name is the study's.
+        space: what is searched.
+        tracking: where the runs are.
+        parent: the search run.
+
+    Attributes:
+        running: the trials that were started and did not end.
+        runs: of the trials, by their numbers.
+    """
+
+    def __init__(self, folder: Path, space: Space, tracking: Tracking, parent: str) -> None:
+        self._folder = folder
+        self._space = space
+        self._tracking = tracking
+        self._parent = parent
+        self.runs: dict[int, str] = {}
+        self._sources = sources(space.first_trial().data.splits, folder.parent)
+        self._machine = Machine(folder)
+        self.running: set[int] = set()
+        self._states: dict[int, str] = {}
+        self._goals: dict[int, float] = {}
+        steps = space.first_trial().optimizer.steps
+        self._screen = Trials(folder.name, list(space.search), space.trials, steps)
+
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        """Tune puts its callbacks into a snapshot that a resumed search does not read; a screen and
+        a store cannot be put there."""
+        return tune.Callback, ()
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Take the signals from Tune, which took them when it began."""
+        stop = signal.getsignal(signal.SIGUSR1)
+        assert callable(stop)
+        Stopping(self._folders, stop).install()
+        self._screen.start()
+
+    def _folders(self) -> list[Path]:
+        return [trial_folder(self._folder, number) for number in self.running]
+
+    def run(self, number: int) -> str:
+        """The MLflow run of a trial, counted from 0; of an earlier part of the search, too."""
+        tags = {"study": self._folder.name, "trial": str(number)}
+        return self._tracking.start(f"trial {number}", tags, self._parent)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, settings = numbered(trial.config)
+        run = self.run(number)
+        self._tell_of(run, self._space.trial(settings))
+        self.runs[number] = run
+        self.running.add(number)
+        self._tell(number, "running")
+        self._screen.show(number, "running", settings=settings)
+
+    def _tell_of(self, run: str, trial: Trial) -> None:
+        settings = headline(trial, self._space.search)
+        self._tracking.parameters(run, settings)
+        self._tracking.tags(run, tags(trial, self._sources))
+        self._tracking.inputs(run, self._sources)
+        self._tracking.text(run, trial.model_dump_json(indent=1), "trial.json")
+        shown = (f"`{name}` {cell(settings[key])}" for name, key in short_names(settings).items())
+        self._tracking.describe(run, ", ".join(shown))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        if FAILURE in result:
+            return
+        number, _settings = numbered(trial.config)
+        step = int(result["step"])
+        kept = {
+            key: float(value)
+            for key, value in result.items()
+            if isinstance(value, float) and key not in AUTO_RESULT_KEYS
+        }
+        now = {"step": step, "goal": result["goal"], "loss": result["loss"]}
+        if not self._tracking.numbers(self.runs[number], kept | self._machine.look(), step):
+            now["before"] = step  # told again after a resume
+        self._goals[number] = result["goal"]
+        live.tell("lartpc_best_goal", max(self._goals.values()), study=self._folder.name)
+        self._screen.show(number, "running", **now)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, settings = numbered(trial.config)
+        early = self._screen.step(number) < self._space.trial(settings).optimizer.steps
+        self._tell(number, "stopped" if early else "finished")
+        self._end(number, "FINISHED", "stopped early" if early else "done")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, _settings = numbered(trial.config)
+        self._screen.show(number, "lost its process; goes on from its checkpoint")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, _settings = numbered(trial.config)
+        why = reason(trial.error_file)
+        self._tracking.tags(self.runs[number], {ERROR: why})
+        self._tell(number, "failed")
+        self._end(number, "FAILED", f"failed: {why}")
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        self._screen.stop()
+
+    def interrupted(self) -> None:
+        """Close the runs of trials that did not end: a resumed search opens them again."""
+        for run in (*(self.runs[number] for number in self.running), self._parent):
+            self._tracking.end(run, "KILLED")
+
+    def _tell(self, number: int, state: str) -> None:
+        """How many trials are in which state, now that one is in this."""
+        self._states[number] = state
+        count = Counter(self._states.values())
+        for one in live.STATES:
+            live.tell("lartpc_trials", count[one], study=self._folder.name, state=one)
+
+    def _end(self, number: int, status: str, word: str) -> None:
+        self._tracking.end(self.runs[number], status)
+        self.running.discard(number)
+        self._screen.show(number, word, ended=True)
+
+
+def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """A trial's number, and its sampled settings without it."""
+    return int(config[NUMBER]), {key: config[key] for key in config if key != NUMBER}
+
+
+def reason(error_file: str | None) -> str:
+    """The last line of a trial's error."""
+    if not error_file or not Path(error_file).is_file():
+        return "unknown"
+    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "unknown"

@@ -1,0 +1,273 @@
+"""A search in its folder: what Ray Tune runs, and what is needed to go on with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from optuna.samplers import TPESampler
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.search import ConcurrencyLimiter
+
+from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.registry import register
+from lartpc_ray.report.tables import table
+from lartpc_ray.runtime.run_folder import new_folder, reopened, write_json
+from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.terminal.screen import said
+from lartpc_ray.terminal.text import cell, short_names
+from lartpc_ray.tracking.provenance import Source, data_hash, sources, tags
+from lartpc_ray.tracking.runs import NAMES, Tracking
+from lartpc_ray.train.loop import Rank
+from lartpc_ray.train.workers import FAILED, attempt, device, refuse_failed, trainer
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.paths import headline, make_trial
+from lartpc_ray.trials.space import Space, read_space
+from lartpc_ray.trials.trial import Resources
+from lartpc_ray.tune.halving import FAILURE, Halving
+from lartpc_ray.tune.progress import Progress, numbered
+from lartpc_ray.tune.sampler import NUMBER, SAMPLED, Sampler, trial_folder
+
+PLAN = "plan.json"
+"""What a study needs to be resumed, in its folder."""
+NOTES = "notes.txt"
+"""What trials have to say to the user."""
+RETRIES = 2
+"""How often a trial whose process is lost is tried again, from its checkpoint."""
+
+
+def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
+    """What Tune runs for a trial: the loop itself for one worker, a Ray Train job for several."""
+    number, settings = numbered(config)
+    study = Path(plan["folder"])
+    trial = make_trial({**json.loads(plan["fixed"]), **settings})
+    folder, note = trial_folder(study, number), study / NOTES
+    labels = {"study": study.name, "trial": str(number)}
+    try:
+        refuse_failed(folder)
+        if trial.resources.workers > 1:
+            callback = TuneReportCallback()  # type: ignore[no-untyped-call]
+            trainer(trial, folder, study / "ray", note, [callback], labels).fit()
+            refuse_failed(folder)
+        else:
+            attempt(trial, folder, tune.report, Rank(device=device(trial)), note, labels)
+    except Exception as error:
+        if (folder / FAILED).is_file():
+            nothing = dict.fromkeys(plan["goals"], float("nan"))
+            tune.report({FAILURE: str(error), "step": 0, **nothing})
+        raise
+
+
+class Study:
+    """A search in its folder: started, interrupted, resumed, finished.
+
+    Args:
+        folder: of the study; its name is the study's.
+        space: what is searched.
+        tracking: where the runs are kept.
+        plan: what is needed to resume it.
+    """
+
+    def __init__(
+        self, folder: Path, space: Space, tracking: Tracking, plan: dict[str, Any]
+    ) -> None:
+        self.folder = folder
+        self.space = space
+        self.tracking = tracking
+        self._plan = plan
+
+    @staticmethod
+    def create(runs: Path, space: Space, uri: str | None) -> Study:
+        """A new study in a folder of its own."""
+        folder = new_folder(runs, space.name)
+        folder.mkdir(parents=True)
+        (folder / f"{space.name}.yaml").write_text(space.text)
+        plan = {"space": space.name, "budget": space.budget_name, "overrides": space.overrides}
+        write_json(folder / PLAN, plan | {"uri": uri})
+        return Study(folder, space, Tracking(runs, space.name, uri), plan | {"uri": uri})
+
+    @staticmethod
+    def reopen(options: argparse.Namespace) -> Study:
+        """The study of a folder, as it was planned.
+
+        Raises:
+            ValueError: where there is no study.
+        """
+        folder, plan = reopened(options, PLAN)
+        path = folder / f"{plan['space']}.yaml"
+        space = read_space(path, plan["budget"], plan["overrides"])
+        return Study(folder, space, Tracking(folder.parent, space.name, plan["uri"]), plan)
+
+    def search(self, concurrent: int | None = None) -> tuple[tune.ResultGrid, Progress]:
+        """Run what is left of the search, so many trials at a time; by default, what fits now."""
+        name = self.folder.name
+        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        self.tracking.text(parent, self.space.text, f"{self.space.name}.yaml")
+        first, found = self.space.first_trial(), self.sources
+        plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": first.seed}
+        self.tracking.parameters(parent, plan)
+        names = short_names(headline(first, self.space.search))
+        self.tracking.tags(parent, {**tags(first, found), NAMES: json.dumps(names)})
+        self.tracking.inputs(parent, found)
+        progress = Progress(self.folder, self.space, self.tracking, parent)
+        shutil.rmtree(self.folder / "ray", ignore_errors=True)
+        with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
+            for logger in ("ray", "ray.tune", "ray.train"):
+                logging.getLogger(logger).handlers = [logging.StreamHandler(log)]
+                logging.getLogger(logger).propagate = False
+            with said(self.folder / NOTES):
+                results = self._tuner(progress, concurrent).fit()
+        return results, progress
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The files of the splits."""
+        return sources(self.space.first_trial().data.splits, self.folder.parent)
+
+    def best(self, number: int) -> Checkpoint:
+        """The last checkpoint of a trial.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        folder = trial_folder(self.folder, number)
+        _, settings = numbered({**json.loads((folder / SAMPLED).read_text()), NUMBER: number})
+        found = checkpoints.newest(folder, self.space.trial(settings))
+        if found is None:
+            raise ValueError(f"{folder}: no checkpoint that is sound")
+        return found
+
+    def enrol(
+        self, number: int, runs: Mapping[int, str], state: Checkpoint, at: Thresholds, note: str
+    ) -> str:
+        """Register a trial's model under the study's name; its version."""
+        about = {
+            "study": self.folder.name,
+            "trial": str(number),
+            "goal": f"{state.history[-1]['goal']:.6f}",
+            "metric": state.trial.task.metric,
+            "data": data_hash(self.sources),
+        }
+        return register(self.tracking, self.space.name, runs[number], state, at, about, note)
+
+    def note(self, count: int, number: int, run: str, state: Checkpoint, best: str) -> str:
+        """The search in markdown: what was searched, which trial is the best, its table."""
+        chosen = headline(state.trial, self.space.search)
+        settings = (f"`{name}` {cell(chosen[key])}" for name, key in short_names(chosen).items())
+        place = f"#/experiments/{self.tracking.experiment}/runs/{run}"
+        goal = state.history[-1]["goal"]
+        return "\n".join(
+            [
+                f"**{self.folder.name}**, budget {self.space.budget_name}: {count} trials; best: "
+                f"[trial {number}]({place}), goal {goal:.4f} on the tune split "
+                f"after {state.step} steps.",
+                "",
+                ", ".join(settings),
+                "",
+                best,
+            ]
+        )
+
+    def close(self, verdict: Verdict, numbers: dict[str, float], note: str) -> str:
+        """End the search run with the table of its best trial, and what is told of it; its id."""
+        name = self.folder.name
+        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        self.tracking.numbers(parent, numbers, 0)
+        self.tracking.text(parent, table(verdict), "table.txt")
+        self.tracking.describe(parent, note)
+        self.tracking.describe_study(note)
+        self.tracking.end(parent)
+        return parent
+
+    def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
+        budget, concurrent = self.space.budget, concurrent or self.concurrent()
+        if budget.in_order:  # what is sampled together stays so on another machine
+            concurrent = self._plan.setdefault("concurrent", concurrent)
+            write_json(self.folder / PLAN, self._plan)
+        plan = {
+            "fixed": json.dumps(self.space.fixed),
+            "folder": str(self.folder),
+            "goals": ["goal", *self.space.costs],
+        }
+        trainable = tune.with_resources(
+            tune.with_parameters(run_trial, plan=plan), self._resources()
+        )
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric="goal",
+                mode="max",
+                num_samples=self.space.trials,
+                search_alg=ConcurrencyLimiter(
+                    self._searcher(), max_concurrent=concurrent, batch=budget.in_order
+                ),
+                scheduler=Halving(
+                    budget.first_rung,
+                    budget.reduction,
+                    concurrent if budget.in_order else None,
+                    self.folder / "rungs.json",
+                ),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(self.folder),
+                callbacks=[progress],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        )
+
+    def concurrent(self) -> int:
+        """Trials at a time: what the budget wants and the machine holds."""
+        needs = self.space.first_trial().resources
+        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        fewest = needs.min_workers or needs.workers
+        fits = min(fitting(needs, needs.workers, cluster), self.space.budget.concurrent)
+        if not fits and not fitting(needs, fewest, cluster):
+            raise ValueError(
+                f"a trial needs {fewest * needs.cpus} cores and {fewest * needs.gpus:g} GPUs, the "
+                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}; where it "
+                "grows as trials wait, say how many with --concurrent"
+            )
+        return max(fits, 1)
+
+    def _resources(self) -> dict[str, float]:
+        """Of the Tune function: the trial's own, or almost none where its workers take them."""
+        needs = self.space.first_trial().resources
+        if needs.workers > 1:
+            return {"CPU": 0, "node:__internal_head__": 0.001}
+        return {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
+
+    def _searcher(self) -> Sampler:
+        seed, costs = self.space.first_trial().seed, self.space.costs
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return Sampler(
+            self.folder,
+            space=self.space.search,
+            metric=["goal", *costs] if costs else "goal",
+            mode=["max", *["min"] * len(costs)] if costs else "max",
+            points_to_evaluate=list(self.space.points) or [self.space.first],
+            sampler=TPESampler(seed=seed),
+        )
+
+
+def fitting(needs: Resources, workers: int, cluster: Mapping[str, float]) -> int:
+    """How many times so many workers fit into a cluster; a GPU may be shared by fractions.
+
+    Example:
+        >>> fitting(Resources(gpus=0.1), 1, {"CPU": 64, "GPU": 1})
+        10
+    """
+    wants = {"CPU": workers * needs.cpus, "GPU": workers * needs.gpus}
+    return min(int(cluster.get(kind, 0) / want + 1e-9) for kind, want in wants.items() if want)

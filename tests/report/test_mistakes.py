@@ -1,0 +1,78 @@
+"""Which clusters are counted as mistakes, and which of them are drawn."""
+
+import numpy as np
+import pytest
+
+from lartpc_ray.data.draw import views
+from lartpc_ray.data.event import Event
+from lartpc_ray.predict.evaluate import THIS, Verdict
+from lartpc_ray.report.mistakes import _panels, tally
+from lartpc_ray.tasks import ClusteringTask
+
+MIP = 1
+AT = {"MIP": {"s0": 0.5, "p0": 0.5}}
+TASK = ClusteringTask.model_validate({"cut": {"min_voxels": 2}})
+
+
+def event(cluster: list[int], found: list[int]) -> tuple[Event, dict[str, np.ndarray]]:
+    """Voxels in a row, and outputs whose seeds make the clusters that are wanted."""
+    count = len(cluster)
+    made = Event.of(
+        np.array([[place, 0, 0] for place in range(count)]),
+        np.ones(count),
+        (64, 64, 64),
+        semantic=np.full(count, MIP),
+        cluster=np.array(cluster),
+    )
+    position = np.array(found, float)[:, None] * [1.0, 0.0, 0.0]
+    outputs = {"position": position, "margin": np.full(count, 0.1)}
+    return made, {**outputs, "seediness": np.full(count, 0.9)}
+
+
+SPLIT = event([0, 0, 0, 1, 1], [0, 0, 1, 2, 2])
+MERGED = event([0] * 4 + [1] * 3 + [2] * 2, [0] * 4 + [0] * 3 + [1] * 2)
+
+
+def test_every_true_cluster_is_counted_and_the_largest_of_each_fate_is_kept() -> None:
+    found = tally(TASK, AT, iter([SPLIT, MERGED]))
+    assert list(found) == ["MIP"], "classes without a cluster are absent"
+    assert found["MIP"].clusters == 5
+    fates = found["MIP"].fates
+    assert {name: fate.count for name, fate in fates.items()} == {
+        "right": 2,
+        "split": 1,
+        "merged": 2,
+        "missed": 0,
+    }
+    assert (fates["split"].event, fates["split"].cluster, fates["split"].voxels) == (0, 0, 3)
+    assert (fates["merged"].event, fates["merged"].cluster, fates["merged"].voxels) == (1, 0, 4)
+
+
+def test_drawn_is_the_cluster_with_those_it_was_merged_with_and_nothing_else() -> None:
+    truth, found = _panels(TASK, *MERGED, AT, "MIP", 0)
+    assert truth.view.value.tolist()[-2:] == [-1, -1], "the third one is grey"
+    assert len(set(truth.view.value[:7].tolist())) == 2
+    assert len(set(found.view.value[:7].tolist())) == 1
+    assert found.view.value[-1] == -1
+
+
+def test_drawn_are_the_pieces_of_a_split_cluster() -> None:
+    truth, found = _panels(TASK, *SPLIT, AT, "MIP", 0)
+    colour = views(SPLIT[0])[2].value[0]
+    assert truth.view.value.tolist() == [colour] * 3 + [-1, -1]
+    assert found.view.value[:2].tolist() == [colour] * 2
+    assert found.view.value[2] not in (colour, -1)
+
+
+@pytest.mark.parametrize(("linked", "wanted"), [(0.9, "linked voxels"), (0.3, "")])
+def test_the_best_way_is_that_of_the_highest_mean(linked: float, wanted: str) -> None:
+    at = {"linked voxels": {"MIP": {"reach": 1.0}}}
+    means = {
+        f"{THIS}, tuned thresholds": {"MIP": {"ari": 0.5}},
+        f"{THIS}, linked voxels": {"MIP": {"ari": linked}},
+        "untrained network, linked voxels": {"MIP": {"ari": 1.0}},
+    }
+    verdict = Verdict("clustering", AT, {}, means, {"tune": 1, "test": 1}, at)
+    way, thresholds = verdict.best_way(["HIP", "MIP"], "ari")
+    assert way == wanted
+    assert thresholds == (at[way] if way else AT)

@@ -1,0 +1,223 @@
+"""The page of a study: what is on it, and what is not."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lartpc_ray.predict.evaluate import THIS, Verdict, judge
+from lartpc_ray.report import __main__ as report
+from lartpc_ray.report.page import MOST_CURVES
+from lartpc_ray.report.record import keep, keep_page
+from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.terminal.text import short_names
+from lartpc_ray.tracking.runs import NAMES, Tracking
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.paths import flat, make_trial
+
+EVIL = "</script><script>alert(1)</script>"
+SPACE = """
+search:
+  optimizer.learning_rate: {log: [1.0e-3, 1.0e-1]}
+  task.loss.mask: {choice: [focal, bce]}
+"""
+SMALL = {"network.depth": 2, "network.filters": 4, "network.blocks": 1}
+
+
+def study(
+    runs: Path, trials: int, name: str = "clustering", space: str = SPACE, own: str = "a search"
+) -> Tracking:
+    """A made-up search of its own name; its last trial has failed."""
+    tracking = Tracking(runs, name)
+    search = tracking.start(own, {"study": own, "kind": "search"})
+    tracking.text(search, space, f"{name}.yaml")
+    for number in range(trials):
+        tags = {"study": own, "trial": str(number)}
+        run = tracking.start(f"trial {number}", tags, search)
+        rate = 10 ** (-3 + 2 * number / trials)
+        settings = {"optimizer.learning_rate": rate, "task.loss.mask": ["focal", "bce"][number % 2]}
+        values = {**settings, "task.name": "clustering", "odd": EVIL * (number % 2)}
+        tracking.tags(search, {NAMES: json.dumps(short_names(values))})
+        tracking.parameters(run, values)
+        if number == trials - 1:
+            tracking.tags(run, {"error": f"ValueError: {EVIL}"})
+            tracking.end(run, "FAILED")
+            continue
+        for step in (10, 20):
+            numbers = {"goal": number / trials + step / 1e3, "seconds_an_event": 0.1}
+            numbers["training_gib"] = 2.0 - number / trials
+            tracking.numbers(run, numbers, step)
+        tracking.end(run)
+    tracking.end(search)
+    return tracking
+
+
+def write(runs: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """The page and the numbers in it."""
+    page = runs / "page.html"
+    command = [*arguments, "--runs", str(runs), "--html", str(page)]
+    assert run_command(report.parser(), report.main, command) == 0
+    text = page.read_text()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return text, json.loads(found[1])
+
+
+def heads(text: str) -> list[str]:
+    return re.findall(r"<section[^>]*><h2>([^<]*)</h2>", text)
+
+
+def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
+    study(tmp_path, 4)
+    text, data = write(tmp_path, "clustering")
+    assert heads(text) == ["The search", "What was tried", "Learning curves"]
+    history, parallel, curves = data["charts"]
+    assert history["data"][0]["y"] == pytest.approx([0.02, 0.27, 0.52])
+    assert [axis["label"] for axis in parallel["data"][0]["dimensions"]] == [
+        "learning rate",
+        "mask",
+        "goal",
+    ]
+    assert len(curves["data"]) == 3
+    assert "<dd>4, 1 failed</dd>" in text
+    assert "<dd>0.5200 (trial 2)</dd>" in text
+
+
+def test_text_from_outside_is_no_code(tmp_path: Path) -> None:
+    study(tmp_path, 3)
+    text, _ = write(tmp_path, "clustering")
+    own = text.split("<script type=")[0]
+    assert "ValueError: &lt;/script&gt;" in own
+    assert "<script" not in own
+    assert "alert(1)</script>" not in text
+
+
+def test_nothing_is_fetched_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    study(tmp_path, 3)
+    text, _ = write(tmp_path, "clustering")
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", text)
+    assert "default-src 'none'" in text
+    assert 4e6 < len(text.encode()) < 10e6
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -> None:
+    study(tmp_path, 3)
+    write(tmp_path, "clustering")
+    page = tmp_path / "page.html"
+    before = page.read_text()
+    command = ["--run", "nobody", "--runs", str(tmp_path), "--html", str(page)]
+    assert run_command(report.parser(), report.main, command) == 2
+    assert page.read_text() == before
+
+
+def test_the_goal_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: Path) -> None:
+    """Its own, also before there is a verdict; those of the task's page where it has none."""
+
+    def drawn(name: str) -> list[str]:
+        text, _ = write(tmp_path, name)
+        return re.findall(r'aria-label="Goal against ([^"]*)"', text)
+
+    study(tmp_path, 4, "cheap", f"{SPACE}costs: [training_gib]\n")
+    assert drawn("cheap") == ["training GiB"]
+    tracking = study(tmp_path, 4)
+    assert drawn("clustering") == [], "the verdict tells the task, and its page"
+    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    tracking.text(tracking.trials("clustering")[2].id, verdict.json(), "verdict.json")
+    assert drawn("clustering") == ["s an event"]
+
+
+def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an earlier one that was resumed; then on a disk that is full."""
+    study(tmp_path, 4, own="earlier")
+    tracking = study(tmp_path, 3, own="newest")
+    search = tracking.start("earlier", {"study": "earlier", "kind": "search"})
+    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    best = tracking.trials("clustering", search)[2].id
+
+    def kept() -> list[str]:
+        keep_page(tracking, "clustering", search, best, verdict)
+        return [file.path for file in tracking.client.list_artifacts(search)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: 1 / 0)
+        assert kept() == ["clustering.yaml"]
+    said = "the search has no report.html in MLflow: division by zero\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert kept() == ["clustering.yaml", "report.html"]
+    text = tracking.fetch(search, "report.html", tmp_path).read_text()
+    assert "<dd>4, 1 failed</dd>" in text, "not the newest search"
+
+
+def test_many_trials_are_not_asked_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path, MOST_CURVES + 10)
+    asked = []
+    logged = Tracking.logged
+    monkeypatch.setattr(Tracking, "logged", lambda self, *of: asked.append(of) or logged(self, *of))
+    text, data = write(tmp_path, "clustering")
+    assert len(asked) == MOST_CURVES
+    assert f"the {MOST_CURVES} best trials" in text
+    assert "Which settings matter" in heads(text)
+    assert len(data["charts"][0]["data"][0]["y"]) == MOST_CURVES + 9
+
+
+def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
+    """A run with an untrained network, judged and kept."""
+    trial = make_trial({"task.name": task, "data.splits.path": str(events), **SMALL, **settings})
+    network = trial.make_network()
+    state = Checkpoint(trial, 0, network.state_dict(), {}, [])
+    tracking = Tracking(runs, task)
+    run = tracking.start("one", {"trial": "0"})
+    tracking.parameters(run, flat(trial))
+    keep(tracking, run, state, judge(state))
+    tracking.end(run)
+    return run
+
+
+CLUSTERS = ["Many clusters", "Clusters counted", "Margin and extent", "Mistakes"]
+TASKS = {
+    "clustering": (["Result", "Thresholds", *CLUSTERS, "Worst and best events"], 3),
+    "segmentation": (["Result", "Confusion", "Worst and best events"], 3),
+    "infill": (["Result", "Thresholds", "Worst and best events"], 2),
+    "michel": (["Result"], 2),
+}
+
+
+@pytest.mark.parametrize(
+    "task", ["clustering", *(pytest.param(t, marks=pytest.mark.slow) for t in list(TASKS)[1:])]
+)
+def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, task: str) -> None:
+    run = judged(tmp_path, few_events, task)
+    text, data = write(tmp_path, "--run", run)
+    sections, panels = TASKS[task]
+    assert [head for head in heads(text) if head in sections] == sections
+    assert "It could not be drawn" not in text
+    linked = text.partition("the same of linked voxels")[2]
+    assert bool(linked) == (task == "clustering"), "the second way to read the same network"
+    assert ("reach" in linked) == bool(linked), "with its own thresholds"
+    assert ("± 68 %, linked voxels" in text) == bool(linked), "and its own errors"
+    each = [len(scene["panels"]) for scene in data["scenes"]]
+    assert text.count("<canvas") == sum(each)
+    mistakes = text.partition("<h2>Mistakes</h2>")[2].partition("</section>")[0]
+    beside = mistakes.count("<figure")
+    assert each[:beside] == [2] * beside, "a mistake is drawn as true and as found"
+    if "Worst and best events" in sections:
+        assert each[beside:] == [panels] * 2, "of three events the worst and the best"
+
+
+def test_a_network_that_cannot_be_read_is_said_to_be_missing(
+    tmp_path: Path, few_events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = judged(tmp_path, few_events, "segmentation")
+    for file in tmp_path.rglob("checkpoint.pt"):
+        file.unlink()
+    text, data = write(tmp_path, "--run", run)
+    assert f"It could not be drawn: run {run}: no checkpoint.pt" in text
+    assert not data["scenes"]
+    assert "no checkpoint.pt" in capsys.readouterr().err

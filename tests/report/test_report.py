@@ -1,0 +1,168 @@
+"""What a study looks like at its end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.predict.evaluate import ERRORS, THIS, UNTRAINED, Verdict, _plain, judge
+from lartpc_ray.report import __main__ as report
+from lartpc_ray.report.record import keep
+from lartpc_ray.report.tables import compared, layout, study_text, table
+from lartpc_ray.tasks import TASKS
+from lartpc_ray.tasks.task import Means
+from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.tracking.runs import Tracking, TrialRun
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import FILE, Checkpoint
+from lartpc_ray.trials.space import make_trial
+
+
+def trial(number: int, engine: str, box: int, *costs: float, error: str = "") -> TrialRun:
+    names = ("training_gib", "seconds_a_step", "inference_gib", "seconds_an_event")
+    return TrialRun(
+        id=f"run{number}",
+        number=number,
+        parameters={"network.engine": engine, "data.splits.box": str(box), "seed": "0"},
+        numbers=dict(zip(names, costs, strict=False)) | {"goal": 0.5},
+        status="FAILED" if error else "FINISHED",
+        error=error,
+    )
+
+
+def test_a_comparison_shows_the_factors_beside_the_published_ones() -> None:
+    trials = [
+        trial(0, "dense", 64, 1.0, 0.5, 0.25, 0.1),
+        trial(1, "native", 64, 0.25, 0.05, 0.125, 0.04),
+        trial(2, "dense", 192, error="MemoryError: engine 'dense': needs 30 GiB"),
+        trial(3, "native", 192, 0.5, 0.1, 0.2, 0.08),
+    ]
+    lines = study_text("dense_vs_sparse", compared(trials)).splitlines()
+    shown = [line.split() for line in lines]
+    assert ["64", "dense", "/", "native", "4", "10", "2", "2.5"] in shown
+    assert ["192", "native", "0.5", "0.1", "0.2", "0.08"] in shown
+    assert any(line.endswith("dense  MemoryError: engine 'dense': needs 30 GiB") for line in lines)
+    assert ["192", "dense", "/", "native", "-", "-", "-", "-"] in shown
+    published = next(line for line in lines if "2020, 3D" in line)
+    assert published.split()[-4:] == ["-", "-", "364", "33"]
+    widths = {len(line) for line in lines if " native " in line and "MemoryError" not in line}
+    assert len(widths) == 1, "columns stand below each other"
+
+
+def test_a_search_that_has_just_begun_has_nothing_to_compare() -> None:
+    text = study_text("dense_vs_sparse", compared([trial(0, "dense", 64), trial(1, "dense", 96)]))
+    assert "published" not in text
+
+
+def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
+    text = study_text("clustering", compared([trial(0, "native", 64), trial(1, "native", 96)]))
+    assert "2 trials, best first" in text
+    assert "published" not in text
+
+
+@pytest.fixture
+def kept(tmp_path: Path, few_events: Path) -> Path:
+    """A folder with what a run of an untrained network has kept."""
+    settings = {"task.name": "segmentation", "network.depth": 2, "network.filters": 2}
+    trial = make_trial({**settings, "data.splits.path": str(few_events)})
+    state = Checkpoint(
+        trial, 7, trial.make_network().state_dict(), {"state": 1}, [], {}, [{"a": 1}]
+    )
+    tracking = Tracking(tmp_path / "store", "segmentation")
+    run = tracking.start("one", {"trial": "0"})
+    keep(tracking, run, state, judge(state))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in (FILE, "verdict.json", "table.txt"):
+        tracking.fetch(run, name, folder)
+    return folder
+
+
+def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
+    kept: Path, few_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*more: str) -> str:
+        arguments = ["--run", str(kept), "--runs", str(tmp_path / "none"), *more]
+        assert run_command(report.parser(), report.main, arguments) == 0
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    assert shown() == (kept / "table.txt").read_text() + "\n"
+    assert shown("--data", str(few_events)) == shown()
+    page = tmp_path / "page.html"
+    shown("--data", str(few_events), "--html", str(page))
+    assert "Worst and best events" in page.read_text()
+    assert "could not be drawn" not in page.read_text()
+    for split in ("train", "tune"):
+        (tmp_path / f"{split}.h5").symlink_to(few_events / f"{split}.h5")
+    write_events(tmp_path / "test.h5", read_events(few_events / "test.h5", indices=range(2)))
+    (kept / "verdict.json").unlink()
+    assert "test split, 2 events" in shown("--data", str(tmp_path))
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_kept_is_what_is_needed_to_use_it(kept: Path) -> None:
+    state = checkpoints.load(kept)
+    assert (state.step, state.optimizer, state.window) == (7, {}, [])
+    state.restored()
+
+
+def test_a_folder_without_a_checkpoint_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", str(tmp_path), "--data", "anywhere"]
+    assert run_command(report.parser(), report.main, arguments) == 2
+    assert f"{tmp_path}: no checkpoint.pt in this folder" in capsys.readouterr().err
+
+
+def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
+    verdict = Verdict(**json.loads((kept / "verdict.json").read_text()))
+    assert "accuracy" in verdict.errors[THIS]["ALL"]
+    errors, means = {"MIP": {"ari": 0.1, "bias": 0.2}}, {"MIP": {"ari": 0.5, "bias": 0.6}}
+    assert _plain(errors, means, {"MIP": {"ari": 0.5, "bias": 0.7}}) == {"MIP": {"ari": 0.1}}
+    lines = table(verdict).splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith(f"  {THIS}"))
+    assert lines[first + 1].startswith(f"  {ERRORS}")
+    assert lines[first + 2].startswith(f"  {UNTRAINED}")
+
+
+def test_every_tuned_way_to_read_a_network_has_its_errors_behind_it() -> None:
+    ways = (f"{THIS}, tuned thresholds", f"{THIS}, untuned", f"{THIS}, linked voxels")
+    means: dict[str, Means] = {way: {"MIP": {"ari": 0.5}} for way in ways}
+    errors: dict[str, Means] = {way: {"MIP": {"ari": 0.1}} for way in (ways[0], ways[2])}
+    beside = {"linked voxels": {"MIP": {"reach": 1.0}}}
+    verdict = Verdict("clustering", {}, {}, means, {"tune": 1, "test": 1}, beside, errors)
+    assert list(verdict.rows) == [ways[0], ERRORS, ways[1], ways[2], "± 68 %, linked voxels"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
+    shown = layout(task)
+    means: Means = {name: {} for part in shown["tables"] for name in part["columns"]}
+    for part in shown["tables"]:
+        for name in part["columns"]:
+            means[name] |= dict.fromkeys(part["metrics"], 0.123)
+    at = {name: {"eps": 1000.0} for name in TASKS[task].names}
+    verdict = Verdict(task, at, {}, {THIS: means}, {"tune": 40, "test": 60})
+    lines = table(verdict).splitlines()
+    assert any("0.123" in line for line in lines)
+    for part in shown["tables"]:
+        columns = "".join(f"{head} " for head in part["columns"].values()).split()
+        assert any(line.split()[-len(columns) :] == columns for line in lines), "heads apart"
+    assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80
+
+
+def test_a_network_is_judged_where_its_own_engine_is_not(few_events: Path) -> None:
+    settings = {"task.name": "segmentation", "network.depth": 2, "network.filters": 2}
+    trial = make_trial({**settings, "data.splits.path": str(few_events)})
+    weights = trial.make_network().state_dict()
+    gpu = {"network.engine": "spconv", "resources.gpus": 1.0}
+    elsewhere = make_trial({**settings, "data.splits.path": str(few_events), **gpu})
+    verdict = judge(Checkpoint(elsewhere, 1, weights, {}, []))
+    assert UNTRAINED in verdict.means
+
+
+def test_spconv_wants_gpus_of_a_trial() -> None:
+    with pytest.raises(ValueError, match=r"spconv works on GPUs only; set resources.gpus"):
+        make_trial({"network.engine": "spconv"})

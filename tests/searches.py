@@ -1,0 +1,75 @@
+"""Searches in processes of their own, and their runs in MLflow."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+ROOT = Path(__file__).parents[1]
+
+
+def tune(
+    runs: Path, *more: str, study: str = "smoke", variables: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    command = [sys.executable, "-m", "lartpc_ray.tune", study, "--runs", str(runs), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment |= variables or {}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
+
+
+def finished(process: subprocess.Popen, limit: float = 600) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=limit)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def mlflow_runs(runs: Path) -> dict[str, list]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    named: dict[str, list] = {}
+    for run in found:
+        named.setdefault(run.info.run_name, []).append(run)
+    return named
+
+
+def best_of(named: dict[str, list]) -> Run:
+    """The trial that is tagged as the best."""
+    (found,) = [run for runs in named.values() for run in runs if "best" in run.data.tags]
+    return found
+
+
+def registered(runs: Path) -> dict[str, ModelVersion]:
+    """Alias to the version of the study's model that has it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    aliases = client.get_registered_model("smoke").aliases
+    return {alias: client.get_model_version("smoke", aliases[alias]) for alias in aliases}
+
+
+def checked(runs: Path, study: str, trials: int) -> None:
+    """One run a trial in MLflow, ended, with one number a step."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    named = mlflow_runs(runs)
+    expected = {study: 1} | {f"trial {number}": 1 for number in range(trials)}
+    named = {name: one for name, one in named.items() if "class" not in one[0].data.tags}
+    assert len(named.pop("thresholds seeds robust")) == 1
+    assert len(client.search_model_versions("name = 'smoke'")) <= 2, "registered once"
+    assert {name: len(found) for name, found in named.items()} == expected
+    for name, (found,) in named.items():
+        assert found.info.status == "FINISHED", name
+        if name != study:
+            goals = client.get_metric_history(found.info.run_id, "goal")
+            steps = [one.step for one in goals]
+            assert steps == sorted(set(steps)), f"{name}: a step is missing or counted twice"

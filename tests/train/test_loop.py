@@ -1,0 +1,390 @@
+"""The loop: the same weights whoever runs it, killed and resumed or not, in however many parts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from torch import distributed
+
+from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import write_events
+from lartpc_ray.losses.loss import Loss
+from lartpc_ray.predict.evaluate import judge
+from lartpc_ray.report.tables import table
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.train.loop import Rank, Step, learn
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import ASKED
+from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.trial import OptimizerSettings, Trial
+
+COSTS = {"seconds_a_step", "training_gib", "seconds_an_event", "inference_gib"}
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def run(trial: Trial, folder: Path) -> list[dict[str, float]]:
+    """Learn; what was reported, without what depends on the machine."""
+    reports: list[dict[str, float]] = []
+    learn(trial, folder, reports.append)
+    return curve(reports)
+
+
+def curve(reports: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: one[key] for key in one.keys() - COSTS} for one in reports]
+
+
+def last(folder: Path) -> Path:
+    return sorted(folder.glob("step-*.pt"))[-1]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Is everything the same in the last checkpoints of two runs, bit for bit?"""
+    first, second = (checkpoints.load(last(folder)) for folder in (one, other))
+    moments = [
+        torch.equal(value, second.optimizer["state"][index][name])
+        for index, state in first.optimizer["state"].items()
+        for name, value in state.items()
+    ]
+    weights = [torch.equal(second.network[name], value) for name, value in first.network.items()]
+    assert curve(first.history) == curve(second.history)
+    assert (first.step, first.scaler, first.window) == (second.step, second.scaler, second.window)
+    return all(weights) and all(moments) and bool(moments)
+
+
+def test_same_seed_same_weights_and_a_resumed_run_ends_the_same(tmp_path: Path) -> None:
+    trial = make_trial(TINY)
+    first = run(trial, tmp_path / "a")
+    run(trial, tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    copy(tmp_path / "a" / "step-000000002.pt", tmp_path / "c")
+    resumed = run(trial, tmp_path / "c")
+    other = run(trial.model_copy(update={"seed": 1}), tmp_path / "d")
+    assert [numbers["step"] for numbers in first] == [2, 4]
+    assert {"loss", "goal", "MIP/ari", "MIP/s0", "MIP/p0"} <= set(first[0])
+    assert other[0]["loss"] != first[0]["loss"]
+    assert resumed == first, "what the checkpoint knows is told again"
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert same(tmp_path / "a", tmp_path / "c")
+
+
+def noisy(self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object, step: int) -> Loss:
+    """A loss with something random in it, from each of the three sources."""
+    import random
+
+    noise = torch.rand(()) + np.random.rand() + random.random()
+    total = sum(noise * values.square().mean() for values in outputs.values())
+    return Loss(total, {})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_run_stopped_between_validations_ends_the_same(
+    tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window, the scaler and what is random go on, too: asked in step 3 of 5."""
+    monkeypatch.setattr(ClusteringTask, "criterion", noisy)
+    several = {"optimizer.steps": 5, "optimizer.evaluate_every": 5, "task.seediness_from": 0}
+    trial = make_trial({**TINY, **several, "optimizer.precision": precision, "optimizer.clip": 1.0})
+    whole = run(trial, tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    advance = "lartpc_ray.train.loop._Run.advance"
+    original = __import__("lartpc_ray.train.loop", fromlist=["_Run"])._Run.advance
+
+    def until_three(self, parts: list) -> None:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        original(self, parts)
+        if self.step == 3:
+            (tmp_path / "cut" / ASKED).touch()
+
+    monkeypatch.setattr(advance, until_three)
+    with pytest.raises(KeyboardInterrupt):
+        run(trial, tmp_path / "cut")
+    assert [file.name for file in (tmp_path / "cut").iterdir()] == ["step-000000003.pt"]
+    assert len(checkpoints.load(last(tmp_path / "cut")).window) == 3
+    monkeypatch.setattr(advance, original)
+    torch.rand(7)  # what others draw in between does not matter
+    assert run(trial, tmp_path / "cut") == whole
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    scale = checkpoints.load(last(tmp_path / "cut")).scaler.get("scale", 0)
+    assert scale == 0 if precision != "float16" else 0 < scale < 65536, "it has moved"
+
+
+def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
+    losses = {
+        precision: run(make_trial({**TINY, "optimizer.precision": precision}), tmp_path / precision)
+        for precision in ("float32", "bfloat16", "float16")
+    }
+    wanted = losses["float32"][-1]["loss"]
+    assert losses["bfloat16"][-1]["loss"] != wanted
+    assert losses["bfloat16"][-1]["loss"] == pytest.approx(wanted, rel=0.05)
+    assert losses["float16"][-1]["loss"] == pytest.approx(wanted, rel=0.01)
+
+
+def test_two_parts_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    """Adam's first moment after one step is 0.1 of the gradient."""
+    one_step = {**TINY, "optimizer.steps": 1, "task.seediness_from": 0}
+    gradients = []
+    for name, settings in {
+        "both": {"data.batch_events": 2, "optimizer.accumulate": 2},
+        "first": {"data.batch_events": 1},
+        "second": {"data.batch_events": 1},
+    }.items():
+        trial = make_trial({**one_step, **settings})
+        folder = tmp_path / name
+        if name == "second":  # the second event of the order is the batch of step 1
+            optimizer = trial.optimizer.model_copy(update={"steps": 2})
+            trial = trial.model_copy(update={"optimizer": optimizer})
+            start = checkpoints.Checkpoint(
+                trial, 1, trial.make_network().state_dict(), empty(trial), []
+            )
+            checkpoints.add(folder, start)
+        run(trial, folder)
+        state = checkpoints.load(last(folder)).optimizer["state"]
+        gradients.append([10 * state[index]["exp_avg"] for index in sorted(state)])
+    for both, first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(both, (first + second) / 2)
+
+
+def empty(trial: Trial) -> dict:
+    """The state of Adam before its first step."""
+    return torch.optim.Adam(trial.make_network().parameters()).state_dict()
+
+
+def in_two_processes(
+    trial: Trial, folder: Path, watch: Callable[[int, Step], None] = lambda index, step: None
+) -> None:
+    """Learn in two workers that exchange gradients through gloo."""
+    meeting = folder.parent / f"{folder.name}-meeting"
+
+    def work(index: int) -> None:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=index, world_size=2
+        )
+        seen = partial(watch, index)
+        learn(trial, folder, lambda _: None, rank=Rank(index, 2), watch=seen)
+        distributed.destroy_process_group()
+
+    workers = [get_context("fork").Process(target=work, args=(index,)) for index in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def close(one: Path, other: Path, tolerance: float = 1e-4) -> None:
+    first, second = (checkpoints.load(last(folder)).network for folder in (one, other))
+    for name in first.keys() - {name for name in first if "num_batches" in name}:
+        torch.testing.assert_close(first[name], second[name], rtol=tolerance, atol=tolerance)
+
+
+def test_any_number_of_workers_takes_the_same_steps(tmp_path: Path) -> None:
+    """Two workers; two, of which one is lost after step 2; one that computes both parts."""
+    two = make_trial({**TINY, "resources.workers": 2, "resources.min_workers": 1})
+    in_two_processes(two, tmp_path / "two")
+    (tmp_path / "lost").mkdir()
+    copy(tmp_path / "two" / "step-000000002.pt", tmp_path / "lost")
+    learn(two, tmp_path / "lost", lambda _: None)
+    run(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "one")
+    close(tmp_path / "two", tmp_path / "lost")
+    close(tmp_path / "two", tmp_path / "one")
+
+
+def test_every_step_says_what_it_took(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    began = time.perf_counter()
+    learn(make_trial(TINY), tmp_path, lambda _: None, watch=steps.append)
+    passed = time.perf_counter() - began
+    assert [step.events for step in steps] == [2] * 4
+    assert all(step.voxels > 0 and np.isfinite(step.loss) for step in steps)
+    assert all(step.data > 0 and step.compute > 0 for step in steps)
+    assert sum(step.data + step.compute for step in steps) < passed
+    assert {step.communication for step in steps} == {0.0}, "there is nobody to wait for"
+
+
+def test_a_worker_that_waits_for_a_slower_one_says_so(tmp_path: Path) -> None:
+    """Worker 1 rests for a second after each step; worker 0 waits for its gradients."""
+
+    def watch(index: int, step: Step) -> None:
+        with (tmp_path / f"{index}.txt").open("a") as file:
+            file.write(f"{step.communication}\n")
+        time.sleep(index)
+
+    settings = {**TINY, "resources.workers": 2, "optimizer.evaluate_every": 4}
+    in_two_processes(make_trial(settings), tmp_path / "run", watch)
+    first, second = (
+        [float(text) for text in (tmp_path / f"{index}.txt").read_text().split()]
+        for index in range(2)
+    )
+    assert len(first) == len(second) == 4
+    assert sum(first[2:]) > sum(second[2:]) + 1  # DDP begins with steps of its own
+
+
+def test_synchronised_workers_see_each_other_as_one_worker_sees_all(tmp_path: Path) -> None:
+    """A step of one event each, BatchNorm over both, is the step of one worker with both."""
+    both = make_trial({**TINY, "resources.workers": 2, "optimizer.norm": "synchronised"})
+    apart = make_trial({**TINY, "resources.workers": 2})
+    in_two_processes(both, tmp_path / "both")
+    in_two_processes(apart, tmp_path / "apart")
+    run(make_trial(TINY), tmp_path / "one")
+    close(tmp_path / "both", tmp_path / "one", 1e-3)
+    with pytest.raises(AssertionError):
+        close(tmp_path / "apart", tmp_path / "one", 1e-3)
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_step_and_resumed_is_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """A process is killed in mid-step twice; what is left is one run, bit for bit."""
+    settings = {**TINY, "optimizer.steps": 24, "optimizer.clip": 1.0, "optimizer.warmup": 3}
+    trial = make_trial({**settings, "optimizer.schedule": "cosine"})
+    whole = run(trial, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    code = (
+        "import sys; from pathlib import Path; from lartpc_ray.loop import learn\n"
+        "from lartpc_ray.trial import Trial\n"
+        "trial = Trial.model_validate_json(sys.argv[1])\n"
+        "learn(trial, Path(sys.argv[2]), lambda numbers: print(numbers['step'], flush=True))"
+    )
+    command = [sys.executable, "-c", code, trial.model_dump_json(), str(folder)]
+    told = []
+    for after in (6, 14):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(int(float(line)))
+            if told[-1] == after:
+                time.sleep(0.05)  # into a step, a validation or the writing of a checkpoint
+                process.send_signal(signal.SIGKILL)
+                break
+        assert process.wait() == -signal.SIGKILL
+    assert len(list(folder.glob("step-*.pt"))) == 2, "bounded in number"
+    assert run(trial, folder) == whole
+    assert same(tmp_path / "whole", folder)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path: Path) -> None:
+    trial = make_trial(TINY)
+    whole = run(trial, tmp_path)
+    newest = last(tmp_path)
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-100])
+    said: list[str] = []
+    reports: list[dict[str, float]] = []
+    learn(trial, tmp_path, reports.append, say=said.append)
+    assert len(said) == 1
+    assert "step-000000004.pt: not a checkpoint, or cut short" in said[0]
+    assert "the one before is used" in said[0]
+    assert curve(reports) == whole
+    assert checkpoints.load(newest).step == 4, "written anew"
+
+
+def test_a_folder_of_another_trial_is_refused(tmp_path: Path) -> None:
+    run(make_trial({**TINY, "optimizer.steps": 1}), tmp_path)
+    with pytest.raises(ValueError, match=r"step-000000001\.pt: of a trial with other settings"):
+        run(make_trial({**TINY, "seed": 3}), tmp_path)
+    run(make_trial({**TINY, "optimizer.steps": 1, "resources.cpus": 2}), tmp_path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make_trial(TINY)
+    state = checkpoints.Checkpoint(trial, 2, trial.make_network().state_dict(), empty(trial), [])
+    checkpoints.add(tmp_path, state)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(trial, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-000000002.pt"]
+    assert checkpoints.newest(tmp_path, trial).step == 2
+
+
+def test_a_diverging_run_says_what_to_change(tmp_path: Path) -> None:
+    trial = make_trial({**TINY, "optimizer.learning_rate": 1e12, "optimizer.steps": 50})
+    with pytest.raises((FloatingPointError, ValueError), match=r"lower|did the training diverge"):
+        run(trial, tmp_path)
+
+
+def test_the_schedule() -> None:
+    settings = OptimizerSettings(steps=100, warmup=4, schedule="cosine")
+    assert settings.factor(0) == pytest.approx(0.2)
+    assert settings.factor(50) == pytest.approx(0.5)
+    assert settings.factor(100) == pytest.approx(0.0)
+    assert OptimizerSettings(steps=100).factor(99) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resources.workers": 2, "resources.gpus": 0.5}, "2 workers cannot share a GPU"),
+        ({"resources.gpus": 1.5}, "resources: gpus: 1.5: below 1 a fraction"),
+        ({"resources.min_workers": 2}, "min_workers: 2 is more than workers 1"),
+        ({"optimizer.accumulate": 3}, "data.batch_events: 2: at least one event for each of 3"),
+        (
+            {"optimizer.precision": "float16", "network.engine": "minkowski"},
+            "minkowski knows float32 only",
+        ),
+        (
+            {
+                "optimizer.norm": "synchronised",
+                "resources.workers": 2,
+                "resources.min_workers": 1,
+            },
+            "synchronised needs all workers",
+        ),
+    ],
+)
+def test_what_cannot_be_together_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        make_trial({**TINY, **settings})
+    assert not str(error.value).startswith(":")
+
+
+def test_empty_events_and_single_voxels_train(tmp_path: Path) -> None:
+    line = np.array([[0, 0, step] for step in range(12)])
+    semantic, cluster = np.full(12, ParticleClass.MIP), np.zeros(12, int)
+
+    def event(voxels: int) -> Event:
+        part = slice(voxels)
+        return Event.of(
+            line[part],
+            np.ones(voxels),
+            (16, 16, 16),
+            semantic=semantic[part],
+            cluster=cluster[part],
+        )
+
+    for split in ("train", "tune", "test"):
+        write_events(tmp_path / f"{split}.h5", [event(0), event(0), event(1), event(12)])
+    small = {
+        "data.splits.path": str(tmp_path),
+        "data.splits.layout.side": 16,
+        "data.seed": 1,
+    }
+    trial = make_trial({**TINY, **small})
+    reports = run(trial, tmp_path / "a")
+    assert all(np.isfinite(numbers["loss"]) for numbers in reports)
+    assert reports[-1]["MIP/ari"] <= 1
+    verdict = judge(checkpoints.load(last(tmp_path / "a")))
+    assert list(verdict.thresholds) == ["MIP"]
+    text = table(verdict)
+    assert "nan" not in text
+    assert "-" in text

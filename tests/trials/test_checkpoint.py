@@ -1,0 +1,87 @@
+"""Checkpoints: whole or refused, bounded in number, the last sound one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.space import make_trial
+
+TRIAL = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 1})
+
+
+def state(step: int) -> checkpoints.Checkpoint:
+    network = TRIAL.make_network().state_dict()
+    return checkpoints.Checkpoint(TRIAL, step, network, {}, [{"goal": 0.5}])
+
+
+def test_a_checkpoint_is_whole_or_refused(tmp_path: Path) -> None:
+    path = checkpoints.save(tmp_path, state(7))
+    found = checkpoints.load(tmp_path)
+    assert (found.trial, found.step, found.history) == (TRIAL, 7, [{"goal": 0.5}])
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or cut short"):
+        checkpoints.load(tmp_path)
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        checkpoints.load(tmp_path / "none")
+    torch.save({"trial": Path("x")}, path)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize("place", [5, 40, 200, 5000, -200])
+def test_one_wrong_bit_anywhere_is_seen(tmp_path: Path, place: int) -> None:
+    path = checkpoints.save(tmp_path, state(7))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a checkpoint, or cut short"):
+        checkpoints.load(path)
+
+
+def test_a_pickled_object_is_never_loaded(tmp_path: Path) -> None:
+    """A sound checksum over a strange object: anyone can compute one."""
+    bad = state(7)
+    bad.network["stranger"] = Path("x")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint \(Weights only"):
+        checkpoints.load(checkpoints.save(tmp_path, bad))
+
+
+def test_the_last_two_are_kept_and_the_newest_sound_one_is_found(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert checkpoints.newest(tmp_path, TRIAL, said.append) is None
+    for step in (5, 10, 100000, 15):
+        checkpoints.add(tmp_path, state(step))
+    names = ["step-000000015.pt", "step-000100000.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    (tmp_path / names[1]).write_bytes(b"")
+    found = checkpoints.newest(tmp_path, TRIAL, said.append)
+    assert found is not None
+    assert found.step == 15
+    assert len(said) == 1
+    assert "step-000100000.pt: not a checkpoint" in said[0]
+    (tmp_path / names[0]).write_bytes(b"x")
+    assert checkpoints.newest(tmp_path, TRIAL, said.append) is None
+    assert len(said) == 3
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SIGKILL runs no `finally`: here the unlink in it does nothing."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "notes.part").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.add(tmp_path, state(5))
+    assert len(list(tmp_path.glob("step-000000005.pt.part*"))) == 1
+    checkpoints.add(tmp_path, state(10))
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.part", "step-000000010.pt"}
