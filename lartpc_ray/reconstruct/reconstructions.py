@@ -1,7 +1,7 @@
 """Cuts: the thresholds of a reconstruction, and the scores of every point of their grid.
 
-What tunes a cut (thresholds/tuning.py) knows only its axes and its scores; another reconstruction with
-other thresholds is another class here.
+What tunes a cut (thresholds/tuning.py) knows only its axes and its scores; another reconstruction
+with other thresholds is another class here.
 """
 
 from __future__ import annotations

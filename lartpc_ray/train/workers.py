@@ -13,7 +13,6 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed
 
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.runtime.live_metrics import tell
 from lartpc_ray.runtime.resources import memory
 from lartpc_ray.train.loop import Rank, Report, Step, Watch, learn
 from lartpc_ray.trials.trial import Trial
@@ -29,13 +28,13 @@ def steps(labels: Mapping[str, str], rank: Rank) -> Watch:
     tags = {**labels, "rank": str(rank.index)}
 
     def watch(step: Step) -> None:
-        tell("lartpc_steps_total", 1, **tags)
-        tell("lartpc_events_total", step.events, **tags)
-        tell("lartpc_voxels_total", step.voxels, **tags)
+        live.tell("lartpc_steps_total", 1, **tags)
+        live.tell("lartpc_events_total", step.events, **tags)
+        live.tell("lartpc_voxels_total", step.voxels, **tags)
         for part in ("data", "compute", "communication"):
-            tell("lartpc_step_seconds_total", getattr(step, part), **tags, part=part)
-        tell("lartpc_loss", step.loss, **tags)
-        tell("lartpc_memory_bytes", memory(rank.device), **tags)
+            live.tell("lartpc_step_seconds_total", getattr(step, part), **tags, part=part)
+        live.tell("lartpc_loss", step.loss, **tags)
+        live.tell("lartpc_memory_bytes", memory(rank.device), **tags)
 
     return watch
 

@@ -129,7 +129,7 @@ def test_a_plane_is_no_pilarnet_and_no_file_is_overwritten(
 
 SLOWLY = """
 import sys, time
-from lartpc_ray.command import run
+from lartpc_ray.terminal.command import run
 from lartpc_ray.data import __main__ as data, convert
 def slowly(events, total, done):
     for count, event in enumerate(events):
