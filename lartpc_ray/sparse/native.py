@@ -4,13 +4,13 @@ A voxel's key counts events, then axes with a margin of one, so that a neighbour
 round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
 once a batch, sorted by offset, and shared by all layers of that level.
 
-On a CPU a convolution is one walk along its pairs (cpu_kernels.py). On a GPU it has two ways, of
-torch's operations. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8
-children of a coarse site) it gathers the pairs of one offset, multiplies them and adds them to
-their targets. In crowded ones it takes all places of some sites, zeros included, in one product. Either
-way no more than `chunk` neighbours are gathered at a time: their places grow with the image, but
-not the memory for their features. Gradients do the same the other way. No two numbers are added to
-one place at a time, so the same input gives the same bits. Figures are in docs/notes.md.
+On a CPU a convolution walks along its pairs once (cpu_kernels.py). On a GPU it uses torch in one
+of two ways. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8 children
+of a coarse site) it gathers the pairs of one offset, multiplies them and adds them to their
+targets. In dense images it takes all places of some sites, zeros included, in one product. Both
+ways gather at most `chunk` neighbours at a time, which bounds the memory for their features.
+Gradients do the same in the other direction. No two numbers are added to one place at a time, so
+the same input gives the same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
