@@ -44,7 +44,7 @@ def measured(events: Iterable[Event]) -> Samples:
     """All values of each measure and class."""
     found: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for whole in events:
-        event = whole.keep(whole.semantic >= 0)
+        event = whole.select(whole.semantic >= 0)
         if not len(event):
             continue
         near = cKDTree(event.coords).query_ball_point(event.coords, TOUCHING, return_length=True)

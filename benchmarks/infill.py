@@ -108,7 +108,7 @@ def draw_events(
         middle = np.median(hidden.coords, axis=0)
         shown = [axis for axis in range(3) if axis != np.ptp(hidden.coords, axis=0).argmin()]
         shown = shown if across in shown else [across, shown[0]]
-        seen, filled = event.keep(~event.dead), task.found(event, outputs, at)
+        seen, filled = event.select(~event.dead), task.reconstruct(event, outputs, at)
         columns = {
             "target": (
                 np.concatenate([seen.coords, hidden.coords]),

@@ -27,20 +27,20 @@ def study(runs: Path, trials: int) -> list[str]:
     text = (shipped("search_spaces") / "clustering.yaml").read_text()
     tracking = Tracking(runs, "clustering")
     search = tracking.start("made up", {"study": "made up", "kind": "search"})
-    tracking.text(search, text, "clustering.yaml")
+    tracking.log_text(search, text, "clustering.yaml")
     made = []
     for number in range(trials):
         tags = {"study": "made up", "trial": str(number)}
         run = tracking.start(f"trial {number}", tags, search)
         values = {path: drawn(rng, *of) for path, of in searched(text).items()}
-        tracking.tags(search, {NAMES: json.dumps(short_names(values))})
-        tracking.parameters(run, values)
+        tracking.set_tags(search, {NAMES: json.dumps(short_names(values))})
+        tracking.log_params(run, values)
         for step in (100, 200, 300):
-            numbers = {"goal": rng.random() * step / 300, "seconds_an_event": rng.random()}
-            tracking.numbers(run, numbers, step)
-        tracking.end(run)
+            numbers = {"objective": rng.random() * step / 300, "seconds_an_event": rng.random()}
+            tracking.log_metrics(run, numbers, step)
+        tracking.finish(run)
         made.append(run)
-    tracking.end(search)
+    tracking.finish(search)
     return made
 
 

@@ -44,20 +44,20 @@ from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.data.splits import sample
 from lartpc_ray.metrics.clustering import SCORES
-from lartpc_ray.reconstruct.reconstructions import SeedCut
-from lartpc_ray.runtime.ray_session import ray_runs
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.thresholds.scan import SHARD_VOXELS, Part, _in_parallel
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.train.loop import learn
+from lartpc_ray.train.loop import train
 from lartpc_ray.train.workers import trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.space import Space, find_space, read_space
 from lartpc_ray.trials.trial import Trial
-from lartpc_ray.tune.halving import Halving
+from lartpc_ray.tune.halving import SuccessiveHalving
 from lartpc_ray.tune.progress import Progress
-from lartpc_ray.tune.sampler import Sampler
+from lartpc_ray.tune.sampler import ReplayingOptunaSearch
 from lartpc_ray.tune.study import Study
 
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
@@ -81,7 +81,7 @@ def training(
         "data.batch_events": events or options.batch,
         "optimizer.steps": options.steps,
         "optimizer.evaluate_every": max(1, options.steps // 4),
-        "optimizer.settle_batches": 0,
+        "optimizer.batchnorm_batches": 0,
         "resources.workers": workers,
         "resources.gpus": 0.0,
     }
@@ -96,12 +96,12 @@ def of_checkpoint(folder: Path, trial: Trial) -> list[float]:
 
 
 def by_loop(trial: Trial, folder: Path) -> list[float]:
-    learn(trial, folder, lambda _: None)
+    train(trial, folder, lambda _: None)
     return of_checkpoint(folder, trial)
 
 
 def by_ray_train(trial: Trial, folder: Path) -> list[float]:
-    with ray_runs(trial.resources.workers, dashboard=False):
+    with ray_session(trial.resources.workers, dashboard=False):
         labels = {"study": "scaling", "trial": "0"}
         trainer(trial, folder, folder / "ray", folder / "notes.txt", [], labels).fit()
     return of_checkpoint(folder, trial)
@@ -165,8 +165,8 @@ def trials(options: argparse.Namespace) -> None:
     """Times of the lines that a search prints, beside what the checkpoints say of the work."""
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch)
-        space = short(runs, f"trials: {options.short}, steps: 2, first_rung: 2")
-        settings = ("optimizer.evaluate_every=2", "optimizer.settle_batches=0")
+        space = short(runs, f"trials: {options.short}, steps: 2, min_steps: 2")
+        settings = ("optimizer.evaluate_every=2", "optimizer.batchnorm_batches=0")
         more = [text for one in settings for text in ("--set", one)]
         command = [sys.executable, "-u", "-m", "lartpc_ray.tune", str(space), "--budget", "smoke"]
         command += ["--data", str(few(runs)), "--runs", scratch, *more]
@@ -221,8 +221,8 @@ def nothing(config: dict, plan: dict) -> None:
     """A trial that reports at once, as many numbers as a real one."""
     for step in (5, 10):
         numbers = {f"number {place}": float(step + place) for place in range(20)}
-        goal = float(config["optimizer.learning_rate"]) * step
-        tune.report({"step": step, "goal": goal, "loss": 1.0, **numbers})
+        objective = float(config["optimizer.learning_rate"]) * step
+        tune.report({"step": step, "objective": objective, "loss": 1.0, **numbers})
 
 
 @contextmanager
@@ -234,7 +234,7 @@ def fake_nodes(count: int, cpus: int) -> Iterator[None]:
         for _ in range(count - 1):
             cluster.add_node(**node)
         there = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
-        with patch.dict(os.environ, there), ray_runs(dashboard=False):
+        with patch.dict(os.environ, there), ray_session(dashboard=False):
             yield
     finally:
         cluster.shutdown()
@@ -267,7 +267,7 @@ def scheduling(options: argparse.Namespace) -> None:
 
     on_trial_complete = Progress.on_trial_complete
     concurrent = options.nodes * options.cpus // options.trial_cpus
-    budget = f"trials: {options.trials}, steps: 10, first_rung: 5, in_order: false"
+    budget = f"trials: {options.trials}, steps: 10, min_steps: 5, deterministic: false"
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch)
         space = read_space(
@@ -282,8 +282,8 @@ def scheduling(options: argparse.Namespace) -> None:
             patch.object(Progress, "on_trial_complete", complete),
             (runs / "lines").open("w") as lines,
             redirect_stderr(lines),
-            watched(Sampler, "suggest", spent),
-            watched(Halving, "decide", spent),
+            watched(ReplayingOptunaSearch, "suggest", spent),
+            watched(SuccessiveHalving, "decide", spent),
             watched(Progress, "on_trial_start", spent),
             watched(Progress, "on_trial_result", spent),
             watched(Tracking, "end", spent),
@@ -309,8 +309,8 @@ def scheduling(options: argparse.Namespace) -> None:
 def shards(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     tiny = [Part(0, "MIP", outputs(20, 2, rng))]
-    cut = SeedCut(grid_points=3)
-    with ray_runs(options.real_cpus, dashboard=False):
+    cut = SeedClustering(grid_points=3)
+    with ray_session(options.real_cpus, dashboard=False):
         _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
         for declared in (options.real_cpus, options.nodes * options.cpus):
             here = patch("ray.cluster_resources", return_value={"CPU": declared})
@@ -321,7 +321,9 @@ def shards(options: argparse.Namespace) -> None:
                 f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "
                 f"{1024 * meter.peak_gib:.0f} MiB more in the driver"
             )
-    scores = sum(8 * len(SeedCut().axes()["s0"]) * len(SeedCut().axes()["p0"]) for _ in SCORES)
+    scores = sum(
+        8 * len(SeedClustering().axes()["s0"]) * len(SeedClustering().axes()["p0"]) for _ in SCORES
+    )
     print(f"  scores that the driver keeps: {scores / 1000:.0f} kB for a class of an event")
 
 
@@ -395,17 +397,21 @@ def halved(space: Space, seed: int) -> float:
     """
     trial, budget = space.first_trial(), space.budget
     steps, every = trial.optimizer.steps, trial.optimizer.evaluate_every
-    goals = np.random.default_rng(seed).random(space.trials).tolist()
+    objectives = np.random.default_rng(seed).random(space.trials).tolist()
     waiting = iter(range(space.trials))
     running = [(every, number) for number in islice(waiting, budget.concurrent)]
     run = 0
     with tempfile.TemporaryDirectory() as scratch:
-        halving = Halving(budget.first_rung, budget.reduction, None, Path(scratch) / "rungs")
+        halving = SuccessiveHalving(
+            budget.min_steps, budget.reduction, None, Path(scratch) / "rungs"
+        )
         while running:
             run += every * len(running)
             going = []
             for step, number in running:
-                goes_on = halving.decide(number, step, goals[number]) == TrialScheduler.CONTINUE
+                goes_on = (
+                    halving.decide(number, step, objectives[number]) == TrialScheduler.CONTINUE
+                )
                 if step < steps and goes_on:
                     going.append((step + every, number))
                 else:

@@ -19,10 +19,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.clusters import cluster
-from lartpc_ray.reconstruct.reconstructions import SeedCut
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.runtime.ray_session import ray_runs
-from lartpc_ray.thresholds.scan import Part, surfaces
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
 from reference import plain_cluster
@@ -107,7 +107,7 @@ def bound(voxels: int, clusters: int) -> None:
 def events(count: int, repeats: int) -> None:
     rng = np.random.default_rng(1)
     parts = [
-        Part(number, name, outputs(size, CLUSTERS[name], rng))
+        ClassVoxels(number, name, outputs(size, CLUSTERS[name], rng))
         for number in range(count)
         for name, size in SIZES.items()
     ]
@@ -116,9 +116,11 @@ def events(count: int, repeats: int) -> None:
         times: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(repeats):
             for workers, each in times.items():
-                with ray_runs(workers, dashboard=False):
-                    surfaces(parts[:40], SeedCut(), metrics)  # the workers start
-                    timed(lambda metrics=metrics: surfaces(parts, SeedCut(), metrics), each)
+                with ray_session(workers, dashboard=False):
+                    score_grid(parts[:40], SeedClustering(), metrics)  # the workers start
+                    timed(
+                        lambda metrics=metrics: score_grid(parts, SeedClustering(), metrics), each
+                    )
         shown = "ARI" if len(metrics) == 1 else "all six metrics"
         one, two = (statistics.median(each) for each in times.values())
         print(f"  {shown}: one worker {one:.1f} s, two {two:.1f} s ({two / one:.2f})")

@@ -22,8 +22,8 @@ import numpy as np
 from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.train.loop import learn
-from lartpc_ray.trials.paths import headline, make_trial
+from lartpc_ray.train.loop import train
+from lartpc_ray.trials.paths import key_settings, make_trial
 from lartpc_ray.trials.trial import Trial
 
 SEARCHED = ("network.depth", "network.filters", "optimizer.learning_rate")
@@ -37,21 +37,21 @@ def trained(trial: Trial, folder: Path, *, logged: bool) -> float:
     run = ""
     if logged:
         run = tracking.start("trial 0", {"trial": str(time.time_ns())})
-        tracking.parameters(run, headline(trial, SEARCHED))
-        tracking.tags(run, tags(trial, found))
-        tracking.inputs(run, found)
-        tracking.text(run, trial.model_dump_json(indent=1), "trial.json")
+        tracking.log_params(run, key_settings(trial, SEARCHED))
+        tracking.set_tags(run, tags(trial, found))
+        tracking.log_datasets(run, found)
+        tracking.log_text(run, trial.model_dump_json(indent=1), "trial.json")
         tracking.describe(run, "a trial")
-        tracking.logged(run, "goal")
+        tracking.logged(run, "objective")
 
     def report(numbers: dict[str, float]) -> None:
         if logged:
-            tracking.numbers(run, numbers | machine.look(), int(numbers["step"]))
+            tracking.log_metrics(run, numbers | machine.look(), int(numbers["step"]))
 
     with tempfile.TemporaryDirectory() as scratch:
-        learn(trial, Path(scratch), report)
+        train(trial, Path(scratch), report)
     if logged:
-        tracking.end(run)
+        tracking.finish(run)
     return time.perf_counter() - began
 
 
@@ -83,13 +83,21 @@ def store(folder: Path, trials: int) -> tuple[Tracking, list[str]]:
             }
         )
         run = tracking.start(f"trial {number}", {"trial": str(number)}, search)
-        tracking.parameters(run, headline(trial, SEARCHED))
+        tracking.log_params(run, key_settings(trial, SEARCHED))
         for step in range(20):
-            names = ("goal", "loss", "MIP/ari", "HIP/ari", "MIP/s0", "MIP/p0", "seconds_a_step")
-            tracking.numbers(run, {name: float(rng.random()) for name in names}, 100 * step)
-        tracking.end(run)
+            names = (
+                "objective",
+                "loss",
+                "MIP/ari",
+                "HIP/ari",
+                "MIP/s0",
+                "MIP/p0",
+                "seconds_a_step",
+            )
+            tracking.log_metrics(run, {name: float(rng.random()) for name in names}, 100 * step)
+        tracking.finish(run)
         runs.append(run)
-    tracking.end(search)
+    tracking.finish(search)
     return tracking, runs
 
 

@@ -37,7 +37,7 @@ optuna-dashboard: the trials as Optuna sees them, also while it runs
 Ray's dashboard, while it runs on a cluster or with --dashboard: processes, nodes, logs
   http://127.0.0.1:8265
 
-Prometheus, while it runs: speed, loss, goals, memory
+Prometheus, while it runs: speed, loss, objectives, memory
   prometheus --config.file={files}/prometheus.yml --storage.tsdb.path={runs}/prometheus \
 --web.listen-address=127.0.0.1:9090
   http://127.0.0.1:9090

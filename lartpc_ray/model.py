@@ -1,3 +1,5 @@
 """Load models that were registered before `lartpc_ray.predict.registry` existed."""
 
-from lartpc_ray.predict.registry import Finder as Finder
+from lartpc_ray.predict.registry import PyfuncPredictor as Finder
+
+__all__ = ["Finder"]

@@ -28,13 +28,13 @@ TINY = {
     "network.depth": 2,
     "network.filters": 4,
     "network.blocks": 1,
-    "task.cut.grid_points": 3,
+    "task.seeds.grid_points": 3,
     "task.seediness_from": 2,
-    "task.start_margin": 0.1,
+    "task.init_margin": 0.1,
     "data.batch_events": 2,
     "optimizer.steps": 4,
     "optimizer.evaluate_every": 2,
-    "optimizer.settle_batches": 2,
+    "optimizer.batchnorm_batches": 2,
 }
 """Of a clustering trial of some seconds; the fixture `tiny` adds its events."""
 

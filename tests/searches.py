@@ -70,6 +70,6 @@ def checked(runs: Path, study: str, trials: int) -> None:
     for name, (found,) in named.items():
         assert found.info.status == "FINISHED", name
         if name != study:
-            goals = client.get_metric_history(found.info.run_id, "goal")
-            steps = [one.step for one in goals]
+            objectives = client.get_metric_history(found.info.run_id, "objective")
+            steps = [one.step for one in objectives]
             assert steps == sorted(set(steps)), f"{name}: a step is missing or counted twice"

@@ -13,7 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Real
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from scipy.spatial import cKDTree
 
 from lartpc_ray.data.classes import ParticleClass
@@ -100,8 +107,12 @@ class RandomRegions(Settings):
         default=(3.0, 3.0), description="cm, from and to; of a box each side"
     )
     number: PositiveInt = Field(default=2, description="of an event")
-    aimed: float = Field(
-        default=0.8, ge=0, le=1, description="share of them laid on a voxel of a track"
+    on_track_fraction: float = Field(
+        validation_alias=AliasChoices("on_track_fraction", "aimed"),
+        default=0.8,
+        ge=0,
+        le=1,
+        description="share of them laid on a voxel of a track",
     )
     pitch: PositiveFloat = Field(default=PITCH, description="cm a voxel")
 
@@ -117,7 +128,7 @@ class RandomRegions(Settings):
         track = np.flatnonzero(np.isin(event.semantic, TRACKS))
         for low, high in found:
             centre = rng.integers(0, event.shape)
-            if rng.random() < self.aimed and len(track):
+            if rng.random() < self.on_track_fraction and len(track):
                 centre = event.coords[rng.choice(track)]
             side = max(1, round(rng.uniform(*self.width) / self.pitch))
             low[:] = centre - side // 2
@@ -176,7 +187,7 @@ def dead_region(
     if candidates == "dense":
         _refuse_large(corners, limit)
     dead = region_of(event.coords, corners) >= 0
-    seen, truth = event.keep(~dead), event.keep(dead)
+    seen, truth = event.select(~dead), event.select(dead)
     each = [_entries(seen, box) for box in corners]
     links = [_links(entries) for entries in each]
     parts = [

@@ -93,7 +93,7 @@ def brightest(event: Event) -> Event:
     """The event, or its `MOST_DRAWN` voxels of most energy."""
     keep = np.zeros(len(event), bool)
     keep[np.argsort(-event.energy, kind="stable")[:MOST_DRAWN]] = True
-    return event.keep(keep)
+    return event.select(keep)
 
 
 def draw(page: Path, event: Event, title: str, shown: Sequence[View]) -> Path:

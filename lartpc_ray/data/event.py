@@ -94,7 +94,7 @@ class Event:
     def __len__(self) -> int:
         return len(self.coords)
 
-    def keep(self, mask: Bool[np.ndarray, " voxel"]) -> Event:
+    def select(self, mask: Bool[np.ndarray, " voxel"]) -> Event:
         """The event with only the voxels where `mask` is true."""
         return replace(self, **{name: getattr(self, name)[mask] for name in PER_VOXEL})
 

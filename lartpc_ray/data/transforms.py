@@ -36,12 +36,12 @@ class Wires(Settings):
 
 def above(event: Event, threshold: float) -> Event:
     """Only the voxels of more than `threshold` (MeV; ADC in 2D)."""
-    return event.keep(event.energy > threshold)
+    return event.select(event.energy > threshold)
 
 
 def window(event: Event, low: float, high: float) -> Event:
     """The voxels of at least `low`, none above `high` (SparseSSNet: 10 to 300 ADC)."""
-    kept = event.keep(event.energy >= low)
+    kept = event.select(event.energy >= low)
     return replace(kept, energy=np.minimum(kept.energy, np.float32(high)))
 
 
@@ -86,7 +86,7 @@ def box(event: Event, side: int) -> Event:
     low = np.median(event.coords, axis=0).astype(np.int32) - side // 2
     low = np.clip(low, 0, np.maximum(np.array(event.shape) - side, 0)).astype(np.int32)
     inside = ((event.coords >= low) & (event.coords < low + side)).all(axis=1)
-    kept = event.keep(inside)
+    kept = event.select(inside)
     return replace(kept, coords=kept.coords - low, shape=(side,) * len(event.shape))
 
 
@@ -192,7 +192,7 @@ def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
     centre = event.coords[rng.integers(len(event))]
     low = np.clip(centre - side // 2, 0, np.maximum(np.array(event.shape) - side, 0))
     inside = (event.coords >= low) & (event.coords < low + side)
-    return event.keep(inside.all(axis=1))
+    return event.select(inside.all(axis=1))
 
 
 def overlay(first: Event, second: Event) -> Event:

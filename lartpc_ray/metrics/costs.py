@@ -13,31 +13,31 @@ COSTS = {
 }
 """What a trial reports of its cost, and a short title of each."""
 TOLERANCE = 0.01
-"""Goals that differ by less are taken as equal in the pick: chance makes as much."""
+"""Objectives that differ by less are taken as equal in the pick: chance makes as much."""
 
 
 def pareto(
-    goal: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]
+    objective: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]
 ) -> Bool[np.ndarray, " trial"]:
-    """The trials that no other beats: none has as good a goal at no higher cost, and one better.
+    """Mark the trials on the Pareto front: no other has as good an objective at no higher cost.
 
     Example:
         >>> pareto(np.array([0.9, 0.8, 0.7]), np.array([[2.0], [1.0], [1.0]])).tolist()
         [True, True, False]
     """
-    values = np.column_stack([-goal, costs])
+    values = np.column_stack([-objective, costs])
     no_worse = (values[:, None] <= values[None]).all(axis=2)
     better = (values[:, None] < values[None]).any(axis=2)
     beaten = (no_worse & better).any(axis=0)
     return np.logical_not(np.asarray(beaten))
 
 
-def pick(goal: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]) -> int:
-    """Of the trials whose goal is within `TOLERANCE` of the best, the one of least first cost.
+def pick(objective: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]) -> int:
+    """Of the trials whose objective is within `TOLERANCE` of the best, the one of least first cost.
 
     Example:
         >>> pick(np.array([0.9, 0.895, 0.7]), np.array([[2.0], [1.0], [0.1]]))
         1
     """
-    near = np.flatnonzero(goal >= goal.max() - TOLERANCE)
+    near = np.flatnonzero(objective >= objective.max() - TOLERANCE)
     return int(near[costs[near, 0].argmin()])

@@ -51,18 +51,18 @@ def crossings(event: Event) -> list[Crossing]:
     """The tracks that cross the dead regions of an event, by their true clusters."""
     if event.regions is None:
         return []
-    seen, hidden = event.keep(~event.dead), event.regions.truth
+    seen, hidden = event.select(~event.dead), event.regions.truth
     lies_in = region_of(hidden.coords, event.regions.corners)
     found = []
     for region, box in enumerate(event.regions.corners):
-        near = seen.keep(beyond(seen.coords, box) <= NEAR)
+        near = seen.select(beyond(seen.coords, box) <= NEAR)
         for particle in TRACKS:
             inside = (lies_in == region) & (hidden.semantic == particle) & (hidden.cluster >= 0)
             for cluster in np.unique(hidden.cluster[inside]):
-                mine = near.keep((near.semantic == particle) & (near.cluster == cluster))
+                mine = near.select((near.semantic == particle) & (near.cluster == cluster))
                 ends = _ends(mine.coords, box)
                 if ends is not None:
-                    truth = hidden.keep(inside & (hidden.cluster == cluster))
+                    truth = hidden.select(inside & (hidden.cluster == cluster))
                     energy = float(mine.energy.mean())
                     found.append(Crossing(region, particle.name, ends, energy, truth))
     return found

@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from pydantic import ValidationError
 
 from lartpc_ray.data.dead_regions import DeadMap
 from lartpc_ray.data.files import read_events, write_events
-from lartpc_ray.predict.inference import reconstructed
+from lartpc_ray.predict.inference import reconstruct_events
+from lartpc_ray.predict.thresholds_file import read_thresholds
 from lartpc_ray.tasks import InfillTask
-from lartpc_ray.tasks.clustering import CUTS
-from lartpc_ray.tasks.task import CutTask, Thresholds
+from lartpc_ray.tasks.clustering import METHODS
+from lartpc_ray.tasks.task import Thresholds, ThresholdTask
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
 from lartpc_ray.tracking.runs import Tracking
@@ -39,22 +39,24 @@ def main(options: argparse.Namespace) -> int:
         folder = Path(scratch)
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
         at: Thresholds = {}
-        if isinstance(state.trial.task, CutTask):
-            task = state.trial.task.tuned_by(options.cut or state.trial.task.tuned.name)
+        if isinstance(state.trial.task, ThresholdTask):
+            task = state.trial.task.with_method(
+                options.method or state.trial.task.active_method.name
+            )
             state = replace(state, trial=state.trial.model_copy(update={"task": task}))
-            name = f"thresholds-{task.tuned.name}.yaml"
+            name = f"thresholds-{task.active_method.name}.yaml"
             path = options.thresholds or tracking.fetch(options.run, name, folder)
-            at = read_thresholds(path, list(task.tuned.axes()))
+            at = read_thresholds(path, list(task.active_method.axes()))
         events = read_events(options.events, layout=state.trial.data.splits.layout)
         if options.segmentation_run:
             file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
-            events = reconstructed(checkpoints.load(file), events, {})
-    untuned = [name for name in state.trial.task.names if at and name not in at]
+            events = reconstruct_events(checkpoints.load(file), events, {})
+    untuned = [name for name in state.trial.task.scored_classes if at and name not in at]
     if untuned:
         say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
     if options.dead or isinstance(state.trial.task, InfillTask):
         state = with_dead_map(state, options.dead)
-    count = write_events(options.output, reconstructed(state, events, at), predicted=True)
+    count = write_events(options.output, reconstruct_events(state, events, at), predicted=True)
     say(f"{count} events in {options.output}")
     return 0
 
@@ -93,22 +95,6 @@ def read_dead_map(path: Path) -> DeadMap:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def read_thresholds(path: Path, axes: Sequence[str]) -> Thresholds:
-    """The thresholds of each class in a file that `lartpc_ray.thresholds` wrote.
-
-    Raises:
-        ValueError: where it is another file.
-    """
-    try:
-        classes = yaml.safe_load(path.read_text())["classes"]
-        return {
-            str(name): {axis: float(row[axis]) for axis in axes} for name, row in classes.items()
-        }
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        named = " and ".join(axes)
-        raise ValueError(f"{path}: no thresholds {named} in it; see thresholds --help") from None
-
-
 def parser() -> Parser:
     """The arguments of the command."""
     made = Parser(
@@ -119,7 +105,9 @@ def parser() -> Parser:
     made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M or LArCV file")
     made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     made.add_argument("--run", required=True, help="an MLflow run, or a folder of one")
-    made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
+    made.add_argument(
+        "--method", "--cut", choices=METHODS, help="how voxels become clusters; default the task's"
+    )
     made.add_argument("--thresholds", type=Path, help="a thresholds.yaml; default the run's own")
     made.add_argument(
         "--semantics", choices=("truth", "predicted"), default="truth", help="classes to cluster in"

@@ -5,29 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
+from lartpc_ray.reconstruct.reconstructions import LinkedClustering
+from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import CutTask, Means, Task, Thresholds, Validation
+from lartpc_ray.tasks.task import Means, Task, Thresholds, ThresholdTask, Validation
 from lartpc_ray.terminal.command import say
 from lartpc_ray.trials.checkpoint import Checkpoint
 
+EARLIER_NAMES = {"beside": "alternatives", "tuned": "tune_scores"}
 THIS = "this network"
 UNTRAINED = "untrained network"
 ERRORS = "± 68 %, bootstrap over events"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EvaluationResult:
     """What the test split says of a network.
 
     Attributes:
         task: name of the task.
         thresholds: chosen on the tune split, class by class.
-        tuned: the best score of each class on the tune split.
+        tune_scores: the best score of each class on the tune split.
         means: method to class to metric to mean over the test events.
         events: test events, and those of the tune split.
         beside: method to thresholds, of the other ways to read the same network.
@@ -37,30 +41,41 @@ class Verdict:
 
     task: str
     thresholds: Thresholds
-    tuned: dict[str, float]
+    tune_scores: dict[str, float]
     means: dict[str, Means]
     events: dict[str, int]
-    beside: dict[str, Thresholds] = field(default_factory=dict)
+    alternatives: dict[str, Thresholds] = field(default_factory=dict)
     errors: dict[str, Means] = field(default_factory=dict)
+
+    @staticmethod
+    def read(content: dict[str, Any]) -> EvaluationResult:
+        """Return the result that a verdict.json holds, also one of an earlier version."""
+        present = with_present_names(content, EARLIER_NAMES)
+        axes = earlier_names(LinkedClustering)
+        for name, thresholds in present.get("alternatives", {}).items():
+            present["alternatives"][name] = {
+                label: with_present_names(point, axes) for label, point in thresholds.items()
+            }
+        return EvaluationResult(**present)
 
     @property
     def best(self) -> Means:
         """The network as it should be used: the first method."""
         return next(iter(self.means.values()))
 
-    def best_way(self, names: Sequence[str], metric: str) -> tuple[str, Thresholds]:
+    def best_method(self, names: Sequence[str], metric: str) -> tuple[str, Thresholds]:
         """Of the ways to read the network that of the highest mean: its name and its thresholds.
 
         The name is empty where it is the task's own.
         """
         first = next(iter(self.means))
-        methods = {"": first} | {text: _method(THIS, text) for text in self.beside}
+        methods = {"": first} | {text: _method(THIS, text) for text in self.alternatives}
 
         def score(text: str) -> float:
             return mean_of(names, self.means[methods[text]], metric) or 0.0
 
         best = max(methods, key=score)
-        return best, self.beside.get(best, self.thresholds)
+        return best, self.alternatives.get(best, self.thresholds)
 
     @property
     def rows(self) -> dict[str, Means]:
@@ -70,14 +85,16 @@ class Verdict:
             found[method] = means
             if method in self.errors:
                 way = method.removeprefix(f"{THIS}, ")
-                found[f"± 68 %, {way}" if way in self.beside else ERRORS] = self.errors[method]
+                found[f"± 68 %, {way}" if way in self.alternatives else ERRORS] = self.errors[
+                    method
+                ]
         return found
 
     def json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
 
-def judge(state: Checkpoint) -> Verdict:
+def evaluate_on_test(state: Checkpoint) -> EvaluationResult:
     """Tune the thresholds on the tune split, then measure everything once on the test split."""
     task, splits = state.trial.task, state.trial.data.splits
     tune_events, test_events = splits.events("tune"), splits.events("test")
@@ -86,11 +103,11 @@ def judge(state: Checkpoint) -> Verdict:
     say(f"measuring {len(test_events)} test events")
     plain = task.untuned()
     first = "tuned thresholds" if plain else ""
-    others: dict[str, Task] = dict(task.beside()) if isinstance(task, CutTask) else {}
+    others: dict[str, Task] = dict(task.alternatives()) if isinstance(task, ThresholdTask) else {}
     beside = {text: validate(network, way, tune_events).thresholds for text, way in others.items()}
     ways: dict[str, tuple[Task, Thresholds]] = {first: (task, tuned.thresholds)}
     if plain:
-        ways[task.plain] = task, plain
+        ways[task.untuned_label] = task, plain
     ways |= {text: (way, beside[text]) for text, way in others.items()}
     rows = {
         _method(THIS, text): measure(network, way, test_events, at)
@@ -99,16 +116,18 @@ def judge(state: Checkpoint) -> Verdict:
     for text, way in {first: task, **others}.items():  # its thresholds are tuned, too
         at = validate(untrained, way, tune_events).thresholds
         rows[_method(UNTRAINED, text)] = measure(untrained, way, test_events, at)
-    if task.rival:
-        rows[task.rival] = baseline(task, test_events)
+    if task.baseline_label:
+        rows[task.baseline_label] = baseline(task, test_events)
     means = {method: task.summary(metrics) for method, metrics in rows.items()}
     sizes = {"tune": len(tune_events), "test": len(test_events)}
     chosen = [_method(THIS, text) for text in (first, *others)]
     errors = {
-        method: _plain(rows[method].errors(task.names), rows[method].means(), means[method])
+        method: _plain(
+            rows[method].errors(task.scored_classes), rows[method].means(), means[method]
+        )
         for method in chosen
     }
-    return Verdict(task.name, tuned.thresholds, tuned.scores, means, sizes, beside, errors)
+    return EvaluationResult(task.name, tuned.thresholds, tuned.scores, means, sizes, beside, errors)
 
 
 def _plain(errors: Means, means: Means, summary: Means) -> Means:
@@ -132,7 +151,7 @@ def _method(network: str, way: str) -> str:
 def validate(
     network: UResNet, task: Task, events: Sequence[Event], device: str = "cpu"
 ) -> Validation:
-    """The task's goal, on events that the network has not seen."""
+    """The task's objective, on events that the network has not seen."""
     return task.validate_on(predict(network, task, events, device=device))
 
 

@@ -58,7 +58,9 @@ def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
         yield group
 
 
-def reconstructed(state: Checkpoint, events: Iterable[Event], at: Thresholds) -> Iterator[Event]:
+def reconstruct_events(
+    state: Checkpoint, events: Iterable[Event], at: Thresholds
+) -> Iterator[Event]:
     """The prepared events with what a trained run finds in the place of the truth.
 
     Args:
@@ -69,4 +71,4 @@ def reconstructed(state: Checkpoint, events: Iterable[Event], at: Thresholds) ->
     task = state.trial.task
     seen = (state.trial.data.splits.seen(event) for event in events)
     for event, outputs in predict(state.restored(), task, seen):
-        yield task.found(event, outputs, at)
+        yield task.reconstruct(event, outputs, at)

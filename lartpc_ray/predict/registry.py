@@ -27,6 +27,7 @@ from mlflow.types import ColSpec, Schema
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.formats.source import named
 from lartpc_ray.predict.inference import predict
+from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -39,20 +40,20 @@ with warnings.catch_warnings():
 
 FOLDER = "model"
 """Where a run keeps it."""
-GIVES = {"clustering": "cluster", "michel": "cluster", "segmentation": "class"}
+OUTPUT_COLUMN = {"clustering": "cluster", "michel": "cluster", "segmentation": "class"}
 """The column that a task's model answers with; of other tasks there is no model."""
 AXES = ("x", "y", "z")
 SHOWN = 200
 """Voxels of the input example."""
 SCRIPT = """from mlflow.models import set_model
 
-from lartpc_ray.predict.registry import Finder
+from lartpc_ray.predict.registry import PyfuncPredictor
 
-set_model(Finder())
+set_model(PyfuncPredictor())
 """
 
 
-class Finder(PythonModel):
+class PyfuncPredictor(PythonModel):
     """Voxels to clusters, or to classes: what MLflow calls."""
 
     def load_context(self, context: Any) -> None:
@@ -77,13 +78,13 @@ class Finder(PythonModel):
             ValueError: for voxels that cannot be, with their event.
         """
         task = self._state.trial.task
-        column = GIVES[task.name]
+        column = OUTPUT_COLUMN[task.name]
         answer = np.full(len(model_input), -1, np.int64)
         rows = list(model_input.groupby("event", sort=False).indices.items())
         events = (self._event(number, model_input.iloc[places]) for number, places in rows)
         predictions = predict(self._network, task, events)
         for (_, places), pair in zip(rows, predictions, strict=True):
-            found = task.found(*pair, self._use["thresholds"])
+            found = task.reconstruct(*pair, self._use["thresholds"])
             values = found.cluster if column == "cluster" else found.semantic
             asked = self._places(model_input.iloc[places][self._axes].to_numpy())
             order = np.argsort(asked)
@@ -134,7 +135,7 @@ def write_model(folder: Path, state: Checkpoint, at: Thresholds) -> None:
     kinds = {name: "double" if name == "energy" else "long" for name in example}
     signature = ModelSignature(
         Schema([ColSpec(kind, name) for name, kind in kinds.items()]),
-        Schema([ColSpec("long", "event"), ColSpec("long", GIVES[task.name])]),
+        Schema([ColSpec("long", "event"), ColSpec("long", OUTPUT_COLUMN[task.name])]),
     )
     with tempfile.TemporaryDirectory() as scratch:
         script, use = Path(scratch) / "script.py", Path(scratch) / "use.json"
@@ -181,7 +182,7 @@ def register(
         return str(found[0].version)
     with tempfile.TemporaryDirectory() as scratch:
         write_model(Path(scratch) / FOLDER, state, at)
-        tracking.folder(run, Path(scratch) / FOLDER, FOLDER)
+        tracking.log_artifacts(run, Path(scratch) / FOLDER, FOLDER)
     source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
     try:
         client.create_registered_model(name)
@@ -192,7 +193,7 @@ def register(
     return str(made.version)
 
 
-def holder(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
+def version_with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
     """The version that has an alias; None where there is none."""
     try:
         return tracking.client.get_model_version_by_alias(name, alias)
@@ -202,23 +203,27 @@ def holder(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
         raise
 
 
-def crown(tracking: Tracking, name: str, version: str) -> bool:
-    """Make a version the champion, unless the one there is has a better goal on the same data.
+def _objective(tags: Mapping[str, str]) -> float:
+    return float(with_present_names(tags, {"goal": "objective"})["objective"])
+
+
+def promote_champion(tracking: Tracking, name: str, version: str) -> bool:
+    """Make a version the champion, unless the one there is has a better objective on the same data.
 
     Args:
         tracking: where it is registered.
         name: of the registered model.
-        version: the newest search's best; its tags `data` and `metric` say whether two goals can
-            be compared.
+        version: the newest search's best; two objectives can be compared where the tags `data`
+            and `metric` agree.
 
     Returns:
         whether it is the champion now.
     """
     about = tracking.client.get_model_version(name, version).tags
-    there = holder(tracking, name, "champion")
+    there = version_with_alias(tracking, name, "champion")
     if there is not None and there.version != version:
         same = all(there.tags.get(key) == about[key] for key in ("data", "metric"))
-        if same and float(there.tags["goal"]) >= float(about["goal"]):
+        if same and _objective(there.tags) >= _objective(about):
             return False
     tracking.client.set_registered_model_alias(name, "champion", version)
     return True

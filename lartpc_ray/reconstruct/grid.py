@@ -185,12 +185,12 @@ def _held_out(
     return float(held.mean())
 
 
-def goal_scores(scores: dict[str, np.ndarray], goal: str) -> np.ndarray:
-    """(event, point...) of a goal: a metric, or a product of metrics as in `purity*efficiency`.
+def objective_scores(scores: dict[str, np.ndarray], objective: str) -> np.ndarray:
+    """Return (event, point...) of an objective: a metric, or a product as in `purity*efficiency`.
 
     Where there is nothing to measure, an event gives 0: it found nothing.
     """
     value = np.ones(())
-    for metric in goal.split("*"):
+    for metric in objective.split("*"):
         value = value * np.nan_to_num(scores[metric])
     return np.asarray(value)

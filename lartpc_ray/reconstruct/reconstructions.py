@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
@@ -30,7 +30,7 @@ Points = dict[str, Float[np.ndarray, " point"]]
 Labels = Int[np.ndarray, " voxel"]
 
 
-class SeedCut(Settings):
+class SeedClustering(Settings):
     """s0 and p0 of the seeds (Koh et al. 2020, II.C)."""
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
@@ -49,7 +49,7 @@ class SeedCut(Settings):
         points = np.linspace(0, 1, self.grid_points)
         return {"s0": points, "p0": np.union1d(points, self.extra_p0)}
 
-    def refined(self, around: Iterable[float], between: int) -> SeedCut:
+    def refined(self, around: Iterable[float], between: int) -> SeedClustering:
         """The same cut with `between` further points of p0 on both sides of some."""
         points = self.axes()["p0"]
         extra = set(self.extra_p0)
@@ -75,17 +75,25 @@ class SeedCut(Settings):
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
 
 
-LINK_AXES = ("s0", "p0", "overlap", "eps", "reach", "least")
+LINKED_AXES = (
+    "s0",
+    "p0",
+    "kernel_overlap",
+    "max_voxel_distance",
+    "max_embedding_distance",
+    "min_cluster_voxels",
+)
 
 
-class LinkCut(Settings):
+class LinkedClustering(Settings):
     """The voxels of seeds (s0, p0), of whose kernels some are one, that links hold together.
 
-    Three steps mend what seeds do: those whose kernels `overlap` are one cluster; a cluster is
-    split where no link holds (eps, reach); one of fewer than `least` voxels goes to the nearest
-    larger one. Each step can be left out. With p0 = 0 the first seed takes all voxels, and links
-    alone decide; without a limit in the embedding, too, it is DBSCAN of one point. So on the events
-    that it is tuned on it is as good as either.
+    Three steps follow the seeds. Clusters whose kernels overlap by more than `kernel_overlap` are
+    merged. A cluster is split where no link of at most `max_voxel_distance` and
+    `max_embedding_distance` joins its voxels. A cluster of fewer than `min_cluster_voxels` voxels
+    goes to the nearest larger one. Each step can be switched off. With p0 = 0 the first seed takes
+    all voxels and the links alone decide; without a limit in the embedding too, the method is
+    DBSCAN with min_points 1. So on the events it is tuned on, it is at least as good as either.
     """
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
@@ -97,43 +105,64 @@ class LinkCut(Settings):
         default=(0.0, 0.05, 0.15, 0.4),
         description="points of the seeds' p0; 0: the first seed takes all voxels",
     )
-    overlap: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+    kernel_overlap: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        validation_alias=AliasChoices("kernel_overlap", "overlap"),
         default=(0.3, 1.0),
         description="points of the overlap above which two kernels are one cluster; 1: none are",
     )
-    eps: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    max_voxel_distance: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        validation_alias=AliasChoices("max_voxel_distance", "eps"),
         default=(0.0, 2.8, 6.0, 20.0, 40.0),
         description="points of the longest link in the image, voxels; 0: nothing is split",
     )
-    reach: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    max_embedding_distance: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        validation_alias=AliasChoices("max_embedding_distance", "reach"),
         default=(0.3, 0.5, 0.65, 1000.0),
         description="points of the longest link in the embedding, margins; the last one: no limit",
     )
-    least: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(1, 6), description="voxels of a cluster; smaller ones go to the nearest larger"
+    min_cluster_voxels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        validation_alias=AliasChoices("min_cluster_voxels", "least"),
+        default=(1, 6),
+        description="voxels of a cluster; smaller ones go to the nearest larger",
     )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """s0, p0 and overlap of the kernels, eps and least in voxels, reach in margins."""
-        return {name: np.array(getattr(self, name), float) for name in LINK_AXES}
+        """Distances in the image in voxels, in the embedding in margins."""
+        return {name: np.array(getattr(self, name), float) for name in LINKED_AXES}
 
     def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (s0, p0, overlap, eps, reach, least)."""
+        """Metric to an array with one axis per entry of `LINKED_AXES`."""
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        linking = [eps for eps in self.eps if eps]
+        linking = [
+            max_voxel_distance
+            for max_voxel_distance in self.max_voxel_distance
+            if max_voxel_distance
+        ]
         forest = dict(zip(linking, links(coords, *outputs, linking), strict=True))
         pieces = [
-            forest[eps].labels(reach) if eps else _unsplit(coords)
-            for eps, reach in product(self.eps, self.reach)
+            forest[max_voxel_distance].labels(max_embedding_distance)
+            if max_voxel_distance
+            else _unsplit(coords)
+            for max_voxel_distance, max_embedding_distance in product(
+                self.max_voxel_distance, self.max_embedding_distance
+            )
         ]
         near = neighbours(coords)
         seeds = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        joined = (merged(each, *outputs, overlap) for each in seeds for overlap in self.overlap)
+        joined = (
+            merged(each, *outputs, kernel_overlap)
+            for each in seeds
+            for kernel_overlap in self.kernel_overlap
+        )
         whole = (split(each, piece) for each in joined for piece in pieces)
-        labels = (adopted(each, coords, near, least) for each in whole for least in self.least)
+        labels = (
+            adopted(each, coords, near, min_cluster_voxels)
+            for each in whole
+            for min_cluster_voxels in self.min_cluster_voxels
+        )
         shape = tuple(len(points) for points in self.axes().values())
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
@@ -143,15 +172,19 @@ class LinkCut(Settings):
         *,
         s0: float,
         p0: float,
-        overlap: float,
-        eps: float,
-        reach: float,
-        least: float,
+        kernel_overlap: float,
+        max_voxel_distance: float,
+        max_embedding_distance: float,
+        min_cluster_voxels: float,
     ) -> Labels:
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        found = merged(cluster(*outputs, voxels["seediness"], s0, p0), *outputs, overlap)
-        pieces = linked(coords, *outputs, eps, reach) if eps else _unsplit(coords)
-        return adopted(split(found, pieces), coords, neighbours(coords), int(least))
+        found = merged(cluster(*outputs, voxels["seediness"], s0, p0), *outputs, kernel_overlap)
+        pieces = (
+            linked(coords, *outputs, max_voxel_distance, max_embedding_distance)
+            if max_voxel_distance
+            else _unsplit(coords)
+        )
+        return adopted(split(found, pieces), coords, neighbours(coords), int(min_cluster_voxels))
 
 
 def _unsplit(coords: np.ndarray) -> Labels:
@@ -159,7 +192,7 @@ def _unsplit(coords: np.ndarray) -> Labels:
     return np.zeros(len(coords), np.int64)
 
 
-class DensityCut(Settings):
+class DbscanClustering(Settings):
     """eps and min_points of DBSCAN: needs no network."""
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
@@ -204,7 +237,7 @@ def _scores(
 MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")
 
 
-class MichelCut(Settings):
+class MichelReconstruction(Settings):
     """What makes a cluster of Michel voxels a Michel electron (Dominé & Terao 2020, VII)."""
 
     metrics: ClassVar[tuple[str, ...]] = ("matched",)
@@ -267,7 +300,7 @@ def michel_settings(at: dict[str, float]) -> MichelSettings:
     return MichelSettings.model_validate({**at, **whole})
 
 
-class InfillCut(Settings):
+class ActiveVoxels(Settings):
     """What makes a candidate voxel of a dead region active: its probability, or its energy."""
 
     metrics: ClassVar[tuple[str, ...]] = SHAPES
@@ -285,6 +318,8 @@ class InfillCut(Settings):
         return {name: np.nan_to_num(found[name]).mean(axis=0) for name in metrics}
 
 
-ClusterCut = SeedCut | LinkCut | DensityCut
+Clustering = SeedClustering | LinkedClustering | DbscanClustering
 """What makes clusters of the voxels of a class."""
-Cut = Annotated[ClusterCut | MichelCut | InfillCut, Field(discriminator="name")]
+Reconstruction = Annotated[
+    Clustering | MichelReconstruction | ActiveVoxels, Field(discriminator="name")
+]

@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lartpc_ray.predict.evaluate import Verdict, judge
+from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.report.record import write_page
-from lartpc_ray.report.tables import compared, study_text, table
+from lartpc_ray.report.tables import study_text, table, trial_rows
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
 from lartpc_ray.tracking.runs import Tracking
@@ -24,10 +24,10 @@ from lartpc_ray.trials import checkpoint as checkpoints
 
 
 def best_run(tracking: Tracking, rows: Sequence[dict[str, Any]]) -> str | None:
-    """The trial that the search has picked; before its end the one of highest goal, if any."""
-    parent = tracking.about(rows[0]["run"])["mlflow.parentRunId"]
+    """The trial that the search has picked; before its end the one of highest objective, if any."""
+    parent = tracking.run_info(rows[0]["run"])["mlflow.parentRunId"]
     picked = tracking.children(parent, best="true")
-    ended = (row["run"] for row in rows if row["goal"] is not None)
+    ended = (row["run"] for row in rows if row["objective"] is not None)
     return next(iter([*picked, *ended]), None)
 
 
@@ -37,22 +37,22 @@ def main(options: argparse.Namespace) -> int:
     tracking = Tracking(options.runs, None, options.tracking_uri)
     content: dict[str, Any] = {}
     if options.study:
-        rows = compared(tracking.trials(options.study))
+        rows = trial_rows(tracking.trials(options.study))
         if not rows:
             raise ValueError(f"study {options.study!r}: its newest search has no trial yet")
         content["trials"] = rows
     best = options.run or best_run(tracking, rows)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            content |= _verdict(tracking, best or "none", options.data, Path(folder))
+            content |= _test_result(tracking, best or "none", options.data, Path(folder))
         except ValueError:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
     if options.html:
         rows = content.pop("trials", [])
-        verdict = Verdict(**content) if content else None
-        name = options.study or tracking.about(options.run)["name"]
-        write_page(options.html, name, tracking, best, rows, verdict, options.data)
+        result = EvaluationResult(**content) if content else None
+        name = options.study or tracking.run_info(options.run)["name"]
+        write_page(options.html, name, tracking, best, rows, result, options.data)
         say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:
@@ -61,17 +61,21 @@ def main(options: argparse.Namespace) -> int:
     if options.study:
         print(study_text(options.study, content.pop("trials")))
     if content:
-        print(f"\n{table(Verdict(**content))}" if options.study else table(Verdict(**content)))
+        print(
+            f"\n{table(EvaluationResult(**content))}"
+            if options.study
+            else table(EvaluationResult(**content))
+        )
     return 0
 
 
-def _verdict(tracking: Tracking, run: str, data: str | None, folder: Path) -> dict[str, Any]:
+def _test_result(tracking: Tracking, run: str, data: str | None, folder: Path) -> dict[str, Any]:
     """What is kept of a run's network; measured again where there are events to do it on."""
     if data is None:
-        kept: dict[str, Any] = json.loads(tracking.fetch(run, "verdict.json", folder).read_text())
-        return kept
+        file = tracking.fetch(run, "verdict.json", folder)
+        return asdict(EvaluationResult.read(json.loads(file.read_text())))
     state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, folder))
-    return asdict(judge(replace(state, trial=state.trial.with_events(data))))
+    return asdict(evaluate_on_test(replace(state, trial=state.trial.with_events(data))))
 
 
 def parser() -> Parser:

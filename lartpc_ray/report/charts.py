@@ -23,7 +23,7 @@ FRONT, OTHER = "#d9480f", "#8a94a6"
 """What is meant, and what stands beside it; read on white and on black."""
 SCALE = "Viridis"
 GOOD = [[0, "#9aa5b8"], [0.5, "#e8a33d"], [1, "#c92a2a"]]
-"""From low to high goals: no end of it is lost on white or on black."""
+"""From low to high objectives: no end of it is lost on white or on black."""
 TICKS = 5
 MOST_CLUSTERS = 8
 """True clusters of a class in an event from which on events are taken together."""
@@ -43,10 +43,10 @@ def chart(
     return {"data": list(traces), "layout": shown}
 
 
-def history(numbers: Sequence[int], goals: Sequence[float]) -> Chart:
-    """The goal of each trial in the order of their numbers, and the best so far."""
+def history(numbers: Sequence[int], objectives: Sequence[float]) -> Chart:
+    """The objective of each trial in the order of their numbers, and the best so far."""
     order = np.argsort(numbers)
-    x, y = np.array(numbers)[order], np.array(goals)[order]
+    x, y = np.array(numbers)[order], np.array(objectives)[order]
     best = np.maximum.accumulate(y)
     return chart(
         [
@@ -56,13 +56,13 @@ def history(numbers: Sequence[int], goals: Sequence[float]) -> Chart:
             | {"line": {"color": FRONT, "shape": "hv", "width": 2}},
         ],
         "trial",
-        "goal",
+        "objective",
         xaxis={"dtick": 1} if len(x) <= 20 else {},
     )
 
 
 def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
-    """The goal of trials by training step; one of them is the best."""
+    """The objective of trials by training step; one of them is the best."""
     traces: list[Chart] = []
     for name, points in sorted(each.items(), key=lambda item: item[0] == best):
         meant = name == best
@@ -73,18 +73,25 @@ def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
             | {"y": [points[step] for step in steps], "line": line}
             | {"marker": {"size": 5}, "opacity": 1 if meant else 0.6, "showlegend": meant}
         )
-    return chart(traces, "training step", "goal")
+    return chart(traces, "training step", "objective")
 
 
-def front(numbers: Sequence[int], goals: Sequence[float], cost: np.ndarray, title: str) -> Chart:
-    """Goal against a cost; the trials that no other beats are joined."""
-    goal = np.array(goals)
-    best = pareto(goal, cost[:, None])
+def front(
+    numbers: Sequence[int], objectives: Sequence[float], cost: np.ndarray, title: str
+) -> Chart:
+    """Objective against a cost; the trials that no other beats are joined."""
+    objective = np.array(objectives)
+    best = pareto(objective, cost[:, None])
     order = np.flatnonzero(best)[np.argsort(cost[best], kind="stable")]
     names = np.array([f"trial {number}" for number in numbers])
     shared: Chart = {"type": "scatter", "hovertemplate": "%{text}<br>%{x:.3g}, %{y:.4f}"}
-    others = {"x": cost[~best], "y": goal[~best], "text": names[~best].tolist(), "mode": "markers"}
-    joined = {"x": cost[order], "y": goal[order], "text": names[order].tolist()}
+    others = {
+        "x": cost[~best],
+        "y": objective[~best],
+        "text": names[~best].tolist(),
+        "mode": "markers",
+    }
+    joined = {"x": cost[order], "y": objective[order], "text": names[order].tolist()}
     return chart(
         [
             {**shared, **others, "name": "beaten", "marker": {"color": OTHER, "size": 7}},
@@ -92,7 +99,7 @@ def front(numbers: Sequence[int], goals: Sequence[float], cost: np.ndarray, titl
             | {"line": {"color": FRONT, "shape": "hv"}, "marker": {"size": 9}},
         ],
         title,
-        "goal",
+        "objective",
     )
 
 
@@ -111,17 +118,17 @@ def bars(shares: Mapping[str, float]) -> Chart:
 def parallel(
     search: Mapping[str, tuple[str, list[Any]]],
     settings: Sequence[Mapping[str, str]],
-    goals: Sequence[float],
+    objectives: Sequence[float],
 ) -> Chart:
-    """A line a trial through its settings, in the colour of its goal."""
-    order = np.argsort(goals)  # the best drawn last
+    """A line a trial through its settings, in the colour of its objective."""
+    order = np.argsort(objectives)  # the best drawn last
     axes = [
         _axis(path, entry[0], entry[1], [settings[place][path] for place in order])
         for path, entry in search.items()
     ]
-    goal = np.array(goals)[order]
-    line = {"color": goal, "colorscale": GOOD, "showscale": False}
-    axes.append(_scaled("goal", goal, np.array([goal.min(), goal.max()])))
+    objective = np.array(objectives)[order]
+    line = {"color": objective, "colorscale": GOOD, "showscale": False}
+    axes.append(_scaled("objective", objective, np.array([objective.min(), objective.max()])))
     trace: Chart = {"type": "parcoords", "dimensions": axes, "line": line, "labelangle": -20}
     margin = {"l": 60, "r": 60, "t": 84, "b": 28}
     return {"data": [trace], "layout": {"height": 420, "margin": margin}}

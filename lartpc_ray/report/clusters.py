@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lartpc_ray.report import charts
 from lartpc_ray.report.document import Page
-from lartpc_ray.report.gallery import Looked
+from lartpc_ray.report.gallery import EventScan
 
 
-def write(page: Page, looked: Looked, metric: str) -> None:
+def write(page: Page, looked: EventScan, metric: str) -> None:
     """Koh et al. 2020's Figs. 6, 7 and 8, where there are clusters."""
     if not looked.true:
         return

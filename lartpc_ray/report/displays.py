@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.draw import brightest, draw, views
 from lartpc_ray.data.event import Event
-from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import SegmentationTask
 from lartpc_ray.tasks.segmentation import AS
@@ -24,12 +24,12 @@ from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
 
-AMONG = 50
+MAX_EVENTS = 50
 """The first test events, of which three are shown."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ScoredEvent:
     """An event, what was found in it, and how good that is."""
 
     number: int
@@ -38,12 +38,12 @@ class Judged:
     score: float
 
 
-def keep_pictures(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:
+def log_displays(tracking: Tracking, run: str, state: Checkpoint, result: EvaluationResult) -> None:
     """Keep three events and, of a segmentation, the confusion table in a run."""
     with tempfile.TemporaryDirectory() as scratch:
-        draw_displays(Path(scratch), state, verdict.thresholds)
-        draw_confusion_of(Path(scratch) / "confusion.png", verdict.best)
-        tracking.folder(run, Path(scratch), "pictures")
+        draw_displays(Path(scratch), state, result.thresholds)
+        draw_confusion_of(Path(scratch) / "confusion.png", result.best)
+        tracking.log_artifacts(run, Path(scratch), "pictures")
 
 
 def draw_displays(folder: Path, state: Checkpoint, at: Thresholds) -> None:
@@ -54,7 +54,7 @@ def draw_displays(folder: Path, state: Checkpoint, at: Thresholds) -> None:
         state: of the trained run.
         at: class to thresholds.
     """
-    judged = sorted(_judged(state, at), key=lambda one: one.score)
+    judged = sorted(_scored_events(state, at), key=lambda one: one.score)
     ranks = {"worst": 0, "middle": len(judged) // 2, "best": -1} if judged else {}
     for rank, place in ranks.items():
         one = judged[place]
@@ -83,16 +83,18 @@ def draw_confusion_of(path: Path, best: Means) -> bool:
     return True
 
 
-def _judged(state: Checkpoint, at: Thresholds) -> Iterator[Judged]:
+def _scored_events(state: Checkpoint, at: Thresholds) -> Iterator[ScoredEvent]:
     """The first test events that have something to score."""
     task = state.trial.task
-    events = islice(state.trial.data.splits.events("test"), AMONG)
+    events = islice(state.trial.data.splits.events("test"), MAX_EVENTS)
     for number, (event, outputs) in enumerate(predict(state.restored(), task, events)):
         rows = task.evaluate(number, event, outputs, at).rows
         scores = [row.value for row in rows if row.metric == task.metric]
         scores = scores or [row.value for row in rows if row.metric == "accuracy"]
         if scores:
-            yield Judged(number, event, task.found(event, outputs, at), float(np.mean(scores)))
+            yield ScoredEvent(
+                number, event, task.reconstruct(event, outputs, at), float(np.mean(scores))
+            )
 
 
 def draw_confusion(

@@ -25,7 +25,7 @@ RIGHT, WRONG = "#8a94a6", "#e03131"
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class EventDrawing:
     """An event of the gallery: its number in the split, its scores by class, and its panels."""
 
     number: int
@@ -35,7 +35,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class EventScan:
     """What a pass over some events of a split found.
 
     Attributes:
@@ -53,9 +53,9 @@ class Looked:
     sizes: dict[str, np.ndarray]
 
 
-def look(
+def scan_events(
     state: Checkpoint, events: Events, at: Thresholds, metric: str, names: Sequence[str], most: int
-) -> Looked:
+) -> EventScan:
     """Score the first events of a split.
 
     Args:
@@ -72,7 +72,7 @@ def look(
     for number, pair in enumerate(_predicted(state, events, range(count))):
         rows += task.evaluate(number, *pair, at).rows
         if isinstance(task, ClusteringTask):
-            for name, found in _true_clusters(*pair, task.cut.min_voxels).items():
+            for name, found in _true_clusters(*pair, task.seeds.min_voxels).items():
                 rows.append(Row(number, name, "true", float(len(found))))
                 sizes.setdefault(name, []).extend(found)
     scores: dict[int, dict[str, float]] = {}
@@ -80,10 +80,12 @@ def look(
         if row.metric == metric and row.name in names:
             scores.setdefault(row.event, {})[row.name] = row.value
     true, values = _by_class(Metrics(rows), ("true", "n_clusters", metric))
-    return Looked(count, scores, true, values, {name: np.array(sizes[name]) for name in true})
+    return EventScan(count, scores, true, values, {name: np.array(sizes[name]) for name in true})
 
 
-def chosen(scores: Mapping[int, dict[str, float]], each: int) -> tuple[list[int], list[int]]:
+def extreme_events(
+    scores: Mapping[int, dict[str, float]], each: int
+) -> tuple[list[int], list[int]]:
     """The events of least and of highest mean score, the extreme first; none is in both.
 
     Of equal scores that over more classes is the better one.
@@ -102,14 +104,16 @@ def chosen(scores: Mapping[int, dict[str, float]], each: int) -> tuple[list[int]
     return order[:each], order[::-1][:each]
 
 
-def drawn(
-    state: Checkpoint, events: Events, looked: Looked, numbers: Sequence[int], at: Thresholds
-) -> list[Drawn]:
+def draw_events(
+    state: Checkpoint, events: Events, looked: EventScan, numbers: Sequence[int], at: Thresholds
+) -> list[EventDrawing]:
     """The panels of some of the events that were looked at."""
     made = []
     for number, (event, outputs) in zip(numbers, _predicted(state, events, numbers), strict=True):
-        panels = [thinned(panel, event) for panel in _panels(state.trial.task, event, outputs, at)]
-        made.append(Drawn(number, looked.scores[number], len(event), panels))
+        panels = [
+            subsample(panel, event) for panel in _panels(state.trial.task, event, outputs, at)
+        ]
+        made.append(EventDrawing(number, looked.scores[number], len(event), panels))
     return made
 
 
@@ -161,7 +165,7 @@ def _panels(task: AnyTask, event: Event, outputs: Outputs, at: Thresholds) -> li
     """What is true and what is found, in the same colours."""
     truth = views(event)
     if isinstance(task, ClusteringTask):
-        found = paired(truth[2], event, task.clusters(event, outputs, at))
+        found = match_colours(truth[2], event, task.clusters(event, outputs, at))
         embedded = replace(truth[2], title="embedding space, in the colours of the truth")
         return [
             Panel(truth[2], event.coords),
@@ -176,11 +180,11 @@ def _panels(task: AnyTask, event: Event, outputs: Outputs, at: Thresholds) -> li
         true = replace(truth[1], title="true class")
         return [Panel(view, event.coords) for view in (true, found, compared)]
     if isinstance(task, InfillTask):
-        return _filled(event, task.found(event, outputs, at))
-    return _michels(task, event, task.found(event, outputs, at), truth[2])
+        return _filled(event, task.reconstruct(event, outputs, at))
+    return _michels(task, event, task.reconstruct(event, outputs, at), truth[2])
 
 
-def paired(truth: View, event: Event, found: np.ndarray) -> View:
+def match_colours(truth: View, event: Event, found: np.ndarray) -> View:
     """The predicted clusters in the colours of the true ones.
 
     A predicted cluster, the largest first, takes the colour of the true cluster with which it has
@@ -208,7 +212,7 @@ def paired(truth: View, event: Event, found: np.ndarray) -> View:
 def _filled(event: Event, filled: Event) -> list[Panel]:
     """What was seen in grey; in the dead regions the truth beside what was put there."""
     assert event.regions is not None
-    seen, hidden = event.keep(~event.dead), event.regions.truth
+    seen, hidden = event.select(~event.dead), event.regions.truth
     panels = []
     for title, coords, mine in (
         ("truth", np.concatenate([seen.coords, hidden.coords]), np.arange(len(hidden)) * 0),
@@ -230,7 +234,7 @@ def _michels(task: MichelTask, event: Event, found: Event, truth: View) -> list[
     return [Panel(shown, event.coords), Panel(labels, event.coords)]
 
 
-def thinned(panel: Panel, event: Event) -> Panel:
+def subsample(panel: Panel, event: Event) -> Panel:
     """The panel, or its voxels of most energy; of others than the event's, every so many."""
     count = len(panel.coords)
     if count <= MOST_VOXELS:

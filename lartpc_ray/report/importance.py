@@ -17,7 +17,7 @@ FEWEST = 20
 def importance(
     search: Mapping[str, tuple[str, list[Any]]],
     settings: Sequence[Mapping[str, str]],
-    goals: Sequence[float],
+    objectives: Sequence[float],
 ) -> dict[str, float]:
     """The share of each setting in what tells the best tenth of the trials from the others.
 
@@ -27,7 +27,7 @@ def importance(
     Args:
         search: path to kind and values, as a space file has them.
         settings: of each trial, path to value as text.
-        goals: of each trial.
+        objectives: of each trial.
 
     Returns:
         path to share, the largest first; nothing for fewer than `FEWEST` trials.
@@ -36,14 +36,14 @@ def importance(
         >>> importance({"seed": ("int", [0, 9])}, [{"seed": "3"}], [0.5])
         {}
     """
-    if len(goals) < FEWEST or not search:
+    if len(objectives) < FEWEST or not search:
         return {}
     spaces = {path: _distribution(*entry) for path, entry in search.items()}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize")
-    for each, goal in zip(settings, goals, strict=True):
+    for each, objective in zip(settings, objectives, strict=True):
         values = {path: _value(each[path], *entry) for path, entry in search.items()}
-        study.add_trial(create_trial(params=values, distributions=spaces, value=goal))
+        study.add_trial(create_trial(params=values, distributions=spaces, value=objective))
     found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {path: float(share) for path, share in found.items()}
 

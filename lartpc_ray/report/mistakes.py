@@ -14,7 +14,7 @@ from lartpc_ray.metrics.clustering import PART, fates, true_index
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.report.document import Page, Panel, table
-from lartpc_ray.report.gallery import paired, thinned
+from lartpc_ray.report.gallery import match_colours, subsample
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Outputs, Thresholds
 
@@ -25,7 +25,7 @@ AROUND = 5
 
 
 @dataclass
-class Fate:
+class Outcome:
     """How many true clusters of a class had a fate, and where the largest of them is."""
 
     count: int = 0
@@ -35,11 +35,11 @@ class Fate:
 
 
 @dataclass
-class Tally:
+class ClassOutcomes:
     """The true clusters of a class: how many there are, and their fates."""
 
     clusters: int = 0
-    fates: dict[str, Fate] = field(default_factory=dict)
+    fates: dict[str, Outcome] = field(default_factory=dict)
 
 
 def write(
@@ -55,7 +55,7 @@ def write(
         most: of these, the first that are looked at.
         at: class to thresholds of the cut.
     """
-    tallies = tally(task, at, _predicted(network, task, events, range(most)))
+    tallies = count_outcomes(task, at, _predicted(network, task, events, range(most)))
     if not tallies:
         return
     names = list(dict.fromkeys(name for each in tallies.values() for name in each.fates))
@@ -64,12 +64,12 @@ def write(
         for name, each in tallies.items()
     ]
     text = (
-        f"What became of the true clusters of the first {most} test events, by the better of the "
-        f"ways to read the network (--cut {task.tuned.name}). A predicted cluster has a part of a "
-        "true one if it has a tenth of its voxels. Split: several have one. Merged: of such a "
-        "cluster a tenth or more is of other true ones. Missed: no cluster has the tenth. Below is "
-        "the largest of each: on the left the true clusters that are concerned, on the right what "
-        "was made of their voxels, all others in grey."
+        f"What became of the true clusters of the first {most} test events, by the better "
+        f"way to read the network (--method {task.active_method.name}). A predicted cluster has a "
+        "part of a true one if it has a tenth of its voxels. Split: several have one. Merged: of "
+        "such a cluster a tenth or more is of other true ones. Missed: no cluster has the tenth. "
+        "Below is the largest of each: on the left the true clusters that are concerned, on the "
+        "right what was made of their voxels, all others in grey."
     )
     cases = [
         (name, fate, each.fates[fate])
@@ -89,12 +89,12 @@ def write(
     page.add("Mistakes", text, table("true clusters", ["all", *names], rows), *body)
 
 
-def tally(
+def count_outcomes(
     task: ClusteringTask, at: Thresholds, predictions: Iterator[tuple[Event, Outputs]]
-) -> dict[str, Tally]:
+) -> dict[str, ClassOutcomes]:
     """Class to its tally, for the classes with a true cluster."""
-    least = task.cut.min_voxels
-    found = {name: Tally() for name in CLASS_NAMES}
+    least = task.seeds.min_voxels
+    found = {name: ClassOutcomes() for name in CLASS_NAMES}
     for number, (event, outputs) in enumerate(predictions):
         labels = task.clusters(event, outputs, at)
         for place, name in enumerate(CLASS_NAMES):
@@ -104,7 +104,7 @@ def tally(
             sizes = np.bincount(index[index >= 0])
             found[name].clusters += len(sizes)
             for fate, which in fates(truth, labels[mask], min_voxels=least).items():
-                mine = found[name].fates.setdefault(fate, Fate())
+                mine = found[name].fates.setdefault(fate, Outcome())
                 mine.count += int(which.sum())
                 hit = sizes * which
                 if len(hit) and hit.max() > mine.voxels:
@@ -139,8 +139,8 @@ def _panels(
     low = event.coords[shown].min(axis=0) - AROUND
     high = event.coords[shown].max(axis=0) + AROUND
     box = ((event.coords >= low) & (event.coords <= high)).all(axis=1)
-    event, labels, shown = event.keep(box), labels[box], shown[box]
+    event, labels, shown = event.select(box), labels[box], shown[box]
     truth = views(event)[2]
     truth = replace(truth, value=np.where(shown, truth.value, -1))
-    found = paired(truth, event, np.where(shown, labels, -1))
-    return [thinned(Panel(view, event.coords), event) for view in (truth, found)]
+    found = match_colours(truth, event, np.where(shown, labels, -1))
+    return [subsample(Panel(view, event.coords), event) for view in (truth, found)]

@@ -13,22 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.metrics.costs import COSTS
-from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.reconstruct.grid import Choice, ChoiceSettings, ThresholdGrid, choose, goal_scores
+from lartpc_ray.predict.thresholds_file import read_thresholds_file
+from lartpc_ray.reconstruct.grid import (
+    Choice,
+    ChoiceSettings,
+    ThresholdGrid,
+    choose,
+    objective_scores,
+)
 from lartpc_ray.report import charts, clusters, mistakes
 from lartpc_ray.report.document import Page, Row, note, table, verbatim
-from lartpc_ray.report.gallery import Drawn, chosen, drawn, look
+from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
 from lartpc_ray.report.importance import importance
-from lartpc_ray.report.tables import axes, blocks, factors, layout
+from lartpc_ray.report.tables import axes, blocks, cost_ratios, layout
 from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.tasks.task import CutTask
+from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal.command import say
-from lartpc_ray.terminal.text import cell
+from lartpc_ray.terminal.text import format_value
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -57,7 +63,7 @@ class Subject:
     tracking: Tracking
     run: str | None
     rows: Sequence[dict[str, Any]]
-    verdict: Verdict | None
+    result: EvaluationResult | None
     data: str | None = None
 
 
@@ -80,8 +86,8 @@ def write(path: Path, subject: Subject) -> None:
 
 def _layout(subject: Subject) -> dict[str, Any]:
     """dashboards/TASK.yaml, as far as the task is known."""
-    if subject.verdict:
-        return layout(subject.verdict.task)
+    if subject.result:
+        return layout(subject.result.task)
     return {}
 
 
@@ -89,7 +95,7 @@ def _space(subject: Subject, scratch: Path) -> str:
     """The search-space file that is kept with the study; of a single run none."""
     if not subject.rows:
         return ""
-    parent = subject.tracking.about(subject.rows[0]["run"])["mlflow.parentRunId"]
+    parent = subject.tracking.run_info(subject.rows[0]["run"])["mlflow.parentRunId"]
     return subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
 
 
@@ -101,14 +107,14 @@ def _searched(subject: Subject, space: str) -> dict[str, tuple[str, list[Any]]]:
 
 def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Path) -> None:
     """What the network of the run finds; where it, or its events, cannot be read: why."""
-    if subject.run is None or subject.verdict is None:
+    if subject.run is None or subject.result is None:
         return
     try:
         state = checkpoints.load(subject.tracking.fetch(subject.run, checkpoints.FILE, scratch))
         if subject.data:
             state = replace(state, trial=state.trial.with_events(subject.data))
         _thresholds(page, subject, state, scratch)
-        _events(page, subject.verdict, state, shown)
+        _events(page, subject.result, state, shown)
     except (ValueError, FileNotFoundError) as error:
         say(f"not on the page is what the network finds: {error}")
         page.add("What the network finds", f"It could not be drawn: {error}")
@@ -118,24 +124,24 @@ def _facts(subject: Subject) -> dict[str, str]:
     """What stands below the title."""
     facts: dict[str, str] = {}
     tracking, rows = subject.tracking, subject.rows
-    about = tracking.about(subject.run or rows[0]["run"])
+    about = tracking.run_info(subject.run or rows[0]["run"])
     if rows:
-        search = tracking.about(about["mlflow.parentRunId"])
+        search = tracking.run_info(about["mlflow.parentRunId"])
         ended = [row["status"] for row in rows]
         failed = ended.count("FAILED")
         facts["search"] = search["name"]
         facts["begun"] = search["started"]
         facts["took"] = f"{search['hours']} h" if "hours" in search else "is still running"
         facts["trials"] = f"{len(rows)}" + (f", {failed} failed" if failed else "")
-        best = next((row for row in rows if row["goal"] is not None), None)
+        best = next((row for row in rows if row["objective"] is not None), None)
         if best:
-            facts["best goal"] = f"{best['goal']:.4f} (trial {best['trial']})"
+            facts["best objective"] = f"{best['objective']:.4f} (trial {best['trial']})"
     else:
         told = {"begun": about.get("started"), "status": about.get("status", "").lower()}
         facts |= {name: text for name, text in told.items() if text}
-    if subject.verdict:
-        facts["task"] = subject.verdict.task
-        facts["events"] = "{tune} to tune, {test} to test".format(**subject.verdict.events)
+    if subject.result:
+        facts["task"] = subject.result.task
+        facts["events"] = "{tune} to tune, {test} to test".format(**subject.result.events)
     if subject.data:
         facts["measured on"] = subject.data
     if subject.run:
@@ -145,25 +151,25 @@ def _facts(subject: Subject) -> dict[str, str]:
 
 def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
     """The table of the best network beside the published rows; its thresholds."""
-    verdict = subject.verdict
-    if verdict is None:
+    result = subject.result
+    if result is None:
         return
     published = {row["row"]: row["means"] for row in shown["published"]}
     made = [
-        table(block.title, block.heads, _marked(block.rows, verdict, published))
+        table(block.title, block.heads, _marked(block.rows, result, published))
         for part in shown["tables"]
-        for block in blocks(part, verdict.rows | published)
+        for block in blocks(part, result.rows | published)
         if block.rows
     ]
-    title = f"thresholds, tuned on {verdict.events['tune']} other events"
-    for text, at in {title: verdict.thresholds, **verdict.beside}.items():
+    title = f"thresholds, tuned on {result.events['tune']} other events"
+    for text, at in {title: result.thresholds, **result.alternatives}.items():
         names = list(at)
         cells = {axis: [f"{at[name][axis]:.3g}" for name in names] for axis in axes(at)}
         if cells:
             heading = text if text == title else f"the same of {text}"
             made.append(table(heading, names, [("", *row) for row in cells.items()]))
     text = (
-        f"Measured once, on {verdict.events['test']} events of the test split that had no part in "
+        f"Measured once, on {result.events['test']} events of the test split that had no part in "
         "training or tuning. The first row is the network of this page. – is nothing to measure, "
         "or not published."
     )
@@ -173,9 +179,11 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
 
 
 def _marked(
-    rows: Sequence[tuple[str, list[float | None]]], verdict: Verdict, published: Mapping[str, Any]
+    rows: Sequence[tuple[str, list[float | None]]],
+    result: EvaluationResult,
+    published: Mapping[str, Any],
 ) -> list[Row]:
-    first = next(iter(verdict.means))
+    first = next(iter(result.means))
     return [
         (
             "this" if label == first else "published" if label in published else "",
@@ -192,49 +200,51 @@ def _trials(
     search: Mapping[str, tuple[str, list[Any]]],
     costs: Sequence[str],
 ) -> None:
-    """The search: its history, what was tried, which settings matter, what the goal costs."""
-    rows = [row for row in subject.rows if row["goal"] is not None]
+    """The search: its history, what was tried, which settings matter, what the objective costs."""
+    rows = [row for row in subject.rows if row["objective"] is not None]
     if not rows:
         return
-    numbers, goals = [row["trial"] for row in rows], [row["goal"] for row in rows]
+    numbers, objectives = [row["trial"] for row in rows], [row["objective"] for row in rows]
     settings = [row["settings"] for row in rows]
     text = (
-        f"{len(rows)} trials reported a goal, which is measured on the tune split. One that was "
-        "stopped early counts with the last goal that it reported."
+        f"{len(rows)} trials reported an objective, which is measured on the tune split. One that "
+        "was stopped early counts with the last objective that it reported."
     )
-    body = [page.chart(charts.history(numbers, goals), "Goal of each trial in their order")]
+    body = [
+        page.chart(charts.history(numbers, objectives), "Objective of each trial in their order")
+    ]
     body.append(_best_trials(rows, list(search)))
     page.add(
         "The search",
         text,
         *body,
         _failed(subject.rows),
-        verbatim(factors(subject.name, subject.rows)),
+        verbatim(cost_ratios(subject.name, subject.rows)),
     )
     if search and len(rows) > 1:
-        chart = charts.parallel(search, settings, goals)
+        chart = charts.parallel(search, settings, objectives)
         text = (
             f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
-            "goal. Drag along an axis to see only the trials that pass there."
+            "objective. Drag along an axis to see only the trials that pass there."
         )
         wide = 90 * (len(search) + 1)
         page.add("What was tried", text, page.chart(chart, "Parallel coordinates", wide=wide))
-    shares = importance(search, settings, goals)
+    shares = importance(search, settings, objectives)
     if shares:
         text = (
-            f"How much each setting decides whether one of the {len(goals)} trials is among the "
-            "best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched cannot "
-            "be seen here."
+            f"How much each setting decides whether one of the {len(objectives)} trials is among "
+            "the best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched "
+            "cannot be seen here."
         )
         page.add("Which settings matter", text, page.chart(charts.bars(shares), "Importances"))
     _front(page, rows, costs)
 
 
 def _best_trials(rows: Sequence[dict[str, Any]], paths: Sequence[str]) -> str:
-    heads = ["goal", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
+    heads = ["objective", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
     best = rows[:MOST_ROWS]
     lines: list[Row] = [
-        ("", f"trial {row['trial']}", [f"{row['goal']:.4f}", *_settings(row, paths)])
+        ("", f"trial {row['trial']}", [f"{row['objective']:.4f}", *_settings(row, paths)])
         for row in best
     ]
     title = "all trials" if len(best) == len(rows) else f"the best {len(best)} of {len(rows)}"
@@ -246,7 +256,7 @@ def _settings(row: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
 
     def short(text: str) -> str:
         try:
-            return cell(float(text))
+            return format_value(float(text))
         except ValueError:
             return text
 
@@ -268,38 +278,44 @@ def _front(page: Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> 
         known = [row for row in rows if row["costs"].get(name) is not None]
         if len(known) > 1:
             cost = np.array([row["costs"][name] for row in known])
-            numbers, goals = [row["trial"] for row in known], [row["goal"] for row in known]
-            chart = charts.front(numbers, goals, cost, COSTS[name])
-            body.append(page.chart(chart, f"Goal against {COSTS[name]}"))
+            numbers, objectives = (
+                [row["trial"] for row in known],
+                [row["objective"] for row in known],
+            )
+            chart = charts.front(numbers, objectives, cost, COSTS[name])
+            body.append(page.chart(chart, f"Objective against {COSTS[name]}"))
     if body:
         text = (
-            "Each trial's goal against its cost, as measured while it ran. Joined are the trials "
-            "that no other beats: none is as good at a lower cost."
+            "Each trial's objective against its cost, as measured while it ran. Joined are the "
+            "trials that no other beats: none is as good at a lower cost."
         )
         page.add("What it costs", text, *body)
 
 
 def _learning(page: Page, subject: Subject) -> None:
-    """The goal by step, of the best trials or of the run."""
-    told = [row for row in subject.rows if row["goal"] is not None]
+    """The objective by step, of the best trials or of the run."""
+    told = [row for row in subject.rows if row["objective"] is not None]
     runs = {f"trial {row['trial']}": row["run"] for row in told[:MOST_CURVES]}
     if not subject.rows and subject.run:
-        runs = {subject.tracking.about(subject.run)["name"]: subject.run}
-    found = {name: subject.tracking.logged(run, "goal") for name, run in runs.items()}
+        runs = {subject.tracking.run_info(subject.run)["name"]: subject.run}
+    found = {name: subject.tracking.logged(run, "objective") for name, run in runs.items()}
     found = {name: points for name, points in found.items() if points}
     if any(len(points) > 1 for points in found.values()):
         best = next((name for name, run in runs.items() if run == subject.run), next(iter(found)))
         count = f"the {len(found)} best" if len(found) < len(told) else f"{len(found)}"
         text = (
-            f"The goal of {count} trials on the tune split as they were trained. In colour: {best}."
+            f"The objective of {count} trials on the tune split as they were trained. "
+            f"In colour: {best}."
         )
-        page.add("Learning curves", text, page.chart(charts.curves(found, best), "Goal by step"))
+        page.add(
+            "Learning curves", text, page.chart(charts.curves(found, best), "Objective by step")
+        )
 
 
 def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) -> None:
     """The score over the thresholds of each class: those kept with the run, or new ones."""
     task = state.trial.task
-    if not isinstance(task, CutTask) or len(task.tuned.axes()) > 2:
+    if not isinstance(task, ThresholdTask) or len(task.active_method.axes()) > 2:
         return
     kept = None if subject.data else _kept(subject, task, scratch)
     if kept is None:
@@ -307,19 +323,19 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
         grid = task.grid(predict(state.restored(), task, events))
         settings = ChoiceSettings()
         choices = {name: choose(grid, name, settings) for name in grid.scores}
-        goals: dict[str, str] = dict.fromkeys(choices, str(task.metric))
+        objectives: dict[str, str] = dict.fromkeys(choices, str(task.metric))
         about = f"{len(events)} events of the tune split, rule {settings.rule}"
     else:
-        grid, choices, goals, about = kept
+        grid, choices, objectives, about = kept
     body = []
     for name, choice in choices.items():
         score = f"{choice.score:.3f} ± {choice.error:.3f}"
         at = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.at.items())
-        title = f"{name}: mean {goals[name]} {score} at {at} ({choice.events} events)"
+        title = f"{name}: mean {objectives[name]} {score} at {at} ({choice.events} events)"
         chart = (
             charts.surface(grid, name, choice)
             if len(grid.axes) == 2
-            else charts.one_threshold(grid, name, choice, goals[name])
+            else charts.one_threshold(grid, name, choice, objectives[name])
         )
         body.append(page.chart(chart, title, title))
     text = (
@@ -332,22 +348,24 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
 
 
 def _kept(
-    subject: Subject, task: CutTask, scratch: Path
+    subject: Subject, task: ThresholdTask, scratch: Path
 ) -> tuple[ThresholdGrid, dict[str, Choice], dict[str, str], str] | None:
     """The newest result of `lartpc_ray.thresholds` for the task's own cut."""
     assert subject.run is not None
     for run in subject.tracking.children(subject.run, kind="thresholds"):
-        of = subject.tracking.about(run).get("of", "")
-        if not of.startswith(f"thresholds {task.tuned.name} "):
+        of = subject.tracking.run_info(run).get("of", "")
+        if not of.startswith(f"thresholds {task.active_method.name} "):
             continue
-        file = subject.tracking.fetch(run, f"thresholds-{task.tuned.name}.yaml", scratch)
-        content = yaml.safe_load(file.read_text())
-        goals = {name: str(row["goal"]) for name, row in content["classes"].items()}
+        file = subject.tracking.fetch(run, f"thresholds-{task.active_method.name}.yaml", scratch)
+        content = read_thresholds_file(file)
+        objectives = {name: str(row["objective"]) for name, row in content["classes"].items()}
         with np.load(subject.tracking.fetch(run, "scores.npz", scratch)) as arrays:
-            axes = {axis: arrays[axis] for axis in task.tuned.axes()}
+            axes = {axis: arrays[axis] for axis in task.active_method.axes()}
             scores = {
-                name: goal_scores({m: arrays[f"{name}/{m}"] for m in goal.split("*")}, goal)
-                for name, goal in goals.items()
+                name: objective_scores(
+                    {m: arrays[f"{name}/{m}"] for m in objective.split("*")}, objective
+                )
+                for name, objective in objectives.items()
             }
         grid = ThresholdGrid(axes, scores)
         settings = ChoiceSettings(rule=content["rule"])
@@ -355,26 +373,28 @@ def _kept(
         about = (
             f"{content['events']} events of the {content['split']} split, rule {content['rule']}"
         )
-        return grid, choices, goals, about
+        return grid, choices, objectives, about
     return None
 
 
-def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str, Any]) -> None:
+def _events(
+    page: Page, result: EvaluationResult, state: Checkpoint, shown: Mapping[str, Any]
+) -> None:
     """Test events: the worst and the best, and how the score depends on the clusters."""
     wanted = shown.get("events")
     if not wanted:
         return
     events = state.trial.data.splits.events("test")
-    metric, at = wanted["metric"], verdict.thresholds
-    looked = look(state, events, at, metric, wanted["of"], wanted["looked"])
+    metric, at = wanted["metric"], result.thresholds
+    looked = scan_events(state, events, at, metric, wanted["of"], wanted["looked"])
     clusters.write(page, looked, metric)
     task = state.trial.task
     if isinstance(task, ClusteringTask):
-        way, thresholds = verdict.best_way(task.names, task.metric)
-        best_task = task.beside()[way] if way else task
+        way, thresholds = result.best_method(task.scored_classes, task.metric)
+        best_task = task.alternatives()[way] if way else task
         mistakes.write(page, state.restored(), best_task, events, looked.events, thresholds)
-    _confusion(page, verdict, shown)
-    worst, best = chosen(looked.scores, wanted["each"])
+    _confusion(page, result, shown)
+    worst, best = extreme_events(looked.scores, wanted["each"])
     if not worst:
         return
     text = (
@@ -385,7 +405,7 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
     )
     body = []
     for title, numbers in (("Worst", worst), ("Best", best)):
-        each = drawn(state, events, looked, numbers, at)
+        each = draw_events(state, events, looked, numbers, at)
         body += [
             f"<h3>{title}</h3>",
             *(page.event(one.panels, _caption(one, metric)) for one in each),
@@ -393,21 +413,21 @@ def _events(page: Page, verdict: Verdict, state: Checkpoint, shown: Mapping[str,
     page.add("Worst and best events", text, *body)
 
 
-def _confusion(page: Page, verdict: Verdict, shown: Mapping[str, Any]) -> None:
+def _confusion(page: Page, result: EvaluationResult, shown: Mapping[str, Any]) -> None:
     prefix = shown.get("confusion")
     if prefix:
-        means = verdict.best
+        means = result.best
         names = [name for name in CLASS_NAMES if name in means]
         shares = [[means[true].get(f"{prefix}{n}", np.nan) for n in names] for true in names]
         text = (
-            f"Of the voxels of a true class in the {verdict.events['test']} test events, the share "
+            f"Of the voxels of a true class in the {result.events['test']} test events, the share "
             "that is found as each class. A row sums to 1."
         )
         chart = charts.confusion(np.array(shares), names)
         page.add("Confusion", text, page.chart(chart, "Confusion of the classes"))
 
 
-def _caption(event: Drawn, metric: str) -> str:
+def _caption(event: EventDrawing, metric: str) -> str:
     """An event in words."""
     most = max(len(panel.coords) for panel in event.panels)
     only = f", the {most} of most energy are drawn" if most < event.voxels else ""

@@ -9,35 +9,35 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lartpc_ray.predict.evaluate import Verdict, mean_of
-from lartpc_ray.report.tables import compared, table
+from lartpc_ray.predict.evaluate import EvaluationResult, mean_of
+from lartpc_ray.report.tables import table, trial_rows
 from lartpc_ray.terminal.command import say
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 
-def keep(tracking: Tracking, run: str, state: Checkpoint, verdict: Verdict) -> None:
+def log_result(tracking: Tracking, run: str, state: Checkpoint, result: EvaluationResult) -> None:
     """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
-    tracking.text(run, state.trial.model_dump_json(indent=1), "trial.json")
+    tracking.log_text(run, state.trial.model_dump_json(indent=1), "trial.json")
     with tempfile.TemporaryDirectory() as scratch:
-        tracking.file(run, checkpoints.save(Path(scratch), state.to_use()))
-    tracking.text(run, verdict.json(), "verdict.json")
-    tracking.text(run, table(verdict), "table.txt")
+        tracking.log_artifact(run, checkpoints.save(Path(scratch), state.to_use()))
+    tracking.log_text(run, result.json(), "verdict.json")
+    tracking.log_text(run, table(result), "table.txt")
     numbers = {
         f"test/{name}/{metric}": value
-        for name, metrics in verdict.best.items()
+        for name, metrics in result.best.items()
         for metric, value in metrics.items()
     }
-    for name, axes in verdict.thresholds.items():
+    for name, axes in result.thresholds.items():
         numbers |= {f"thresholds/{name}/{axis}": value for axis, value in axes.items()}
-    mean = mean_of(state.trial.task.names, verdict.best, state.trial.task.metric)
+    mean = mean_of(state.trial.task.scored_classes, result.best, state.trial.task.metric)
     if mean is not None:
         numbers[f"test/mean/{state.trial.task.metric}"] = mean
-    tracking.numbers(run, numbers, state.step)
+    tracking.log_metrics(run, numbers, state.step)
 
 
-def where(tracking: Tracking, runs: Path, run: str, rival: str | None = None) -> str:
+def access_hint(tracking: Tracking, runs: Path, run: str, rival: str | None = None) -> str:
     """How to look at the result; also beside a rival's run."""
     store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
     show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
@@ -60,16 +60,18 @@ def write_page(
     tracking: Tracking,
     run: str | None,
     rows: Sequence[dict[str, Any]],
-    verdict: Verdict | None,
+    result: EvaluationResult | None,
     data: str | None = None,
 ) -> None:
     """Write the page about a study or a run, of which `page.sections.Subject` says the rest."""
     from lartpc_ray.report.page import Subject, write
 
-    write(path, Subject(name, tracking, run, rows, verdict, data))
+    write(path, Subject(name, tracking, run, rows, result, data))
 
 
-def keep_page(tracking: Tracking, study: str, search: str, run: str, verdict: Verdict) -> None:
+def log_report_page(
+    tracking: Tracking, study: str, search: str, run: str, result: EvaluationResult
+) -> None:
     """Keep the page of a search that has ended in its run, as report.html.
 
     All else is kept by then, so a page that cannot be made is said to be missing and no more.
@@ -82,11 +84,11 @@ def keep_page(tracking: Tracking, study: str, search: str, run: str, verdict: Ve
         verdict: on that.
     """
     try:
-        rows = compared(tracking.trials(study, search))
+        rows = trial_rows(tracking.trials(study, search))
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "report.html"
-            write_page(path, study, tracking, run, rows, verdict)
-            tracking.file(search, path)
+            write_page(path, study, tracking, run, rows, result)
+            tracking.log_artifact(search, path)
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         say(f"the search has no report.html in MLflow: {why}")

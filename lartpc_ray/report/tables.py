@@ -10,10 +10,10 @@ import yaml
 
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.metrics.table import MEAN
-from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
-from lartpc_ray.terminal.text import aligned, cell
+from lartpc_ray.terminal.text import align_columns, format_value
 from lartpc_ray.tracking.runs import TrialRun
 from lartpc_ray.trials.space import shipped
 
@@ -70,18 +70,18 @@ def layout(task: str) -> dict[str, Any]:
     return content
 
 
-def table(verdict: Verdict) -> str:
+def table(result: EvaluationResult) -> str:
     """The verdict as text."""
-    shown = layout(verdict.task)
-    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
-    lines = [f"test split, {verdict.events['test']} events"]
+    shown = layout(result.task)
+    methods = result.rows | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"test split, {result.events['test']} events"]
     for part in shown["tables"]:
         lines += ["", *_part(part, methods)]
-    names = TASKS[verdict.task].names
+    names = TASKS[result.task].scored_classes
     lines += _thresholds(
-        f"thresholds, tuned on {verdict.events['tune']} other events", names, verdict.thresholds
+        f"thresholds, tuned on {result.events['tune']} other events", names, result.thresholds
     )
-    for text, at in verdict.beside.items():
+    for text, at in result.alternatives.items():
         lines += _thresholds(f"the same of {text}", names, at)
     lines += [
         "",
@@ -102,11 +102,11 @@ def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
     return ["", _line(title, names), *lines] if lines else []
 
 
-def markdown(verdict: Verdict) -> str:
+def markdown(result: EvaluationResult) -> str:
     """The heads of the tables, the first metric of each, in markdown."""
-    shown = layout(verdict.task)
-    methods = verdict.rows | {row["row"]: row["means"] for row in shown["published"]}
-    lines = [f"Test split, {verdict.events['test']} events."]
+    shown = layout(result.task)
+    methods = result.rows | {row["row"]: row["means"] for row in shown["published"]}
+    lines = [f"Test split, {result.events['test']} events."]
     for part in shown["tables"]:
         block = blocks(part, methods)[0]
         lines += ["", f"| {block.title} | {' | '.join(block.heads)} |"]
@@ -138,7 +138,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
-def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
+def trial_rows(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
     """The trials, best first, each with the settings in which they differ."""
     values: dict[str, set[str | None]] = {}
     for name in {name for trial in trials for name in trial.parameters}:
@@ -147,7 +147,7 @@ def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
     rows = [
         {
             "trial": trial.number,
-            "goal": trial.numbers.get("goal"),
+            "objective": trial.numbers.get("objective"),
             "run": trial.id,
             "status": trial.status,
             "error": trial.error,
@@ -156,22 +156,23 @@ def compared(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
         }
         for trial in trials
     ]
-    return sorted(rows, key=lambda row: -np.inf if row["goal"] is None else -row["goal"])
+    return sorted(rows, key=lambda row: -np.inf if row["objective"] is None else -row["objective"])
 
 
 def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
     """The trials of a study as text, a column a setting in which they differ."""
     differ = list(rows[0]["settings"])
-    heads = ["trial", "goal", *(name.rsplit(".", 1)[-1] for name in differ)]
+    heads = ["trial", "objective", *(name.rsplit(".", 1)[-1] for name in differ)]
     cells = [
-        [str(row["trial"]), cell(row["goal"])] + [_short(row["settings"][name]) for name in differ]
+        [str(row["trial"]), format_value(row["objective"])]
+        + [_short(row["settings"][name]) for name in differ]
         for row in rows
     ]
-    lines = [f"{study}: {len(rows)} trials, best first", *aligned([heads, *cells])]
-    return "\n".join([*lines, *factors(study, rows)])
+    lines = [f"{study}: {len(rows)} trials, best first", *align_columns([heads, *cells])]
+    return "\n".join([*lines, *cost_ratios(study, rows)])
 
 
-def factors(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def cost_ratios(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
     factor between them, for all trials that are equal otherwise."""
     path = shipped("dashboards") / f"{study}.yaml"
@@ -218,6 +219,6 @@ def _ratio(of: float | None, to: float | None) -> str:
 
 def _short(value: str | None) -> str:
     try:
-        return cell(float(value)) if value and "." in value else str(value or "-")
+        return format_value(float(value)) if value and "." in value else str(value or "-")
     except ValueError:
         return str(value)

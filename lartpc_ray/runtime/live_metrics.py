@@ -22,7 +22,7 @@ STATES = ("running", "finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
-class Number:
+class MetricSpec:
     """A metric: what is told under a name.
 
     Attributes:
@@ -38,28 +38,30 @@ class Number:
 
 TRIAL = ("study", "trial")
 WORKER = (*TRIAL, "rank")
-NUMBERS = {
-    "lartpc_steps_total": Number(Counter, "training steps", WORKER),
-    "lartpc_events_total": Number(Counter, "events trained on", WORKER),
-    "lartpc_voxels_total": Number(Counter, "voxels trained on", WORKER),
-    "lartpc_step_seconds_total": Number(
+METRICS = {
+    "lartpc_steps_total": MetricSpec(Counter, "training steps", WORKER),
+    "lartpc_events_total": MetricSpec(Counter, "events trained on", WORKER),
+    "lartpc_voxels_total": MetricSpec(Counter, "voxels trained on", WORKER),
+    "lartpc_step_seconds_total": MetricSpec(
         Counter, "seconds of training steps: data, compute, communication", (*WORKER, "part")
     ),
-    "lartpc_loss": Number(Gauge, "loss of the last step, of the worker's share", WORKER),
-    "lartpc_memory_bytes": Number(
+    "lartpc_loss": MetricSpec(Gauge, "loss of the last step, of the worker's share", WORKER),
+    "lartpc_memory_bytes": MetricSpec(
         Gauge, "memory in use: of the GPU by the worker on one, else of its process", WORKER
     ),
-    "lartpc_goal": Number(Gauge, "goal of the last validation", TRIAL),
-    "lartpc_best_goal": Number(Gauge, "best goal of the search", ("study",)),
-    "lartpc_trials": Number(Gauge, "trials of the search in a state", ("study", "state")),
-    "lartpc_threshold_points_total": Number(
-        Counter, "points of a threshold grid scored, for a class of an event each", ("cut",)
+    "lartpc_objective": MetricSpec(Gauge, "objective of the last validation", TRIAL),
+    "lartpc_best_objective": MetricSpec(Gauge, "best objective of the search", ("study",)),
+    "lartpc_trials": MetricSpec(Gauge, "trials of the search in a state", ("study", "state")),
+    "lartpc_threshold_points_total": MetricSpec(
+        Counter, "points of a threshold grid scored, for a class of an event each", ("method",)
     ),
-    "lartpc_threshold_points_left": Number(Gauge, "such points still to be scored", ("cut",)),
+    "lartpc_threshold_points_left": MetricSpec(
+        Gauge, "such points still to be scored", ("method",)
+    ),
 }
 
 
-def tell(name: str, value: float, **tags: str) -> None:
+def record(name: str, value: float, **tags: str) -> None:
     """Add to a counter or set a gauge; nothing outside of Ray.
 
     Args:
@@ -78,11 +80,11 @@ def tell(name: str, value: float, **tags: str) -> None:
 
 @cache
 def _metric(name: str) -> Counter | Gauge:
-    number = NUMBERS[name]
+    number = METRICS[name]
     return number.kind(name, number.about, number.tags)
 
 
-def announce(session: Path) -> None:
+def write_prometheus_targets(session: Path) -> None:
     """Let Prometheus find a local Ray: the list of its nodes, where its dashboard would keep it.
 
     Args:

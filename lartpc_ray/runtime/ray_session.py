@@ -13,12 +13,12 @@ from typing import Any
 import ray
 
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.runtime.signals import interruptible
+from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import say
 
 
 @contextmanager
-def ray_runs(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
+def ray_session(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one here, on loopback and quiet.
 
     Once a command, from before its work until all of it is done: threads of Ray outlive its end,
@@ -32,7 +32,7 @@ def ray_runs(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
     Raises:
         RuntimeError: where Ray does not start.
     """
-    interruptible()
+    restore_interrupts()
     try:
         _start_ray(cpus, dashboard)
         yield
@@ -52,7 +52,7 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
     for again in (True, True, False):
         try:
             context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-            interruptible()  # Ray took SIGTERM
+            restore_interrupts()  # Ray took SIGTERM
             break
         except Exception as error:
             ray.shutdown()
@@ -60,7 +60,7 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
                 raise RuntimeError(f"Ray does not start: {error}") from error
             say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
     if not (dashboard or os.environ.get("RAY_ADDRESS")):
-        live.announce(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
+        live.write_prometheus_targets(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
 
 
 def _end_ray() -> None:
@@ -71,6 +71,6 @@ def _end_ray() -> None:
     ending = threading.Thread(target=ray.shutdown)
     ending.start()
     while ending.is_alive():
-        interruptible()
+        restore_interrupts()
         ending.join(0.01)
-    interruptible()
+    restore_interrupts()

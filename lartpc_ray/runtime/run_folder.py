@@ -18,7 +18,7 @@ LOCK = "lock"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """The folder of a run, for this process alone; the system gives it back when the process ends.
 
     Raises:
@@ -52,7 +52,7 @@ def write_json(path: Path, content: Any) -> None:
     part.replace(path)
 
 
-def reopened(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+def load_plan(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
     """The folder that `--resume` names, as it is or under RUNS, and what was planned in it.
 
     Raises:

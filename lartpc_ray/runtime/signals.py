@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lartpc_ray.terminal.command import say
-from lartpc_ray.trials.checkpoint import ASKED
+from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that stop a run; a scheduler sends the last one before a time limit."""
@@ -19,7 +19,7 @@ PATIENCE = 20.0
 """Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
 
 
-class Stopping:
+class CheckpointOnSignal:
     """On one of `STOPS`: checkpoint, then stop.
 
     A second signal stops at once.
@@ -48,7 +48,7 @@ class Stopping:
         self._asking.start()
 
     def _ask(self) -> None:
-        asked = [folder / ASKED for folder in self._folders() if folder.is_dir()]
+        asked = [folder / CHECKPOINT_REQUEST for folder in self._folders() if folder.is_dir()]
         for file in asked:
             file.touch()
         deadline = time.monotonic() + PATIENCE
@@ -57,7 +57,7 @@ class Stopping:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def interruptible() -> None:
+def restore_interrupts() -> None:
     """From now on `STOPS` end what runs, as Ctrl-C does; only the main thread can say so."""
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:

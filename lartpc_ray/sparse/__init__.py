@@ -7,8 +7,8 @@ from lartpc_ray.sparse.engine import (
     SparseTensor,
     available,
     engine,
-    known_as,
-    obstacles,
+    resolve_name,
+    unavailable_engines,
 )
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "SparseTensor",
     "available",
     "engine",
-    "known_as",
-    "obstacles",
+    "resolve_name",
+    "unavailable_engines",
 ]

@@ -249,7 +249,7 @@ def _gradient(out, x, y, source, target, edges, first, last):  # type: ignore[no
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class KernelTable:
     """The pairs of a convolution.
 
     Attributes:
@@ -316,9 +316,9 @@ class Plan:
         return len(self.edges) - 1
 
     @cached_property
-    def reverse(self) -> Plan:
+    def reverse(self) -> KernelTable:
         """The same pairs, read the other way."""
-        return Plan(self.target, self.source, self.edges, self.targets, self.sources)
+        return KernelTable(self.target, self.source, self.edges, self.targets, self.sources)
 
 
 def _same_type(a: Tensor, b: Tensor) -> None:

@@ -44,7 +44,7 @@ class Engine(ABC):
         self.chunk = chunk
 
     @classmethod
-    def obstacle(cls) -> str | None:
+    def unavailable_reason(cls) -> str | None:
         """Why the engine does not work here, and what to do; nothing if it works."""
         return None
 
@@ -86,16 +86,16 @@ def available() -> tuple[str, ...]:
         >>> "native" in available()
         True
     """
-    return tuple(name for name in get_args(EngineName) if _class(name).obstacle() is None)
+    return tuple(name for name in get_args(EngineName) if _class(name).unavailable_reason() is None)
 
 
-def obstacles() -> dict[str, str]:
+def unavailable_engines() -> dict[str, str]:
     """The engines that do not work here, and why not."""
-    why = {name: _class(name).obstacle() for name in get_args(EngineName)}
+    why = {name: _class(name).unavailable_reason() for name in get_args(EngineName)}
     return {name: reason for name, reason in why.items() if reason}
 
 
-def known_as(name: str) -> str:
+def resolve_name(name: str) -> str:
     """The name of an engine; of `auto` that of the fastest that works everywhere, `native`."""
     return "native" if name == "auto" else name
 
@@ -111,11 +111,11 @@ def engine(name: str, chunk: int = CHUNK) -> Engine:
         'NativeEngine'
     """
     known = get_args(EngineName)
-    name = known_as(name)
+    name = resolve_name(name)
     if name not in known:
         raise ValueError(f"engine {name!r}: known are auto, {', '.join(known)}")
     made = _class(name)
-    reason = made.obstacle()
+    reason = made.unavailable_reason()
     if reason:
         raise ValueError(f"engine {name!r}: {reason}")
     return made(chunk)

@@ -44,7 +44,7 @@ class MinkowskiEngine(Engine):
     """Sparse convolutions by MinkowskiEngine 0.5.4."""
 
     @classmethod
-    def obstacle(cls) -> str | None:
+    def unavailable_reason(cls) -> str | None:
         if find_spec("MinkowskiEngine") is None:
             return "MinkowskiEngine is not installed; `make minkowski` builds it (about 10 minutes)"
         return None

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
-from lartpc_ray.sparse.cpu_kernels import Plan, together
+from lartpc_ray.sparse.cpu_kernels import KernelTable, together
 from lartpc_ray.sparse.engine import Engine, SparseTensor
 from lartpc_ray.sparse.neighbours import by_corner, halved, leads, neighbours
 
@@ -52,7 +52,7 @@ class Pairs:
     written: Sequence[Int[Tensor, " _"]]
     sources: int
     targets: int
-    own: bool
+    includes_self: bool
 
     @property
     def offsets(self) -> int:
@@ -77,24 +77,24 @@ class Pairs:
     @cached_property
     def reverse(self) -> Pairs:
         """The same pairs, read the other way."""
-        return Pairs(self.written, self.read, self.targets, self.sources, self.own)
+        return Pairs(self.written, self.read, self.targets, self.sources, self.includes_self)
 
     @property
-    def crowded(self) -> bool:
+    def is_dense(self) -> bool:
         """Do the neighbours fill so many of the places that gathering all of them is faster?"""
         return self.edges[-1] > CROWDED * self.targets * self.offsets
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> KernelTable:
         """The same on a CPU, sites that are read for themselves included."""
         rows = [list(self.read), list(self.written)]
-        if self.own:
-            own = torch.arange(self.targets, dtype=torch.int32)
+        if self.includes_self:
+            includes_self = torch.arange(self.targets, dtype=torch.int32)
             for parts in rows:
-                parts[self.offsets // 2] = own
+                parts[self.offsets // 2] = includes_self
         edges = np.cumsum([0, *(len(part) for part in rows[0])])
         source, target = (torch.cat(parts).int().numpy() for parts in rows)
-        return Plan(source, target, edges, self.sources, self.targets)
+        return KernelTable(source, target, edges, self.sources, self.targets)
 
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
@@ -144,7 +144,7 @@ class Level:
             sources[place], targets[place] = found, here
             sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
         sites = len(self.event)
-        return Pairs(sources, targets, sites, sites, own=True)
+        return Pairs(sources, targets, sites, sites, includes_self=True)
 
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
@@ -184,7 +184,7 @@ class Level:
             site, parent, counts = map(torch.from_numpy, by_corner(slot.numpy(), corners))
             rows, sizes = (site, parent), counts
         read, written = (row.split(sizes.tolist()) for row in rows)
-        return Pairs(read, written, len(slot), len(level.event), own=False)
+        return Pairs(read, written, len(slot), len(level.event), includes_self=False)
 
 
 class NativeEngine(Engine):
@@ -206,14 +206,14 @@ class NativeEngine(Engine):
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         pairs = x.sites.pairs
-        if pairs.crowded and not _tiled(x.features):
-            out = _Crowded.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
+        if pairs.is_dense and not _tiled(x.features):
+            out = _TableConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
             return x.with_features(out)
         return x.with_features(_summed(x.features, weight, pairs, self.chunk))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
-        if not x.sites.children.crowded or _tiled(x.features):
+        if not x.sites.children.is_dense or _tiled(x.features):
             return SparseTensor(_summed(x.features, weight, x.sites.children, self.chunk), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
@@ -225,7 +225,7 @@ class NativeEngine(Engine):
         if x.sites.finer is None:
             raise ValueError("up: these sites did not come from down")
         children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
-        if not children.crowded or _tiled(x.features):
+        if not children.is_dense or _tiled(x.features):
             features = _summed(x.features, weight, children.reverse, self.chunk)
             return SparseTensor(features, x.sites.finer)
         offsets, inputs, outputs = weight.shape
@@ -247,7 +247,7 @@ def _summed(x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
     if _tiled(x):
         out: Tensor = _Tiled.apply(x, weight, pairs)  # type: ignore[no-untyped-call]
     else:
-        out = _Thin.apply(x, weight, pairs, chunk)  # type: ignore[no-untyped-call]
+        out = _GatherConvolution.apply(x, weight, pairs, chunk)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -267,7 +267,7 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        plan: Plan = ctx.plan
+        plan: KernelTable = ctx.plan
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x = plan.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
@@ -280,7 +280,7 @@ def _full(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class _Thin(torch.autograd.Function):
+class _GatherConvolution(torch.autograd.Function):
     """`_summed` by torch's operations, and its gradient by the same sums the other way.
 
     At most `chunk` pairs of one offset are gathered, multiplied, and added to their targets, so
@@ -307,7 +307,7 @@ class _Thin(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = _own(grad, weight.mT, pairs, pairs.sources)
         grad_weight = _full(torch.zeros_like(weight))
-        if pairs.own:
+        if pairs.includes_self:
             grad_weight[middle] += x.T @ grad
         for offset, source, target in pairs.parts(ctx.chunk):
             upstream = grad.index_select(0, target)
@@ -321,12 +321,12 @@ class _Thin(torch.autograd.Function):
 
 def _own(x: Tensor, weight: Tensor, pairs: Pairs, sites: int) -> Tensor:
     """(site, out) what each site reads of itself, or zeros, for more to be added to."""
-    if pairs.own:
+    if pairs.includes_self:
         return _full(x @ weight[pairs.offsets // 2])
     return _full(x.new_zeros(sites, weight.shape[2]))
 
 
-class _Crowded(torch.autograd.Function):
+class _TableConvolution(torch.autograd.Function):
     """The same sum, over all places of each site; an empty place adds a row of zeros."""
 
     @staticmethod

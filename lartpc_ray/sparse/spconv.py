@@ -89,7 +89,7 @@ class SpconvEngine(Engine):
     """Sparse convolutions by spconv-triton."""
 
     @classmethod
-    def obstacle(cls) -> str | None:
+    def unavailable_reason(cls) -> str | None:
         if not torch.cuda.is_available():
             return "spconv-triton needs a GPU, and torch sees none here; take engine native"
         if find_spec("spconv_triton") is None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -23,8 +23,14 @@ from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, own_head, start_embedding
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.reconstructions import ClusterCut, DensityCut, LinkCut, SeedCut, Voxels
-from lartpc_ray.tasks.task import CutTask, Outputs, Thresholds
+from lartpc_ray.reconstruct.reconstructions import (
+    Clustering,
+    DbscanClustering,
+    LinkedClustering,
+    SeedClustering,
+    Voxels,
+)
+from lartpc_ray.tasks.task import Outputs, Thresholds, ThresholdTask
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
@@ -32,18 +38,33 @@ UNTUNED = {"s0": 0.0, "p0": 0.5}
 """The point of those who do not tune; drawn on every surface."""
 
 
-class ClusteringTask(CutTask):
+class ClusteringTask(ThresholdTask):
     """Group the voxels of each class into particles."""
 
-    plain: ClassVar[str] = "(s0, p0) = (0, 0.5)"
-    rival: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
+    untuned_label: ClassVar[str] = "(s0, p0) = (0, 0.5)"
+    baseline_label: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
     name: Literal["clustering"] = "clustering"
     loss: ClusteringLoss = ClusteringLoss()
-    start_margin: float = Field(default=1.0, gt=0, lt=2, description="margin before training")
-    widest_margin: float = Field(
-        default=2.0, gt=0, le=2, description="factor of the margin's sigmoid; Koh II.1 has 2"
+    init_margin: float = Field(
+        validation_alias=AliasChoices("init_margin", "start_margin"),
+        default=1.0,
+        gt=0,
+        lt=2,
+        description="margin before training",
     )
-    start_scale: float = Field(default=1.0, gt=0, description="factor on the offsets' weights")
+    max_margin: float = Field(
+        validation_alias=AliasChoices("max_margin", "widest_margin"),
+        default=2.0,
+        gt=0,
+        le=2,
+        description="factor of the margin's sigmoid; Koh II.1 has 2",
+    )
+    init_offset_scale: float = Field(
+        validation_alias=AliasChoices("init_offset_scale", "start_scale"),
+        default=1.0,
+        gt=0,
+        description="factor on the offsets' weights",
+    )
     seediness_from: int = Field(
         default=0,
         ge=0,
@@ -54,47 +75,58 @@ class ClusteringTask(CutTask):
     class_heads: bool = Field(
         default=False, description="every class has outputs, so an embedding, of its own"
     )
-    learn_min_voxels: int = Field(
-        default=1, ge=1, description="true clusters with fewer voxels are not learnt from"
+    min_train_voxels: int = Field(
+        validation_alias=AliasChoices("min_train_voxels", "learn_min_voxels"),
+        default=1,
+        ge=1,
+        description="true clusters with fewer voxels are not learnt from",
     )
-    poster: bool = Field(
-        default=False, description="the poster's four classes: one of tracks, showers in pieces"
+    poster_classes: bool = Field(
+        validation_alias=AliasChoices("poster_classes", "poster"),
+        default=False,
+        description="the poster's four classes: one of tracks, showers in pieces",
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
-    by: Literal["seeds", "linked", "dbscan"] = Field(
-        default="seeds", description="how voxels become clusters: which thresholds are tuned"
+    method: Literal["seeds", "linked", "dbscan"] = Field(
+        validation_alias=AliasChoices("method", "by"),
+        default="seeds",
+        description="how voxels become clusters: which thresholds are tuned",
     )
-    cut: SeedCut = SeedCut()
-    linked: LinkCut = LinkCut()
-    dbscan: DensityCut = DensityCut()
+    seeds: SeedClustering = Field(
+        default=SeedClustering(), validation_alias=AliasChoices("seeds", "cut")
+    )
+    linked: LinkedClustering = LinkedClustering()
+    dbscan: DbscanClustering = DbscanClustering()
     metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = Field(
-        default="ari", description="what the thresholds are tuned for; its mean is the goal"
+        default="ari", description="what the thresholds are tuned for; its mean is the objective"
     )
 
     @model_validator(mode="after")
     def _start_below_widest(self) -> ClusteringTask:
-        if self.start_margin >= self.widest_margin:
-            raise ValueError(f"start_margin: must be below widest_margin {self.widest_margin}")
+        if self.init_margin >= self.max_margin:
+            raise ValueError(f"init_margin: must be below max_margin {self.max_margin}")
         return self
 
     @property
-    def tuned(self) -> ClusterCut:
-        cuts: dict[str, ClusterCut] = {
-            "seeds": self.cut,
+    def active_method(self) -> Clustering:
+        methods: dict[str, Clustering] = {
+            "seeds": self.seeds,
             "linked": self.linked,
             "dbscan": self.dbscan,
         }
-        return cuts[self.by].model_copy(update={"min_voxels": self.cut.min_voxels})
+        return methods[self.method].model_copy(update={"min_voxels": self.seeds.min_voxels})
 
-    def tuned_by(self, cut: str) -> ClusteringTask:
-        known = get_args(type(self).model_fields["by"].annotation)
-        if cut not in known:
-            raise ValueError(f"--cut {cut}: clusters are made by {', '.join(known)}")
-        return self.model_copy(update={"by": cut})
+    def with_method(self, method: str) -> ClusteringTask:
+        known = get_args(type(self).model_fields["method"].annotation)
+        if method not in known:
+            raise ValueError(f"--method {method}: unknown; known are {', '.join(known)}")
+        return self.model_copy(update={"method": method})
 
-    def beside(self) -> dict[str, ClusteringTask]:
+    def alternatives(self) -> dict[str, ClusteringTask]:
         others = {"seeds": "seeds", "linked": "linked voxels"}
-        return {text: self.tuned_by(cut) for cut, text in others.items() if cut != self.by}
+        return {
+            text: self.with_method(name) for name, text in others.items() if name != self.method
+        }
 
     @property
     def heads(self) -> int:
@@ -104,12 +136,12 @@ class ClusteringTask(CutTask):
     def branches(self, axes: int) -> dict[str, int]:
         return {name: self.heads * width for name, width in embedding_branches(axes).items()}
 
-    def inputs(self, axes: int) -> int:
+    def input_channels(self, axes: int) -> int:
         return 1 + axes * self.coordinates + len(ParticleClass) * self.classes
 
-    def start(self, network: UResNet) -> None:
+    def init_weights(self, network: UResNet) -> None:
         start_embedding(
-            network, self.start_margin, self.start_scale, self.widest_margin, self.heads
+            network, self.init_margin, self.init_offset_scale, self.max_margin, self.heads
         )
 
     def frozen(self, step: int) -> tuple[str, ...]:
@@ -118,7 +150,7 @@ class ClusteringTask(CutTask):
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
         event = above(event, self.min_energy)
-        return poster_classes(event) if self.poster else event
+        return poster_classes(event) if self.poster_classes else event
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
         """log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
@@ -138,7 +170,7 @@ class ClusteringTask(CutTask):
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
         embedding = self._embedding(outputs, batch)
         clusters = TrueClusters.of(
-            batch.event, batch.semantic, batch.cluster, self.learn_min_voxels
+            batch.event, batch.semantic, batch.cluster, self.min_train_voxels
         )
         settings = self.loss
         if self.frozen(step):
@@ -151,9 +183,9 @@ class ClusteringTask(CutTask):
     def _embedding(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> Embedding:
         if self.class_heads:
             outputs = {name: own_head(rows, batch.semantic) for name, rows in outputs.items()}
-        return Embedding.of(outputs, batch.coords, batch.shape, self.widest_margin)
+        return Embedding.of(outputs, batch.coords, batch.shape, self.max_margin)
 
-    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+    def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """Class to its voxels, for the classes with a cluster to score."""
         return {
             name: {
@@ -165,9 +197,9 @@ class ClusteringTask(CutTask):
         }
 
     def untuned(self) -> Thresholds | None:
-        return {name: dict(UNTUNED) for name in CLASS_NAMES} if self.by == "seeds" else None
+        return {name: dict(UNTUNED) for name in CLASS_NAMES} if self.method == "seeds" else None
 
-    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         return replace(event, cluster=self.clusters(event, outputs, at))
 
     def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
@@ -178,7 +210,7 @@ class ClusteringTask(CutTask):
             if particle.name in at and mask.any():
                 voxels = {name: values[mask] for name, values in outputs.items()}
                 voxels["coords"] = event.coords[mask]
-                labels = self.tuned.labels(voxels, **at[particle.name])
+                labels = self.active_method.labels(voxels, **at[particle.name])
                 found[mask] = np.where(labels >= 0, labels + found.max() + 1, -1)
         return found
 
@@ -198,10 +230,10 @@ class ClusteringTask(CutTask):
         return Metrics(rows)
 
     def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
-        values = scores(truth, found, min_voxels=self.cut.min_voxels)
-        values |= mistakes(truth, found, min_voxels=self.cut.min_voxels)
+        values = scores(truth, found, min_voxels=self.seeds.min_voxels)
+        values |= mistakes(truth, found, min_voxels=self.seeds.min_voxels)
         _, sizes = np.unique(truth[truth >= 0], return_counts=True)
-        several = int((sizes >= self.cut.min_voxels).sum()) > 1 and values["n_clusters"] > 1
+        several = int((sizes >= self.seeds.min_voxels).sum()) > 1 and values["n_clusters"] > 1
         if several:
             values[SEVERAL] = values["ari"]
         measured = {metric: value for metric, value in values.items() if not np.isnan(value)}
@@ -213,9 +245,9 @@ class ClusteringTask(CutTask):
             mask = event.semantic == particle
             clusters = event.cluster[mask]
             sizes = np.bincount(clusters[clusters >= 0])
-            if len(sizes) and sizes.max() >= max(1, self.cut.min_voxels):
+            if len(sizes) and sizes.max() >= max(1, self.seeds.min_voxels):
                 yield particle.name, mask
 
 
-CUTS = ("seeds", "linked", "dbscan")
+METHODS = ("seeds", "linked", "dbscan")
 """Ways to make clusters that a run can be read by."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import AliasChoices, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
@@ -42,8 +42,8 @@ from lartpc_ray.metrics.infill import (
 )
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.reconstructions import InfillCut, Voxels
-from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
+from lartpc_ray.reconstruct.reconstructions import ActiveVoxels, Voxels
+from lartpc_ray.tasks.task import Means, Outputs, Thresholds, ThresholdTask
 
 TRACK, REGION, EMPTY = "TRACK", "REGION", "EMPTY"
 """Tracks that cross a region, regions that one crosses, and regions that none does."""
@@ -54,12 +54,12 @@ LARGEST = math.log1p(1e4)
 """Of log(1 + energy / MeV): above all that a voxel may hold."""
 
 
-class InfillTask(CutTask):
+class InfillTask(ThresholdTask):
     """Say which voxels of a dead region are active, and with which energy."""
 
-    plain: ClassVar[str] = "threshold 0.5"
-    rival: ClassVar[str] = "straight line between a track's ends"
-    names: ClassVar[tuple[str, ...]] = (TRACK,)
+    untuned_label: ClassVar[str] = "threshold 0.5"
+    baseline_label: ClassVar[str] = "straight line between a track's ends"
+    scored_classes: ClassVar[tuple[str, ...]] = (TRACK,)
     name: Literal["infill"] = "infill"
     regions: RandomRegions = RandomRegions()
     dead: DeadMap | None = Field(default=None, description="known regions, instead of random ones")
@@ -84,9 +84,12 @@ class InfillTask(CutTask):
         "bce, focal: whether a voxel is active as a branch of its own",
     )
     min_energy: NonNegativeFloat = Field(default=0.0, description="voxels above it are used, MeV")
-    cut: InfillCut = InfillCut()
+    reconstruction: ActiveVoxels = Field(
+        default=ActiveVoxels(), validation_alias=AliasChoices("reconstruction", "cut")
+    )
     metric: Literal["f1", "iou"] = Field(
-        default="f1", description="what the threshold is tuned for, and the goal: of active voxels"
+        default="f1",
+        description="what the threshold is tuned for, and the objective: of active voxels",
     )
 
     @property
@@ -94,16 +97,20 @@ class InfillTask(CutTask):
         """Is there a branch that says whether a voxel is active?"""
         return self.form in ("bce", "focal")
 
+    @property
+    def active_method(self) -> ActiveVoxels:
+        return self.reconstruction
+
     def branches(self, axes: int) -> dict[str, int]:
         return {"energy": 1} | ({"active": 1} if self.occupancy else {})
 
-    def constants(self) -> dict[str, int]:
+    def global_parameters(self) -> dict[str, int]:
         return {} if self.occupancy else {"balance": 2}
 
-    def inputs(self, axes: int) -> int:
+    def input_channels(self, axes: int) -> int:
         return 2
 
-    def start(self, network: UResNet) -> None:
+    def init_weights(self, network: UResNet) -> None:
         """Expect few active voxels, so that the first steps do not go into learning that."""
         if self.occupancy:
             out = network.decoders["active"].out
@@ -149,7 +156,7 @@ class InfillTask(CutTask):
         active = torch.sigmoid(outputs["active"][:, 0].float()) if self.occupancy else energy
         return {"energy": energy, "score": active}
 
-    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+    def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """The voxels of all tracks that cross a region of the event."""
         each = crossings(event)
         if not each:
@@ -159,7 +166,7 @@ class InfillTask(CutTask):
     def untuned(self) -> Thresholds:
         return {TRACK: {"threshold": UNTUNED}}
 
-    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         """What was seen, and the candidates found active, with the class and cluster of the nearest
         voxel that was seen; with none where nothing was."""
         active = event.dead & (outputs["score"] > at[TRACK]["threshold"])
@@ -173,7 +180,7 @@ class InfillTask(CutTask):
             cluster[active] = cluster[~event.dead][nearest]
         energy[active] = outputs["energy"][active]
         filled = replace(event, semantic=semantic, cluster=cluster, energy=energy)
-        return filled.keep(active | ~event.dead)
+        return filled.select(active | ~event.dead)
 
     def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
         score, energy = (outputs[name][event.dead].astype(float) for name in ("score", "energy"))

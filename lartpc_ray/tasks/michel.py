@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -17,34 +17,45 @@ from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.michel import Match, michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
-from lartpc_ray.reconstruct.reconstructions import MICHEL_AXES, MichelCut, Voxels, michel_settings
+from lartpc_ray.reconstruct.reconstructions import (
+    MICHEL_AXES,
+    MichelReconstruction,
+    Voxels,
+    michel_settings,
+)
 from lartpc_ray.tasks.segmentation import SegmentationTask
-from lartpc_ray.tasks.task import CutTask, Means, Outputs, Thresholds
+from lartpc_ray.tasks.task import Means, Outputs, Thresholds, ThresholdTask
 
 MICHEL = ParticleClass.MICHEL.name
 ALL = "ALL"
 """The row without a cut on the size of the true clusters."""
 
 
-class MichelTask(CutTask):
+class MichelTask(ThresholdTask):
     """Find Michel electrons; the network is a segmentation's."""
 
-    plain: ClassVar[str] = "the paper's cuts"
-    rival: ClassVar[str] = "from true classes, the paper's cuts"
-    names: ClassVar[tuple[str, ...]] = (MICHEL,)
+    untuned_label: ClassVar[str] = "the paper's cuts"
+    baseline_label: ClassVar[str] = "from true classes, the paper's cuts"
+    scored_classes: ClassVar[tuple[str, ...]] = (MICHEL,)
     name: Literal["michel"] = "michel"
     segmentation: SegmentationTask = SegmentationTask()
     semantics: Literal["predicted", "truth"] = Field(
         default="predicted", description="the classes that the electrons are found from"
     )
-    cut: MichelCut = MichelCut()
+    reconstruction: MichelReconstruction = Field(
+        default=MichelReconstruction(), validation_alias=AliasChoices("reconstruction", "cut")
+    )
     metric: Literal["matched"] = "matched"
+
+    @property
+    def active_method(self) -> MichelReconstruction:
+        return self.reconstruction
 
     def branches(self, axes: int) -> dict[str, int]:
         return self.segmentation.branches(axes)
 
-    def inputs(self, axes: int) -> int:
-        return self.segmentation.inputs(axes)
+    def input_channels(self, axes: int) -> int:
+        return self.segmentation.input_channels(axes)
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
         return self.segmentation.prepare(event, rng)
@@ -58,7 +69,7 @@ class MichelTask(CutTask):
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
         return self.segmentation.outputs(outputs, batch)
 
-    def parts(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
+    def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """All voxels of the event, where there is a Michel voxel, true or predicted."""
         semantic = self._semantic(event, outputs)
         if not _involved(event, semantic):
@@ -71,7 +82,7 @@ class MichelTask(CutTask):
         paper = MichelSettings()
         return {MICHEL: {name: float(getattr(paper, name)) for name in MICHEL_AXES}}
 
-    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         """With the predicted classes, and each Michel electron as a cluster."""
         labels = self._candidates(event, self._semantic(event, outputs), at)
         semantic = self.segmentation.classes(outputs)
@@ -83,7 +94,7 @@ class MichelTask(CutTask):
     def matches(self, event: Event, outputs: Outputs, at: Thresholds) -> tuple[Match, ...]:
         """The Michel electrons of the event that were found, with their energies."""
         found = self._candidates(event, self._semantic(event, outputs), at)
-        truth, size = _true_michels(event), self.cut.min_voxels
+        truth, size = _true_michels(event), self.reconstruction.min_voxels
         return michel_counts(truth, found, size, event.energy).matches
 
     def baseline(self, number: int, event: Event) -> Metrics:
@@ -118,7 +129,7 @@ class MichelTask(CutTask):
             return Metrics([])
         found, truth = self._candidates(event, semantic, at), _true_michels(event)
         rows: list[Row] = []
-        for name, min_voxels in ((MICHEL, self.cut.min_voxels), (ALL, 0)):
+        for name, min_voxels in ((MICHEL, self.reconstruction.min_voxels), (ALL, 0)):
             counts = michel_counts(truth, found, min_voxels)
             rows += [
                 Row(number, name, count, float(getattr(counts, count)))

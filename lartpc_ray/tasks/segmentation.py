@@ -65,13 +65,13 @@ class SegmentationTask(Task):
     )
     metric: Literal["accuracy", "f1", "iou"] = Field(
         default="accuracy",
-        description="goal: non-zero accuracy (mean over events), macro F1, or mean IoU",
+        description="objective: non-zero accuracy (mean over events), macro F1, or mean IoU",
     )
 
     def branches(self, axes: int) -> dict[str, int]:
         return {"classes": CLASSES}
 
-    def inputs(self, axes: int) -> int:
+    def input_channels(self, axes: int) -> int:
         return 1 + axes * self.coordinates
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
@@ -118,7 +118,7 @@ class SegmentationTask(Task):
         }
         return Validation(means[ALL][self.metric], scores, {})
 
-    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         return replace(event, semantic=self.classes(outputs))
 
     def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:

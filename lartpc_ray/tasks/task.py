@@ -18,7 +18,7 @@ from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
-from lartpc_ray.reconstruct.reconstructions import Cut, Voxels
+from lartpc_ray.reconstruct.reconstructions import Reconstruction, Voxels
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
@@ -34,12 +34,12 @@ class Validation:
     """What events that the network has not seen say of it.
 
     Attributes:
-        goal: the one number to be maximised.
+        objective: the one number to be maximised.
         scores: what it is made of, class by class: the best that any thresholds give.
         thresholds: chosen on these events; empty for a task without.
     """
 
-    goal: float
+    objective: float
     scores: dict[str, float]
     thresholds: Thresholds
 
@@ -47,11 +47,11 @@ class Validation:
 class Task(Settings, ABC):
     """Frozen settings with a few methods; a network for the task needs nothing else."""
 
-    plain: ClassVar[str] = ""
+    untuned_label: ClassVar[str] = ""
     """What `untuned` is called."""
-    rival: ClassVar[str] = ""
+    baseline_label: ClassVar[str] = ""
     """The method without training that `baseline` measures."""
-    names: ClassVar[tuple[str, ...]] = CLASS_NAMES
+    scored_classes: ClassVar[tuple[str, ...]] = CLASS_NAMES
     """What is scored, and has thresholds of its own."""
 
     @abstractmethod
@@ -59,14 +59,14 @@ class Task(Settings, ABC):
         """Output channels of each branch of the network."""
 
     @abstractmethod
-    def inputs(self, axes: int) -> int:
+    def input_channels(self, axes: int) -> int:
         """Input features a voxel."""
 
-    def constants(self) -> dict[str, int]:
+    def global_parameters(self) -> dict[str, int]:
         """Learned numbers of the network that belong to no voxel, and how many of each."""
         return {}
 
-    def start(self, network: UResNet) -> None:
+    def init_weights(self, network: UResNet) -> None:
         """Set the first weights of a new network where the task knows better than chance."""
 
     def frozen(self, step: int) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """Tune what can be tuned after training, and give the goal.
+        """Tune what can be tuned after training, and give the objective.
 
         Raises:
             ValueError: where no event has anything to score.
@@ -107,7 +107,7 @@ class Task(Settings, ABC):
         return None
 
     @abstractmethod
-    def found(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
         """The event with what was found in the place of the truth."""
 
     @abstractmethod
@@ -123,50 +123,49 @@ class Task(Settings, ABC):
         return metrics.means()
 
 
-class CutTask(Task, ABC):
-    """A task whose outputs become particles by a cut, the thresholds of which are tuned."""
+class ThresholdTask(Task, ABC):
+    """A task with thresholds that are tuned after training."""
 
-    cut: Cut
     metric: str
 
     @property
-    def tuned(self) -> Cut:
-        """The cut whose thresholds are tuned."""
-        return self.cut
+    @abstractmethod
+    def active_method(self) -> Reconstruction:
+        """The reconstruction that the task uses, with the grid of its thresholds."""
 
-    def tuned_by(self, cut: str) -> CutTask:
-        """The same task with another cut.
+    def with_method(self, method: str) -> ThresholdTask:
+        """Return the same task with another reconstruction.
 
         Raises:
-            ValueError: where the task has no such cut.
+            ValueError: where the task has no such reconstruction.
         """
-        if cut != self.cut.name:
-            raise ValueError(f"--cut {cut}: the task has {self.cut.name} only")
+        if method != self.active_method.name:
+            raise ValueError(f"--method {method}: the task has {self.active_method.name} only")
         return self
 
-    def beside(self) -> Mapping[str, CutTask]:
+    def alternatives(self) -> Mapping[str, ThresholdTask]:
         """Other ways to read the same network that a verdict shows, by what they are called."""
         return {}
 
     @abstractmethod
-    def parts(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
+    def class_voxels(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
         """Class to its voxels, for the classes with something to score."""
 
     def grid(self, predictions: Iterable[tuple[Event, Outputs]]) -> ThresholdGrid:
         """The score of every event at every point, class by class."""
         scores: dict[str, list[np.ndarray]] = {}
         for event, outputs in predictions:
-            for name, voxels in self.parts(event, outputs).items():
-                found = self.tuned.scores(voxels, [self.metric])[self.metric]
+            for name, voxels in self.class_voxels(event, outputs).items():
+                found = self.active_method.scores(voxels, [self.metric])[self.metric]
                 scores.setdefault(name, []).append(np.nan_to_num(found))
-        stacked = {name: np.stack(scores[name]) for name in self.names if name in scores}
-        return ThresholdGrid(self.tuned.axes(), stacked)
+        stacked = {name: np.stack(scores[name]) for name in self.scored_classes if name in scores}
+        return ThresholdGrid(self.active_method.axes(), stacked)
 
     def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """The goal: mean over the classes of the best score; thresholds by the robust rule.
+        """The objective: mean over the classes of the best score; thresholds by the robust rule.
 
-        The goal is what the network can reach. The thresholds are those to use elsewhere, the same
-        as of `python -m lartpc_ray.thresholds`.
+        The objective is the score that the network can reach. The thresholds are those to use on
+        other events, the same as those of `python -m lartpc_ray.thresholds`.
         """
         grid = self.grid(predictions)
         if not grid.scores:

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from lartpc_ray.terminal.command import quiet, say
-from lartpc_ray.terminal.text import cell, lasting, short_names
+from lartpc_ray.terminal.text import format_duration, format_value, short_names
 
 STATUS = 24
 """Characters of a status in the table; a reason for failing is in MLflow, too."""
@@ -75,18 +75,19 @@ class Trials:
         Args:
             number: of the trial.
             status: in words.
-            changes: `step`, `loss`, `goal`, its `settings`; `before`, the last step that was done
-                in an earlier part of the search; `ended`, whether nothing more will come.
+            changes: `step`, `loss`, `objective`, its `settings`; `before`, the last step
+                that was done in an earlier part of the search; `ended`, whether the trial has
+                ended.
         """
         row = self._rows.setdefault(number, {})
         row |= {"status": status, **changes}
         if self._live:
             self._live.update(self.table(), refresh=True)
         else:
-            step, goal = cell(row.get("step")), cell(row.get("goal"))
+            step, objective = format_value(row.get("step")), format_value(row.get("objective"))
             left = self.left(time.monotonic() - self._began)
-            more = f"  ({lasting(left)} left)" if left else ""
-            say(f"trial {number}  {step} steps  goal {goal}  {status}{more}")
+            more = f"  ({format_duration(left)} left)" if left else ""
+            say(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
 
     def left(self, passed: float) -> float | None:
         """Seconds to the end of the search, as it went so far; None where nothing is known.
@@ -105,17 +106,20 @@ class Trials:
         ended = sum(bool(row.get("ended")) for row in self._rows.values())
         passed = time.monotonic() - self._began
         left = self.left(passed)
-        title = f"{self._title}: {ended} of {self._trials} trials, {lasting(passed)}"
-        title += f", about {lasting(left)} left" if left else ""
-        best = sorted(self._rows.items(), key=lambda item: -item[1].get("goal", -1))
+        title = f"{self._title}: {ended} of {self._trials} trials, {format_duration(passed)}"
+        title += f", about {format_duration(left)} left" if left else ""
+        best = sorted(self._rows.items(), key=lambda item: -item[1].get("objective", -1))
         shown = best[: max(1, self._console.height - FRAME)]
         columns = {
             "trial": [str(number) for number, _ in shown],
             "status": [str(row["status"])[:STATUS] for _, row in shown],
-            **{key: [cell(row.get(key)) for _, row in shown] for key in ("step", "loss", "goal")},
+            **{
+                key: [format_value(row.get(key)) for _, row in shown]
+                for key in ("step", "loss", "objective")
+            },
         }
         for name, key in short_names(self._searched).items():
-            columns[name] = [cell(row.get("settings", {}).get(key)) for _, row in shown]
+            columns[name] = [format_value(row.get("settings", {}).get(key)) for _, row in shown]
         kept = fitting(columns, self._console.width)
         hidden = [f"{len(columns) - len(kept)} more settings"] if len(kept) < len(columns) else []
         hidden += [f"{len(best) - len(shown)} more trials"] if len(shown) < len(best) else []
@@ -144,7 +148,7 @@ def fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
 
 
 @contextmanager
-def said(path: Path) -> Iterator[None]:
+def follow_file(path: Path) -> Iterator[None]:
     """Say the lines of a growing file while the body runs.
 
     What Ray forwards of its processes' output holds much of its own; hence a file.
@@ -170,7 +174,7 @@ def said(path: Path) -> Iterator[None]:
         thread.join()
 
 
-class Bar:
+class ProgressBar:
     """A progress bar on a terminal; elsewhere a line at each tenth that takes its time.
 
     Args:
@@ -187,7 +191,7 @@ class Bar:
         drawn = console.is_terminal and not quiet()
         self._bar = Progress(console=console) if drawn else None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         if self._bar:
             self._bar.start()
             self._bar.add_task(self._title, total=self._total)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines, columns below each other; a row may end early, its last cell as long as it is.
 
     Example:
-        >>> aligned([["depth", "goal"], ["5", "0.75"]])
-        ['  depth  goal', '      5  0.75']
+        >>> aligned([["depth", "objective"], ["5", "0.75"]])
+        ['  depth  objective', '      5  0.75']
     """
     count = len(rows[0])
     widths = [
@@ -26,7 +26,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as people say it.
 
     Example:
@@ -39,7 +39,7 @@ def lasting(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def cell(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a short text; '-' for none."""
     if value is None:
         return "-"

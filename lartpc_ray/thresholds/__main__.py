@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import get_args
 
 from lartpc_ray.reconstruct.grid import ChoiceSettings, Rule
-from lartpc_ray.runtime.ray_session import ray_runs
-from lartpc_ray.tasks.clustering import CUTS
-from lartpc_ray.tasks.task import CutTask
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks.clustering import METHODS
+from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
 from lartpc_ray.thresholds.export import FORMS, exported
 from lartpc_ray.thresholds.record import table
-from lartpc_ray.thresholds.tuning import class_goals, tune_run
+from lartpc_ray.thresholds.tuning import class_objectives, tune_run
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE
@@ -33,19 +33,21 @@ def main(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
     trial = state.trial
-    if not isinstance(trial.task, CutTask):
+    if not isinstance(trial.task, ThresholdTask):
         raise ValueError(f"run {options.run}: the task {trial.task.name} has no thresholds to tune")
-    cut = trial.task.tuned_by(options.cut or trial.task.tuned.name).tuned
-    if options.export and cut.name != "seeds":
-        raise ValueError(f"--export {options.export}: it knows seeds only, not --cut {cut.name}")
-    goals = class_goals(options.goal, cut.metrics, trial.task.names)
-    with ray_runs(options.workers, dashboard=False):
+    method = trial.task.with_method(options.method or trial.task.active_method.name).active_method
+    if options.export and method.name != "seeds":
+        raise ValueError(
+            f"--export {options.export}: it knows seeds only, not --method {method.name}"
+        )
+    objectives = class_objectives(options.objective, method.metrics, trial.task.scored_classes)
+    with ray_session(options.workers, dashboard=False):
         content, choices = tune_run(
             tracking,
             options.run,
             state,
-            cut,
-            goals,
+            method,
+            objectives,
             split=options.split,
             rule=options.rule,
             refine=options.refine,
@@ -73,9 +75,15 @@ def parser() -> Parser:
     made.add_argument(
         "--run", required=True, help="an MLflow run with a checkpoint, or a folder of one"
     )
-    made.add_argument("--cut", choices=CUTS, help="how voxels become clusters; default the task's")
     made.add_argument(
-        "--goal", action="append", default=[], metavar="[CLASS=]GOAL", help="a metric or A*B"
+        "--method", "--cut", choices=METHODS, help="how voxels become clusters; default the task's"
+    )
+    made.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="[CLASS=]OBJECTIVE",
+        help="a metric or A*B",
     )
     made.add_argument(
         "--refine", type=int, default=0, metavar="N", help="N more p0 beside each class's best"

@@ -21,7 +21,7 @@ def draw_surface(
     name: str,
     choice: Choice,
     published: Mapping[str, float],
-    goal: str,
+    objective: str,
 ) -> None:
     """Draw a class's mean score as a heat map, with the plateau, the chosen and the untuned point.
 
@@ -32,7 +32,7 @@ def draw_surface(
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     image = axes.imshow(grid.means[name], origin="lower", aspect="auto", cmap="viridis")
-    figure.colorbar(image, label=f"mean {goal}")
+    figure.colorbar(image, label=f"mean {objective}")
     fine = np.kron(np.pad(choice.plateau, 1), np.ones((EDGE, EDGE)))
     reach = [-1.5, len(columns) + 0.5, -1.5, len(rows) + 0.5]
     axes.contour(fine, levels=[0.5], colors="white", linewidths=1.2, extent=reach)

@@ -23,7 +23,7 @@ def table(content: dict[str, Any]) -> str:
     head = "".join(f"{axis + ' (68 %)':>24}" for axis in axes)
     lines = [
         f"{content['split']} split, {content['events']} events, rule {content['rule']}",
-        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}  goal",
+        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}  objective",
     ]
     for name, row in content["classes"].items():
         cells = ""
@@ -32,7 +32,7 @@ def table(content: dict[str, Any]) -> str:
             cells += f"{f'{row[axis]:.3g} ({low:.3g} - {high:.3g})':>24}"
         held = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
         score = f"{row['score']:.3f} ± {row['error']:.3f}"
-        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}  {row['goal']}")
+        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}  {row['objective']}")
     lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
     return "\n".join(lines)
 
@@ -41,10 +41,10 @@ def sentence(row: dict[str, Any]) -> str:
     """The thresholds of a class, and what they give, in a line of markdown."""
     at = ", ".join(f"{axis} = {row[axis]:.3g}" for axis in row["interval"])
     score = f"{row['score']:.3f} ± {row['error']:.3f}"
-    return f"`{row['goal']}` {score} at {at} ({row['events']} events)"
+    return f"`{row['objective']}` {score} at {at} ({row['events']} events)"
 
 
-def keep(
+def log_thresholds(
     tracking: Tracking,
     run: str,
     folder: Path,
@@ -58,42 +58,42 @@ def keep(
     A folder of a run gets the file of the thresholds alone.
     """
     text = yaml.safe_dump(content, sort_keys=False)
-    file = f"thresholds-{content['cut']}.yaml"
+    file = f"thresholds-{content['method']}.yaml"
     if kept := as_folder(run):
         part = kept / f"{file}.part"
         part.write_text(text)
         part.replace(kept / file)
         return
-    name = f"thresholds {content['cut']} {content['rule']}"
+    name = f"thresholds {content['method']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
-    known = tracking.about(run) | {key: content[key] for key in PASSED_ON if key in content}
+    known = tracking.run_info(run) | {key: content[key] for key in PASSED_ON if key in content}
     tags = {key: known[key] for key in PASSED_ON if key in known}
-    tracking.tags(child, tags)
+    tracking.set_tags(child, tags)
     tracking.describe(child, f"```\n{table(content)}\n```")
     for owner in (run, child):
-        tracking.text(owner, text, file)
-    tracking.text(child, table(content), "table.txt")
+        tracking.log_text(owner, text, file)
+    tracking.log_text(child, table(content), "table.txt")
     everything = {
         f"{label}/{metric}": value
         for label, metrics in scores.items()
         for metric, value in metrics.items()
     }
     np.savez_compressed(folder / "scores.npz", **everything, **grid.axes)  # type: ignore[arg-type]
-    tracking.file(child, folder / "scores.npz")
+    tracking.log_artifact(child, folder / "scores.npz")
     for label, choice in choices.items():
         each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
-        tracking.tags(each, tags)
+        tracking.set_tags(each, tags)
         tracking.describe(each, sentence(content["classes"][label]))
         numbers = {**choice.at, "score": choice.score, "error": choice.error}
-        tracking.numbers(each, numbers, 0)
+        tracking.log_metrics(each, numbers, 0)
         if len(grid.axes) <= 2:
             picture = folder / f"{label}.png"
-            goal = content["classes"][label]["goal"]
+            objective = content["classes"][label]["objective"]
             if len(grid.axes) == 2:
-                draw_surface(picture, grid, label, choice, UNTUNED, goal)
+                draw_surface(picture, grid, label, choice, UNTUNED, objective)
             else:
                 draw_curves(picture, grid, label, choice, scores[label])
-            tracking.file(each, picture)
-        tracking.end(each)
-    tracking.end(child)
-    tracking.end(run)
+            tracking.log_artifact(each, picture)
+        tracking.finish(each)
+    tracking.finish(child)
+    tracking.finish(run)

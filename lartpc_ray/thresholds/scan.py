@@ -20,10 +20,10 @@ from pydantic import TypeAdapter
 from lartpc_ray.data.event import Event
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.reconstruct.reconstructions import Cut, Voxels
+from lartpc_ray.reconstruct.reconstructions import Reconstruction, Voxels
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.tasks.task import CutTask
-from lartpc_ray.terminal.screen import Bar
+from lartpc_ray.tasks.task import ThresholdTask
+from lartpc_ray.terminal.screen import ProgressBar
 
 SHARD_VOXELS = 20_000
 """Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
@@ -31,7 +31,7 @@ RETRIES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ClassVoxels:
     """The voxels of one class of one event."""
 
     event: int
@@ -39,32 +39,34 @@ class Part:
     voxels: Voxels
 
 
-def parts(network: UResNet, task: CutTask, events: Sequence[Event]) -> list[Part]:
+def collect(network: UResNet, task: ThresholdTask, events: Sequence[Event]) -> list[ClassVoxels]:
     """The parts of a split in the order of its events, by one pass of the network."""
-    found: list[Part] = []
-    with Bar("network: event", len(events)) as bar:
+    found: list[ClassVoxels] = []
+    with ProgressBar("network: event", len(events)) as bar:
         for number, (event, outputs) in enumerate(predict(network, task, events)):
-            found += [Part(number, *part) for part in task.parts(event, outputs).items()]
+            found += [
+                ClassVoxels(number, *part) for part in task.class_voxels(event, outputs).items()
+            ]
             bar.advance()
     return found
 
 
-def surfaces(
-    found: Sequence[Part], cut: Cut, metrics: Sequence[str] | None = None
+def score_grid(
+    found: Sequence[ClassVoxels], method: Reconstruction, metrics: Sequence[str] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """The scores of all parts at all points, by Ray tasks.
 
     Args:
         found: the parts; a class's scores come in their order.
-        cut: what is tuned.
-        metrics: which scores; all that the cut has by default.
+        method: what is tuned.
+        metrics: which scores; all that the method has by default.
 
     Returns:
         class to metric to (event, point...).
     """
     shards = list(_shards(found))
-    metrics = metrics or cut.metrics
-    done = _in_parallel(shards, cut, metrics)
+    metrics = metrics or method.metrics
+    done = _in_parallel(shards, method, metrics)
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     for number, shard in enumerate(shards):
         for part, values in zip(shard, done[number], strict=True):
@@ -77,8 +79,8 @@ def surfaces(
     }
 
 
-def _shards(found: Sequence[Part]) -> Iterator[list[Part]]:
-    shard: list[Part] = []
+def _shards(found: Sequence[ClassVoxels]) -> Iterator[list[ClassVoxels]]:
+    shard: list[ClassVoxels] = []
     voxels = 0
     for part in found:
         shard.append(part)
@@ -91,7 +93,7 @@ def _shards(found: Sequence[Part]) -> Iterator[list[Part]]:
 
 
 def _in_parallel(
-    shards: Sequence[Sequence[Part]], cut: Cut, metrics: Sequence[str]
+    shards: Sequence[Sequence[ClassVoxels]], method: Reconstruction, metrics: Sequence[str]
 ) -> dict[int, list[dict[str, np.ndarray]]]:
     """The scores of each shard; two shards a core are on their way at a time."""
     remote = ray.remote(max_retries=RETRIES)(_score)
@@ -99,26 +101,26 @@ def _in_parallel(
     done: dict[int, list[dict[str, np.ndarray]]] = {}
     flying: dict[Any, int] = {}
     waiting = list(enumerate(shards))[::-1]
-    points = prod(len(axis) for axis in cut.axes().values())
+    points = prod(len(axis) for axis in method.axes().values())
     left = points * sum(len(shard) for shard in shards)
-    live.tell("lartpc_threshold_points_left", left, cut=cut.name)
-    with Bar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
+    live.record("lartpc_threshold_points_left", left, method=method.name)
+    with ProgressBar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
         while waiting or flying:
             while waiting and len(flying) < room:
                 number, shard = waiting.pop()
                 arrays = ray.put([part.voxels for part in shard])
-                flying[remote.remote(arrays, cut.model_dump_json(), list(metrics))] = number
+                flying[remote.remote(arrays, method.model_dump_json(), list(metrics))] = number
             (ended,), _ = ray.wait(list(flying), num_returns=1)
             number = flying.pop(ended)
             done[number] = ray.get(ended)
             bar.advance(len(shards[number]))
             ready = points * len(shards[number])
             left -= ready
-            live.tell("lartpc_threshold_points_total", ready, cut=cut.name)
-            live.tell("lartpc_threshold_points_left", left, cut=cut.name)
+            live.record("lartpc_threshold_points_total", ready, method=method.name)
+            live.record("lartpc_threshold_points_left", left, method=method.name)
     return done
 
 
-def _score(shard: list[Voxels], cut: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
-    read: Cut = TypeAdapter(Cut).validate_json(cut)
+def _score(shard: list[Voxels], method: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
+    read: Reconstruction = TypeAdapter(Reconstruction).validate_json(method)
     return [read.scores(voxels, metrics) for voxels in shard]

@@ -18,7 +18,7 @@ from typing import get_args
 import torch
 
 from lartpc_ray.data.splits import Split, Splits
-from lartpc_ray.sparse import known_as
+from lartpc_ray.sparse import resolve_name
 from lartpc_ray.trials.trial import Trial
 
 DIGESTS = "digests.json"
@@ -64,7 +64,7 @@ def tags(trial: Trial, found: dict[str, Source]) -> dict[str, str]:
     """What to know of a run before its numbers are believed."""
     known = {
         "task": trial.task.name,
-        "engine": known_as(trial.network.engine),
+        "engine": resolve_name(trial.network.engine),
         "data": data_hash(found),
         "versions": ", ".join([f"python {platform.python_version()}", *_versions()]),
         "host": socket.gethostname(),

@@ -21,11 +21,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from lartpc_ray.settings import with_present_names
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.provenance import Source
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
+EARLIER_METRICS = {"goal": "objective"}
+"""Earlier name to present name of a metric, for runs of earlier versions."""
 NEWEST = ["attributes.start_time DESC"]
 STORE = "mlflow.db"
 NAMES = "names"
@@ -171,7 +174,7 @@ class Tracking:
                     parameters={
                         dotted.get(key, key): value for key, value in run.data.params.items()
                     },
-                    numbers=dict(run.data.metrics),
+                    numbers=with_present_names(run.data.metrics, EARLIER_METRICS),
                     status=str(run.info.status),
                     error=str(run.data.tags.get(ERROR, "")),
                 )
@@ -182,7 +185,7 @@ class Tracking:
             if not token:
                 return sorted(found, key=lambda trial: trial.number)
 
-    def parameters(self, run: str, values: Mapping[str, Any]) -> None:
+    def log_params(self, run: str, values: Mapping[str, Any]) -> None:
         """Log parameters by their short names; those already there are left alone."""
         there = self.client.get_run(run).data.params
         names = short_names(values).items()
@@ -191,13 +194,13 @@ class Tracking:
 
     def describe(self, run: str, text: str) -> None:
         """A run's description, in markdown."""
-        self.tags(run, {NOTE: text[:LONGEST_NOTE]})
+        self.set_tags(run, {NOTE: text[:LONGEST_NOTE]})
 
     def describe_study(self, text: str) -> None:
         """The experiment's description, in markdown."""
         self.client.set_experiment_tag(self.experiment, NOTE, text[:LONGEST_NOTE])
 
-    def inputs(self, run: str, found: Mapping[str, Source]) -> None:
+    def log_datasets(self, run: str, found: Mapping[str, Source]) -> None:
         """Log the files of the splits as the run's datasets; once, however often it is said."""
         there = self.client.get_run(run).inputs
         if there and there.dataset_inputs:
@@ -217,7 +220,7 @@ class Tracking:
         ]
         self.client.log_inputs(run, made)
 
-    def numbers(self, run: str, values: Mapping[str, float], step: int) -> bool:
+    def log_metrics(self, run: str, values: Mapping[str, float], step: int) -> bool:
         """Log numbers at a training step, once: a resumed search tells again what it knows.
 
         Numbers told together are kept together, so the first says whether they are there.
@@ -243,21 +246,26 @@ class Tracking:
         """Step to value of a number that was logged; of a folder of a run's files, none."""
         if as_folder(run):
             return {}
-        return {one.step: one.value for one in self.client.get_metric_history(run, name)}
+        earlier = [old for old, present in EARLIER_METRICS.items() if present == name]
+        return {
+            one.step: one.value
+            for logged in (*earlier, name)
+            for one in self.client.get_metric_history(run, logged)
+        }
 
-    def tags(self, run: str, values: Mapping[str, str]) -> None:
+    def set_tags(self, run: str, values: Mapping[str, str]) -> None:
         """Set tags."""
         self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
 
-    def text(self, run: str, text: str, name: str) -> None:
+    def log_text(self, run: str, text: str, name: str) -> None:
         """Keep a text as an artefact."""
         self.client.log_text(run, text, name)
 
-    def file(self, run: str, path: Path, folder: str | None = None) -> None:
+    def log_artifact(self, run: str, path: Path, folder: str | None = None) -> None:
         """Keep a file as an artefact."""
         self.client.log_artifact(run, str(path), folder)
 
-    def folder(self, run: str, path: Path, name: str) -> None:
+    def log_artifacts(self, run: str, path: Path, name: str) -> None:
         """Keep what is in a folder as artefacts under a name."""
         self.client.log_artifacts(run, str(path), name)
 
@@ -281,11 +289,11 @@ class Tracking:
         except (MlflowException, OSError):
             raise ValueError(f"run {run}: no {name} in {self.uri}") from None
 
-    def end(self, run: str, status: str = "FINISHED") -> None:
+    def finish(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run, status, self._now())
 
-    def about(self, run: str) -> dict[str, str]:
+    def run_info(self, run: str) -> dict[str, str]:
         """The tags of a run, and its `name`, `status`, `started` and `hours`, as text.
 
         Of a folder of a run's files its name only.

@@ -10,22 +10,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lartpc_ray.predict.evaluate import Verdict, judge
-from lartpc_ray.report.displays import keep_pictures
-from lartpc_ray.report.record import keep, where
+from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
+from lartpc_ray.report.displays import log_displays
+from lartpc_ray.report.record import access_hint, log_result
 from lartpc_ray.report.tables import markdown, table
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
-from lartpc_ray.runtime.ray_session import ray_runs
-from lartpc_ray.runtime.run_folder import claimed, new_folder, reopened, write_json
-from lartpc_ray.runtime.signals import Stopping, interruptible
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.runtime.run_folder import load_plan, locked, new_folder, write_json
+from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
-from lartpc_ray.terminal.screen import said
+from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.workers import Lines, refuse_failed, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.paths import headline
+from lartpc_ray.trials.paths import key_settings
 from lartpc_ray.trials.trial import Trial
 
 PLAN = "job.json"
@@ -34,7 +34,7 @@ CHECKPOINTS = "checkpoints"
 
 def main(options: argparse.Namespace) -> int:
     if options.resume:
-        folder, plan = reopened(options, PLAN)
+        folder, plan = load_plan(options, PLAN)
     else:
         space = chosen_space(options)
         plan = {
@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> int:
         print(trial.model_dump_json(indent=2))
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    with claimed(folder):
+    with locked(folder):
         write_json(folder / PLAN, plan)
         say(
             f"training {plan['study']}: {trial.optimizer.steps} steps, "
@@ -57,39 +57,41 @@ def main(options: argparse.Namespace) -> int:
         )
         try:
             cpus = trial.resources.workers * trial.resources.cpus
-            with ray_runs(cpus, dashboard=options.dashboard):
+            with ray_session(cpus, dashboard=options.dashboard):
                 _train(trial, folder)
-                run, steps, verdict, tracking = _kept(trial, folder, plan)
+                run, steps, result, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             say(f"interrupted; go on with:\n  {again}")
             return 1
     if options.json:
-        print(json.dumps({"run": run, "steps": steps, **asdict(verdict)}, indent=1))
+        print(json.dumps({"run": run, "steps": steps, **asdict(result)}, indent=1))
     else:
-        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
+        print(f"{table(result)}\n{access_hint(tracking, options.runs, run)}")
     return 0
 
 
-def _kept(trial: Trial, folder: Path, plan: dict[str, Any]) -> tuple[str, int, Verdict, Tracking]:
+def _kept(
+    trial: Trial, folder: Path, plan: dict[str, Any]
+) -> tuple[str, int, EvaluationResult, Tracking]:
     """The trained network judged and kept: its run, its steps, the verdict, where the run is."""
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
     tracking = Tracking(folder.parent, plan["study"], plan["uri"])
     run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
-    tracking.parameters(run, headline(trial, ()))
+    tracking.log_params(run, key_settings(trial, ()))
     found = sources(trial.data.splits, folder.parent)
-    tracking.tags(run, tags(trial, found))
-    tracking.inputs(run, found)
+    tracking.set_tags(run, tags(trial, found))
+    tracking.log_datasets(run, found)
     for numbers in state.history:
-        tracking.numbers(run, numbers, int(numbers["step"]))
-    verdict = judge(state)
-    keep(tracking, run, state, verdict)
-    keep_pictures(tracking, run, state, verdict)
-    tracking.describe(run, markdown(verdict))
-    tracking.end(run)
-    return run, state.step, verdict, tracking
+        tracking.log_metrics(run, numbers, int(numbers["step"]))
+    result = evaluate_on_test(state)
+    log_result(tracking, run, state, result)
+    log_displays(tracking, run, state, result)
+    tracking.describe(run, markdown(result))
+    tracking.finish(run)
+    return run, state.step, result, tracking
 
 
 def _train(trial: Trial, folder: Path) -> None:
@@ -98,8 +100,8 @@ def _train(trial: Trial, folder: Path) -> None:
     """
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
-    Stopping(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
-    with said(progress):
+    CheckpointOnSignal(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
+    with follow_file(progress):
         labels = {"study": folder.name, "trial": "0"}
         lines = [Lines(progress)]
         job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels)
@@ -107,7 +109,7 @@ def _train(trial: Trial, folder: Path) -> None:
             job.fit()
         except Exception as error:
             raise RuntimeError(str(error)) from error
-    interruptible()
+    restore_interrupts()
     refuse_failed(folder / CHECKPOINTS)
 
 

@@ -32,26 +32,26 @@ from lartpc_ray.predict.evaluate import validate
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.terminal.command import say
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import ASKED, Checkpoint
+from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
 from lartpc_ray.trials.trial import Trial
 
 Report = Callable[[dict[str, float]], None]
 """Takes the numbers of a validation."""
-Watch = Callable[["Step"], None]
+StepCallback = Callable[["StepStats"], None]
 """Takes what a worker did in a step, and how long that took."""
 
 
 @dataclass(frozen=True)
-class Rank:
+class Worker:
     """Which of the data-parallel workers this is, and where its network lives."""
 
-    index: int = 0
-    count: int = 1
+    rank: int = 0
+    world_size: int = 1
     device: str = "cpu"
 
 
 @dataclass(frozen=True)
-class Step:
+class StepStats:
     """What a worker did in a step, and where its time went.
 
     Attributes:
@@ -72,14 +72,14 @@ class Step:
     communication: float
 
 
-def learn(
+def train(
     trial: Trial,
     folder: Path,
     report: Report,
     *,
-    rank: Rank | None = None,
+    worker: Worker | None = None,
     say: Callable[[str], None] = say,
-    watch: Watch = lambda step: None,
+    watch: StepCallback = lambda step: None,
 ) -> None:
     """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
 
@@ -100,15 +100,15 @@ def learn(
         ValueError: for checkpoints of another trial in the folder.
         RuntimeError: where the ranks do not see the same checkpoint.
     """
-    rank = rank or Rank()
+    worker = worker or Worker()
     torch.set_num_threads(trial.resources.cpus)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run.begin(trial, rank, checkpoints.newest(folder, trial, say))
+    run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, say))
     for numbers in run.history:
         report(numbers)
     events = trial.data.splits.events("train")
     tune_events = trial.data.splits.events("tune")
-    mine = range(rank.index, trial.parts, rank.count)
+    mine = range(worker.rank, trial.parts, worker.world_size)
     streams = [
         batches(
             events, trial.data, trial.task.prepare, start=run.step, rank=part, ranks=trial.parts
@@ -119,29 +119,29 @@ def learn(
         every = trial.optimizer.evaluate_every
         until = min(run.step - run.step % every + every, trial.optimizer.steps)
         began = run.step
-        with Meter(rank.device) as meter:
+        with Meter(worker.device) as meter:
             while run.step < until:
-                watch(run.take(streams))
-                if not rank.index and run.step < until and (folder / ASKED).exists():
+                watch(run.fetch_and_step(streams))
+                if not worker.rank and run.step < until and (folder / CHECKPOINT_REQUEST).exists():
                     checkpoints.add(folder, run.state())
-                    (folder / ASKED).unlink()
+                    (folder / CHECKPOINT_REQUEST).unlink()
         numbers = run.means() | {
             "step": run.step,
             "seconds_a_step": meter.seconds / (run.step - began),
             "training_gib": meter.peak_gib,
         }
-        if not rank.index:
-            _settle(run.network, trial, events, run.step, rank.device)
-            numbers |= _validated(run.network, trial, tune_events, rank.device)
+        if not worker.rank:
+            _recalibrate_batchnorm(run.network, trial, events, run.step, worker.device)
+            numbers |= _validated(run.network, trial, tune_events, worker.device)
         run.history.append(numbers)
-        if not rank.index:
+        if not worker.rank:
             checkpoints.add(folder, run.state())
-            (folder / ASKED).unlink(missing_ok=True)
+            (folder / CHECKPOINT_REQUEST).unlink(missing_ok=True)
         report(numbers)
 
 
 @dataclass(eq=False)
-class _Exchange:
+class _AllReduceTimer:
     """How long a worker waits for gradients when it has nothing left to compute.
 
     Attributes:
@@ -168,7 +168,7 @@ class _Run:
     """What changes from step to step."""
 
     trial: Trial
-    rank: Rank
+    worker: Worker
     network: UResNet
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -176,26 +176,26 @@ class _Run:
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     window: list[dict[str, float]] = field(default_factory=list)
-    exchange: _Exchange = field(default_factory=_Exchange)
+    exchange: _AllReduceTimer = field(default_factory=_AllReduceTimer)
 
     @staticmethod
-    def begin(trial: Trial, rank: Rank, start: Checkpoint | None) -> _Run:
+    def begin(trial: Trial, worker: Worker, start: Checkpoint | None) -> _Run:
         """The run as its checkpoint has it, or a new one."""
-        if rank.count > 1:
-            _same_everywhere(start.step if start else 0, rank)
+        if worker.world_size > 1:
+            _same_everywhere(start.step if start else 0, worker)
         network = trial.make_network()
-        if trial.optimizer.norm == "synchronised" and rank.count > 1:
+        if trial.optimizer.norm == "synchronised" and worker.world_size > 1:
             synchronised(network)
         if start:
             network.load_state_dict(start.network)
-        network.to(rank.device)
+        network.to(worker.device)
         optimizer = torch.optim.Adam(
             network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay, fused=True
         )
         half = trial.optimizer.precision == "float16"
-        scaler = torch.amp.GradScaler(torch.device(rank.device).type, enabled=half)
-        run = _Run(trial, rank, network, _parallel(network, trial, rank), optimizer, scaler)
-        if isinstance(run.model, DistributedDataParallel) and rank.device == "cpu":
+        scaler = torch.amp.GradScaler(torch.device(worker.device).type, enabled=half)
+        run = _Run(trial, worker, network, _parallel(network, trial, worker), optimizer, scaler)
+        if isinstance(run.model, DistributedDataParallel) and worker.device == "cpu":
             run.model.register_comm_hook(run.exchange, lambda own, bucket: own.send(bucket))
         if start:
             optimizer.load_state_dict(start.optimizer)
@@ -215,14 +215,14 @@ class _Run:
             self.window,
         )
 
-    def take(self, streams: Sequence[Iterator[VoxelBatch]]) -> Step:
+    def fetch_and_step(self, streams: Sequence[Iterator[VoxelBatch]]) -> StepStats:
         """The next step with the next batches."""
         began = time.perf_counter()
-        parts = [next(stream).to(self.rank.device) for stream in streams]
+        parts = [next(stream).to(self.worker.device) for stream in streams]
         there = time.perf_counter()
-        self.advance(parts)
+        self.optimizer_step(parts)
         waited = self.exchange.waited
-        return Step(
+        return StepStats(
             loss=self.window[-1]["loss"],
             events=sum(part.events for part in parts),
             voxels=sum(len(part.coords) for part in parts),
@@ -231,10 +231,10 @@ class _Run:
             communication=waited,
         )
 
-    def advance(self, parts: list[VoxelBatch]) -> None:
+    def optimizer_step(self, parts: list[VoxelBatch]) -> None:
         """One step down the mean of the parts' gradients, those of other workers included."""
         settings = self.trial.optimizer
-        _seed(self.trial, self.step, self.rank)
+        _seed(self.trial, self.step, self.worker)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.factor(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -265,14 +265,14 @@ class _Run:
                     f"optimizer.learning_rate ({self.trial.optimizer.learning_rate}) or set "
                     "optimizer.clip"
                 )
-            share = self.rank.count / self.trial.parts  # workers' sums are averaged
+            share = self.worker.world_size / self.trial.parts  # workers' sums are averaged
             self.scaler.scale(loss.total * share).backward()  # type: ignore[no-untyped-call]
         self.exchange.end()
         return numbers
 
     def _precision(self) -> torch.autocast:
         name = self.trial.optimizer.precision
-        kind = torch.device(self.rank.device).type
+        kind = torch.device(self.worker.device).type
         lower = name != "float32"
         return torch.autocast(kind, dtype=getattr(torch, name) if lower else None, enabled=lower)
 
@@ -288,30 +288,30 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
-def _seed(trial: Trial, step: int, rank: Rank) -> None:
-    """What is random in a step follows from (seed, step, rank): a checkpoint need not hold it."""
-    seed = int(np.random.SeedSequence((trial.seed, step, rank.index)).generate_state(1)[0])
+def _seed(trial: Trial, step: int, worker: Worker) -> None:
+    """What is random in a step follows from (seed, step, worker): a checkpoint need not hold it."""
+    seed = int(np.random.SeedSequence((trial.seed, step, worker.rank)).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def _same_everywhere(step: int, rank: Rank) -> None:
-    ends = torch.tensor([step, -step], device=rank.device)
+def _same_everywhere(step: int, worker: Worker) -> None:
+    ends = torch.tensor([step, -step], device=worker.device)
     distributed.all_reduce(ends, distributed.ReduceOp.MAX)
     if int(ends[0]) != -int(ends[1]):
         raise RuntimeError(
-            f"rank {rank.index} goes on from step {step}, another from step {int(ends[0])}: do all "
-            "nodes see the same folder?"
+            f"rank {worker.rank} goes on from step {step}, another from step {int(ends[0])}: do "
+            "all nodes see the same folder?"
         )
 
 
-def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
+def _parallel(network: UResNet, trial: Trial, worker: Worker) -> nn.Module:
     """The network as its data-parallel self; in phase one some parameters get no gradient.
 
     Only rank 0's averages of BatchNorm are ever used, so they are not sent around.
     """
-    if rank.count == 1:
+    if worker.world_size == 1:
         return network
     unused = bool(trial.task.frozen(0))
     return DistributedDataParallel(
@@ -320,16 +320,18 @@ def _parallel(network: UResNet, trial: Trial, rank: Rank) -> nn.Module:
 
 
 @torch.no_grad()
-def _settle(network: UResNet, trial: Trial, events: Events, step: int, device: str) -> None:
+def _recalibrate_batchnorm(
+    network: UResNet, trial: Trial, events: Events, step: int, device: str
+) -> None:
     """Take BatchNorm's averages over the next batches, all with the weights as they are now.
 
     The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training
     does not use them.
     """
     norms = [module for module in network.modules() if isinstance(module, Norm)]
-    count = trial.optimizer.settle_batches
+    count = trial.optimizer.batchnorm_batches
     momenta = [norm.momentum for norm in norms]
-    _alone(norms, True)
+    _set_local_statistics(norms, True)
     for norm in norms if count else []:
         norm.reset_running_stats()
         norm.momentum = None
@@ -338,10 +340,10 @@ def _settle(network: UResNet, trial: Trial, events: Events, step: int, device: s
         network(moved.coords, trial.task.features(moved), moved.shape, moved.event)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    _alone(norms, False)
+    _set_local_statistics(norms, False)
 
 
-def _alone(norms: Sequence[Norm], alone: bool) -> None:
+def _set_local_statistics(norms: Sequence[Norm], alone: bool) -> None:
     """Rank 0 settles while the others wait."""
     for norm in norms:
         if isinstance(norm, SynchronisedNorm):
@@ -351,11 +353,11 @@ def _alone(norms: Sequence[Norm], alone: bool) -> None:
 def _validated(
     network: UResNet, trial: Trial, events: Sequence[Event], device: str
 ) -> dict[str, float]:
-    """The goal and each class's best score and thresholds."""
+    """The objective and each class's best score and thresholds."""
     with Meter(device) as meter:
         found = validate(network, trial.task, events, device)
     numbers = {
-        "goal": found.goal,
+        "objective": found.objective,
         "seconds_an_event": meter.seconds / len(events),
         "inference_gib": meter.peak_gib,
     }

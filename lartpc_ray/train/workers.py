@@ -14,27 +14,27 @@ from torch import distributed
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import memory
-from lartpc_ray.train.loop import Rank, Report, Step, Watch, learn
+from lartpc_ray.train.loop import Report, StepCallback, StepStats, Worker, train
 from lartpc_ray.trials.trial import Trial
 
 
-def steps(labels: Mapping[str, str], rank: Rank) -> Watch:
+def steps(labels: Mapping[str, str], worker: Worker) -> StepCallback:
     """Tells of each step of a worker.
 
     Args:
         labels: `study` and `trial`.
         rank: of the worker.
     """
-    tags = {**labels, "rank": str(rank.index)}
+    tags = {**labels, "rank": str(worker.rank)}
 
-    def watch(step: Step) -> None:
-        live.tell("lartpc_steps_total", 1, **tags)
-        live.tell("lartpc_events_total", step.events, **tags)
-        live.tell("lartpc_voxels_total", step.voxels, **tags)
+    def watch(step: StepStats) -> None:
+        live.record("lartpc_steps_total", 1, **tags)
+        live.record("lartpc_events_total", step.events, **tags)
+        live.record("lartpc_voxels_total", step.voxels, **tags)
         for part in ("data", "compute", "communication"):
-            live.tell("lartpc_step_seconds_total", getattr(step, part), **tags, part=part)
-        live.tell("lartpc_loss", step.loss, **tags)
-        live.tell("lartpc_memory_bytes", memory(rank.device), **tags)
+            live.record("lartpc_step_seconds_total", getattr(step, part), **tags, part=part)
+        live.record("lartpc_loss", step.loss, **tags)
+        live.record("lartpc_memory_bytes", memory(worker.device), **tags)
 
     return watch
 
@@ -43,8 +43,8 @@ FAILED = "failed.txt"
 """In a run's folder: why it cannot be trained. It is not tried again."""
 
 
-def attempt(
-    trial: Trial, folder: Path, report: Report, rank: Rank, note: Path, labels: dict[str, str]
+def run_training_worker(
+    trial: Trial, folder: Path, report: Report, worker: Worker, note: Path, labels: dict[str, str]
 ) -> None:
     """Learn, watched; where the trial itself is at fault leave the reason in its folder.
 
@@ -53,21 +53,21 @@ def attempt(
     Train has ended their group.
     """
 
-    def tell(text: str) -> None:
-        if not rank.index:
+    def record(text: str) -> None:
+        if not worker.rank:
             with note.open("a") as file:
                 file.write(f"{text}\n")
 
     def validated(numbers: dict[str, float]) -> None:
-        if "goal" in numbers:
-            live.tell("lartpc_goal", numbers["goal"], **labels)
+        if "objective" in numbers:
+            live.record("lartpc_objective", numbers["objective"], **labels)
         report(numbers)
 
-    watch = steps(labels, rank)
+    watch = steps(labels, worker)
     try:
-        learn(trial, folder, validated, rank=rank, say=tell, watch=watch)
+        train(trial, folder, validated, worker=worker, say=record, watch=watch)
     except Exception as error:
-        if _at_fault(error, rank):
+        if _at_fault(error, worker):
             try:
                 with (folder / FAILED).open("x") as file:
                     file.write(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
@@ -76,11 +76,11 @@ def attempt(
         raise
 
 
-def _at_fault(error: Exception, rank: Rank) -> bool:
+def _at_fault(error: Exception, worker: Worker) -> bool:
     """Is it the trial's own fault?"""
     if isinstance(error, OSError):
         return False
-    if rank.count == 1 or isinstance(error, FloatingPointError | torch.OutOfMemoryError):
+    if worker.world_size == 1 or isinstance(error, FloatingPointError | torch.OutOfMemoryError):
         return True
     if isinstance(error, RuntimeError):
         return False
@@ -158,12 +158,14 @@ def trainer(
 def _worker(config: dict[str, Any]) -> None:
     """What each worker of a Ray Train job runs."""
     context = ray_train.get_context()
-    rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
+    worker = Worker(context.get_world_rank(), context.get_world_size(), str(get_device()))
     folder = Path(config["folder"])
     if (folder / FAILED).is_file():  # Ray Train tries again; who started the job reads the reason
         return
     trial = Trial.model_validate_json(config["trial"])
-    attempt(trial, folder, ray_train.report, rank, Path(config["note"]), config["labels"])
+    run_training_worker(
+        trial, folder, ray_train.report, worker, Path(config["note"]), config["labels"]
+    )
 
 
 class Lines(ray_train.UserCallback):
@@ -181,7 +183,8 @@ class Lines(ray_train.UserCallback):
 
 def line(numbers: dict[str, float]) -> str:
     """One report in one line."""
-    return f"step {numbers['step']:>6.0f}   loss {numbers['loss']:.4f}   goal {numbers['goal']:.4f}"
+    step, loss, objective = (numbers[name] for name in ("step", "loss", "objective"))
+    return f"step {step:>6.0f}   loss {loss:.4f}   objective {objective:.4f}"
 
 
 def device(trial: Trial) -> str:

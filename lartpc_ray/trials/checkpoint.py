@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.settings import earlier_names, with_present_names
+from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal.command import say
 from lartpc_ray.trials.trial import Trial
 
@@ -102,10 +104,25 @@ def load(path: Path) -> Checkpoint:
         raise ValueError(f"{file}: not a checkpoint, or cut short (its checksum is another)")
     try:
         content = torch.load(BytesIO(rest), map_location="cpu", weights_only=True)
-        return Checkpoint(**{**content, "trial": Trial.model_validate_json(content["trial"])})
+        trial = Trial.model_validate_json(content["trial"])
+        history = [_with_present_names(numbers, trial) for numbers in content["history"]]
+        return Checkpoint(**{**content, "trial": trial, "history": history})
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{file}: not a checkpoint ({reason})") from None
+
+
+def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, float]:
+    """Replace the names of an earlier version in what a validation reported."""
+    names = {"goal": "objective"}
+    if isinstance(trial.task, ThresholdTask):
+        axes = earlier_names(type(trial.task.active_method))
+        names |= {
+            f"{label}/{earlier}": f"{label}/{name}"
+            for label in trial.task.scored_classes
+            for earlier, name in axes.items()
+        }
+    return with_present_names(numbers, names)
 
 
 def add(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -148,5 +165,5 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
-ASKED = "checkpoint-now"
+CHECKPOINT_REQUEST = "checkpoint-now"
 """A file in a run's folder that asks for a checkpoint at once; it goes when there is one."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lartpc_ray.sparse import obstacles
+from lartpc_ray.settings import earlier_names
+from lartpc_ray.sparse import unavailable_engines
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import nearest
 from lartpc_ray.trials.trial import Trial
@@ -29,14 +30,34 @@ def check(key: str, value: Any, task: str) -> None:
         model = _annotation(model, part, task)
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"a group of settings; give one of {', '.join(model.model_fields)}")
-    if key == "network.engine" and value != "spconv" and value in obstacles():  # workers have GPUs
-        raise ValueError(f"{value}: {obstacles()[value]}")
+    if (
+        key == "network.engine" and value != "spconv" and value in unavailable_engines()
+    ):  # workers have GPUs
+        raise ValueError(f"{value}: {unavailable_engines()[value]}")
     try:
         _trial({"task.name": task, key: value})
     except ValidationError as error:
         if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
             raise ValueError(": ".join(reason(error, Trial))) from None
         # What only a whole group can be wrong about is checked when all of it is known.
+
+
+def present_path(key: str, task: str) -> str:
+    """Return the present path of a setting that an earlier version called otherwise.
+
+    Example:
+        >>> present_path("task.cut.grid_points", "clustering")
+        'task.seeds.grid_points'
+    """
+    model: Any = Trial
+    parts = []
+    for part in key.split("."):
+        known = isinstance(model, type) and issubclass(model, BaseModel)
+        name = earlier_names(model).get(part, part) if known else part
+        there = known and name in model.model_fields and (model is not Trial or task in TASKS)
+        model = _annotation(model, name, task) if there else None
+        parts.append(name)
+    return ".".join(parts)
 
 
 def _annotation(model: type[BaseModel], name: str, task: str) -> Any:
@@ -111,7 +132,7 @@ IMPORTANT = (
 """Settings that MLflow shows of every trial; the others are in its trial.json."""
 
 
-def flat(trial: Trial) -> dict[str, Any]:
+def flatten_settings(trial: Trial) -> dict[str, Any]:
     """Every setting of a trial by its dotted path."""
 
     def walk(value: Any, prefix: str) -> dict[str, Any]:
@@ -125,7 +146,7 @@ def flat(trial: Trial) -> dict[str, Any]:
     return walk(json.loads(trial.model_dump_json()), "")
 
 
-def headline(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
+def key_settings(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
     """The settings of a trial that tell it from others: those searched, and the important."""
-    every = flat(trial)
+    every = flatten_settings(trial)
     return {key: every[key] for key in dict.fromkeys([*searched, *IMPORTANT])}

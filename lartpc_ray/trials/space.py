@@ -30,13 +30,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import AliasChoices, Field, PositiveInt, ValidationError
 
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.settings import Settings
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import nearest
-from lartpc_ray.trials.paths import check, make_trial, reason
+from lartpc_ray.trials.paths import check, make_trial, present_path, reason
 from lartpc_ray.trials.trial import Trial
 
 Kind = Literal["choice", "uniform", "log", "int", "grid"]
@@ -49,10 +49,14 @@ class Budget(Settings):
     about: str = Field(default="", description="what it is for and what it gives, in one line")
     trials: PositiveInt = Field(description="trials, the first with the default settings")
     steps: PositiveInt = Field(description="training steps of a trial that is not stopped")
-    first_rung: PositiveInt = Field(description="steps before a trial may be stopped early")
+    min_steps: PositiveInt = Field(
+        validation_alias=AliasChoices("min_steps", "first_rung"),
+        description="steps before a trial may be stopped early",
+    )
     reduction: float = Field(default=3.0, gt=1, description="1 of so many trials passes a rung")
     concurrent: PositiveInt = Field(default=1, description="trials at a time, resources allowing")
-    in_order: bool = Field(
+    deterministic: bool = Field(
+        validation_alias=AliasChoices("deterministic", "in_order"),
         default=True,
         description="sample and compare batch by batch: the same seed gives the same study; "
         "false: whoever comes first, no worker ever waits",
@@ -72,7 +76,7 @@ class Space:
         budget, budget_name: how much the search may cost.
         overrides: what the command line fixed.
         points: of a grid, path to value each; they are tried in order.
-        costs: what is minimised beside the goal.
+        costs: what is minimised beside the objective.
         text: the file, for the record.
     """
 
@@ -145,6 +149,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
     """
     text = path.read_text()
     content, lines = _load(path, text)
+    content, lines, overrides = _with_present_paths(content, lines, overrides or {})
     known = ("task", "about", "fixed", "search", "first", "series", "costs", "budgets")
     source = _Source(path, lines, str(content.get("task", "clustering")))
     for key in content:
@@ -160,7 +165,7 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
         for key in values:
             _check(source, f"{place}.{key}", values, key)
         fixed.update(values)
-    fixed["optimizer.steps"] = (overrides or {}).get("optimizer.steps", chosen.steps)
+    fixed["optimizer.steps"] = overrides.get("optimizer.steps", chosen.steps)
     search, kinds = {}, set()
     for key, entry in (content.get("search") or {}).items():
         place = f"search.{key}"
@@ -181,11 +186,44 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
         first,
         chosen,
         budget,
-        overrides or {},
+        overrides,
         _points(source, content, search, first) if kinds == {"grid"} else (),
         _costs(source, content.get("costs") or []),
         text,
     )
+
+
+PATHS = re.compile(r"^((?:budgets\.\w+\.)?(?:fixed|search|first)\.)(.+)$")
+"""Where a space file holds paths into Trial, as a dotted key."""
+
+
+def _with_present_paths(
+    content: dict[str, Any], lines: dict[str, int], overrides: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
+    """Replace paths of earlier versions, in a file and on the command line."""
+    task = str(content.get("task", "clustering"))
+
+    def present(group: Any) -> Any:
+        if isinstance(group, dict):
+            return {present_path(str(key), task): value for key, value in group.items()}
+        if isinstance(group, list):
+            return [present_path(axis, task) if isinstance(axis, str) else axis for axis in group]
+        return group
+
+    content = {
+        key: present(group) if key in ("fixed", "search", "first") else group
+        for key, group in content.items()
+    }
+    if isinstance(content.get("series"), list):
+        content["series"] = [present(axes) for axes in content["series"]]
+    for entry in content["budgets"].values() if isinstance(content.get("budgets"), dict) else ():
+        if isinstance(entry, dict) and "fixed" in entry:
+            entry["fixed"] = present(entry["fixed"])
+    lines = {
+        PATHS.sub(lambda found: found[1] + present_path(found[2], task), key): line
+        for key, line in lines.items()
+    }
+    return content, lines, present(overrides)
 
 
 def budgets(path: Path) -> dict[str, str]:
@@ -210,7 +248,7 @@ def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
 
 
 def minimised(text: str) -> list[str]:
-    """The costs that a space file which was read before minimises beside the goal.
+    """The costs that a space file which was read before minimises beside the objective.
 
     Unchecked but for their names, as in `searched`.
 

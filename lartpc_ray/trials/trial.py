@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import (
+    AliasChoices,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -31,7 +32,8 @@ class OptimizerSettings(Settings):
         default="constant", description="cosine: the learning rate falls to 0 at the last step"
     )
     clip: NonNegativeFloat = Field(default=0.0, description="largest gradient norm; 0: no limit")
-    settle_batches: NonNegativeInt = Field(
+    batchnorm_batches: NonNegativeInt = Field(
+        validation_alias=AliasChoices("batchnorm_batches", "settle_batches"),
         default=30,
         description="training batches over which BatchNorm's averages are taken anew before a "
         "validation; 0 keeps the running ones",
@@ -136,8 +138,8 @@ class Trial(Settings):
             settings,
             self.task.branches(axes),
             axes=axes,
-            inputs=self.task.inputs(axes),
-            constants=self.task.constants(),
+            inputs=self.task.input_channels(axes),
+            constants=self.task.global_parameters(),
         )
-        self.task.start(network)
+        self.task.init_weights(network)
         return network

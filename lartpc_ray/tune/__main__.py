@@ -1,7 +1,7 @@
 """`python -m lartpc_ray.tune`: search a space with Ray Tune and Optuna; every run in MLflow.
 
-A trial's goal is what its network can reach: the mean over the classes of the score at the class's
-own best thresholds, on the tune split.
+A trial's objective is the mean over the classes of the score at each class's best
+thresholds, on the tune split.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 from ray import tune
 
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
-from lartpc_ray.runtime.ray_session import ray_runs
-from lartpc_ray.runtime.run_folder import claimed
-from lartpc_ray.runtime.signals import interruptible
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.runtime.run_folder import locked
+from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
-from lartpc_ray.tune.michel import judge_on_top
+from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
 from lartpc_ray.tune.study import Study
@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
     if options.concurrent is not None and options.concurrent < 1:
         raise ValueError(f"--concurrent {options.concurrent}: at least 1")
     if options.run:
-        return judge_on_top(options, chosen_space(options))
+        return run_michel(options, chosen_space(options))
     study = Study.reopen(options) if options.resume else None
     space = study.space if study else chosen_space(options)
     trial = space.first_trial()
@@ -67,14 +67,14 @@ def main(options: argparse.Namespace) -> int:
             print(f"{key}: {distribution}")
         return 0
     study = study or Study.create(options.runs, space, options.tracking_uri)
-    with claimed(study.folder):
+    with locked(study.folder):
         say(f"study {study.folder.name}: {size}")
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
-            with ray_runs(dashboard=options.dashboard or trial.resources.workers > 1):
+            with ray_session(dashboard=options.dashboard or trial.resources.workers > 1):
                 results, progress = searched(study, options.concurrent, again)
-                interruptible()
+                restore_interrupts()
                 say(f"searched for {time.monotonic() - began:.0f} s")
                 text, content = finish(study, results, progress, options.runs)
         except KeyboardInterrupt:

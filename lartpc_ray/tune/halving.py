@@ -10,19 +10,19 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from lartpc_ray.runtime.run_folder import write_json
-from lartpc_ray.tune.sampler import NUMBER
+from lartpc_ray.tune.sampler import TRIAL_INDEX
 
 FAILURE = "failure"
 """A result that is none: the reason why the trial fails."""
 
 
-class Halving(FIFOScheduler):
+class SuccessiveHalving(FIFOScheduler):
     """Asynchronous successive halving on training steps (Li et al. 2020, ASHA).
 
-    At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its goal is among the
-    best 1/r of those that reached the rung. With `batch` given, a trial is compared only with
-    trials of earlier batches, all of which are done: who of a batch is faster then changes nothing,
-    and the same seed gives the same study.
+    At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its objective is
+    among the best 1/r of those that reached the rung. With `batch`, a trial is compared only with
+    trials of earlier batches, which have all ended. The order in which the trials of a batch report
+    then changes nothing, and the same seed gives the same study.
 
     Args:
         first: steps of the first rung.
@@ -45,11 +45,11 @@ class Halving(FIFOScheduler):
         if FAILURE in result:
             trial.max_failures = 0  # its own fault: Tune need not try again
             return str(TrialScheduler.CONTINUE)
-        number = int(trial.config[NUMBER])
-        return str(self.decide(number, int(result["step"]), float(result["goal"])))
+        number = int(trial.config[TRIAL_INDEX])
+        return str(self.decide(number, int(result["step"]), float(result["objective"])))
 
-    def decide(self, number: int, step: int, goal: float) -> str:
-        """CONTINUE or STOP for trial `number`, whose goal after `step` steps is `goal`."""
+    def decide(self, number: int, step: int, objective: float) -> str:
+        """Return CONTINUE or STOP for trial `number` with its objective after `step` steps."""
         rung = self._first
         passed = None
         while rung <= step:
@@ -59,14 +59,16 @@ class Halving(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         recorded = self._rungs.setdefault(str(passed), {})
         if str(number) not in recorded:
-            recorded[str(number)] = goal, self._stays(recorded, number, goal)
+            recorded[str(number)] = objective, self._stays(recorded, number, objective)
             write_json(self._file, self._rungs)
         stays = recorded[str(number)][1]
         return str(TrialScheduler.CONTINUE if stays else TrialScheduler.STOP)
 
-    def _stays(self, recorded: Mapping[str, tuple[float, bool]], number: int, goal: float) -> bool:
+    def _stays(
+        self, recorded: Mapping[str, tuple[float, bool]], number: int, objective: float
+    ) -> bool:
         rivals = [one for other, (one, _) in recorded.items() if self._before(int(other), number)]
-        better = sum(value > goal for value in rivals)
+        better = sum(value > objective for value in rivals)
         return not rivals or better < (len(rivals) + 1) / self._reduction
 
     def _before(self, other: int, number: int) -> bool:

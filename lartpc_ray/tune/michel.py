@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lartpc_ray.metrics.michel import Match
-from lartpc_ray.predict.evaluate import judge
+from lartpc_ray.predict.evaluate import evaluate_on_test
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.report.record import keep, where
+from lartpc_ray.report.record import access_hint, log_result
 from lartpc_ray.report.tables import table
 from lartpc_ray.tasks import MichelTask, SegmentationTask
 from lartpc_ray.tracking.runs import Tracking
@@ -44,7 +44,7 @@ def draw_michels(path: Path, matches: Sequence[Match]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def judge_on_top(options: argparse.Namespace, space: Space) -> int:
+def run_michel(options: argparse.Namespace, space: Space) -> int:
     """Tune and judge a reconstruction whose network another run has trained."""
     tracking = Tracking(options.runs, space.name, options.tracking_uri)
     trial = space.first_trial()
@@ -59,19 +59,19 @@ def judge_on_top(options: argparse.Namespace, space: Space) -> int:
         task = trial.task.model_copy(update={"segmentation": state.trial.task})
         data = trial.data if options.data else state.trial.data
         state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
-        verdict = judge(state)
+        result = evaluate_on_test(state)
         run = tracking.start(space.name, {"kind": space.name, "of": options.run})
-        keep(tracking, run, state, verdict)
+        log_result(tracking, run, state, result)
         found = predict(state.restored(), task, data.splits.events("test"))
         picture = Path(scratch) / "michels.png"
         draw_michels(
             picture,
-            [match for pair in found for match in task.matches(*pair, verdict.thresholds)],
+            [match for pair in found for match in task.matches(*pair, result.thresholds)],
         )
-        tracking.file(run, picture)
-        tracking.end(run)
+        tracking.log_artifact(run, picture)
+        tracking.finish(run)
     if options.json:
-        print(json.dumps({"run": run, **asdict(verdict)}, indent=1))
+        print(json.dumps({"run": run, **asdict(result)}, indent=1))
     else:
-        print(f"{table(verdict)}\n{where(tracking, options.runs, run)}")
+        print(f"{table(result)}\n{access_hint(tracking, options.runs, run)}")
     return 0

@@ -13,16 +13,16 @@ from ray.tune.result import AUTO_RESULT_KEYS
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import Machine
-from lartpc_ray.runtime.signals import Stopping
+from lartpc_ray.runtime.signals import CheckpointOnSignal
 from lartpc_ray.terminal.screen import Trials
-from lartpc_ray.terminal.text import cell, short_names
+from lartpc_ray.terminal.text import format_value, short_names
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import ERROR, Tracking
-from lartpc_ray.trials.paths import headline
+from lartpc_ray.trials.paths import key_settings
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.halving import FAILURE
-from lartpc_ray.tune.sampler import NUMBER, trial_folder
+from lartpc_ray.tune.sampler import TRIAL_INDEX, trial_folder
 
 
 class Progress(tune.Callback):
@@ -49,7 +49,7 @@ class Progress(tune.Callback):
         self._machine = Machine(folder)
         self.running: set[int] = set()
         self._states: dict[int, str] = {}
-        self._goals: dict[int, float] = {}
+        self._objectives: dict[int, float] = {}
         steps = space.first_trial().optimizer.steps
         self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
@@ -62,7 +62,7 @@ class Progress(tune.Callback):
         """Take the signals from Tune, which took them when it began."""
         stop = signal.getsignal(signal.SIGUSR1)
         assert callable(stop)
-        Stopping(self._folders, stop).install()
+        CheckpointOnSignal(self._folders, stop).install()
         self._screen.start()
 
     def _folders(self) -> list[Path]:
@@ -74,7 +74,7 @@ class Progress(tune.Callback):
         return self._tracking.start(f"trial {number}", tags, self._parent)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, settings = numbered(trial.config)
+        number, settings = split_trial_index(trial.config)
         run = self.run(number)
         self._tell_of(run, self._space.trial(settings))
         self.runs[number] = run
@@ -83,12 +83,14 @@ class Progress(tune.Callback):
         self._screen.show(number, "running", settings=settings)
 
     def _tell_of(self, run: str, trial: Trial) -> None:
-        settings = headline(trial, self._space.search)
-        self._tracking.parameters(run, settings)
-        self._tracking.tags(run, tags(trial, self._sources))
-        self._tracking.inputs(run, self._sources)
-        self._tracking.text(run, trial.model_dump_json(indent=1), "trial.json")
-        shown = (f"`{name}` {cell(settings[key])}" for name, key in short_names(settings).items())
+        settings = key_settings(trial, self._space.search)
+        self._tracking.log_params(run, settings)
+        self._tracking.set_tags(run, tags(trial, self._sources))
+        self._tracking.log_datasets(run, self._sources)
+        self._tracking.log_text(run, trial.model_dump_json(indent=1), "trial.json")
+        shown = (
+            f"`{name}` {format_value(settings[key])}" for name, key in short_names(settings).items()
+        )
         self._tracking.describe(run, ", ".join(shown))
 
     def on_trial_result(
@@ -96,34 +98,36 @@ class Progress(tune.Callback):
     ) -> None:
         if FAILURE in result:
             return
-        number, _settings = numbered(trial.config)
+        number, _settings = split_trial_index(trial.config)
         step = int(result["step"])
         kept = {
             key: float(value)
             for key, value in result.items()
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
-        now = {"step": step, "goal": result["goal"], "loss": result["loss"]}
-        if not self._tracking.numbers(self.runs[number], kept | self._machine.look(), step):
+        now = {"step": step, "objective": result["objective"], "loss": result["loss"]}
+        if not self._tracking.log_metrics(self.runs[number], kept | self._machine.look(), step):
             now["before"] = step  # told again after a resume
-        self._goals[number] = result["goal"]
-        live.tell("lartpc_best_goal", max(self._goals.values()), study=self._folder.name)
+        self._objectives[number] = result["objective"]
+        live.record(
+            "lartpc_best_objective", max(self._objectives.values()), study=self._folder.name
+        )
         self._screen.show(number, "running", **now)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, settings = numbered(trial.config)
+        number, settings = split_trial_index(trial.config)
         early = self._screen.step(number) < self._space.trial(settings).optimizer.steps
         self._tell(number, "stopped" if early else "finished")
         self._end(number, "FINISHED", "stopped early" if early else "done")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, _settings = numbered(trial.config)
+        number, _settings = split_trial_index(trial.config)
         self._screen.show(number, "lost its process; goes on from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, _settings = numbered(trial.config)
+        number, _settings = split_trial_index(trial.config)
         why = reason(trial.error_file)
-        self._tracking.tags(self.runs[number], {ERROR: why})
+        self._tracking.set_tags(self.runs[number], {ERROR: why})
         self._tell(number, "failed")
         self._end(number, "FAILED", f"failed: {why}")
 
@@ -133,24 +137,24 @@ class Progress(tune.Callback):
     def interrupted(self) -> None:
         """Close the runs of trials that did not end: a resumed search opens them again."""
         for run in (*(self.runs[number] for number in self.running), self._parent):
-            self._tracking.end(run, "KILLED")
+            self._tracking.finish(run, "KILLED")
 
     def _tell(self, number: int, state: str) -> None:
         """How many trials are in which state, now that one is in this."""
         self._states[number] = state
         count = Counter(self._states.values())
         for one in live.STATES:
-            live.tell("lartpc_trials", count[one], study=self._folder.name, state=one)
+            live.record("lartpc_trials", count[one], study=self._folder.name, state=one)
 
     def _end(self, number: int, status: str, word: str) -> None:
-        self._tracking.end(self.runs[number], status)
+        self._tracking.finish(self.runs[number], status)
         self.running.discard(number)
         self._screen.show(number, word, ended=True)
 
 
-def numbered(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+def split_trial_index(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """A trial's number, and its sampled settings without it."""
-    return int(config[NUMBER]), {key: config[key] for key in config if key != NUMBER}
+    return int(config[TRIAL_INDEX]), {key: config[key] for key in config if key != TRIAL_INDEX}
 
 
 def reason(error_file: str | None) -> str:

@@ -18,8 +18,9 @@ from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from lartpc_ray.runtime.run_folder import write_json
+from lartpc_ray.trials.paths import present_path
 
-NUMBER = "number"
+TRIAL_INDEX = "number"
 """A trial's number, from 0, among what Tune hands to it."""
 JOURNAL = "optuna.journal"
 """Optuna's study in the folder of ours; `optuna-dashboard` shows it, also while it grows."""
@@ -32,7 +33,13 @@ def trial_folder(study: Path, number: int) -> Path:
     return study / "trials" / str(number)
 
 
-class Sampler(OptunaSearch):
+def sampled_settings(folder: Path, task: str) -> dict[str, Any]:
+    """The sampled settings of a trial that was started, by their present paths."""
+    content = json.loads((folder / SAMPLED).read_text())
+    return {present_path(path, task): value for path, value in content.items()}
+
+
+class ReplayingOptunaSearch(OptunaSearch):
     """Optuna's sampler; the trials that a study has already started come again as they were.
 
     Its journal begins anew with each search, for a resumed one tells everything again; a driver
@@ -40,10 +47,11 @@ class Sampler(OptunaSearch):
 
     Args:
         study: folder of the study.
+        task: of its trials.
         options: of `OptunaSearch`.
     """
 
-    def __init__(self, study: Path, **options: Any) -> None:
+    def __init__(self, study: Path, *, task: str, **options: Any) -> None:
         study.mkdir(parents=True, exist_ok=True)
         for name in (JOURNAL, f"{JOURNAL}.lock"):
             (study / name).unlink(missing_ok=True)
@@ -51,13 +59,14 @@ class Sampler(OptunaSearch):
         super().__init__(study_name=study.name, storage=storage, **options)
         self._folder = study
         self._count = 0
+        self._task = task
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next trial's settings and its number, in writing before it starts."""
         path = trial_folder(self._folder, self._count) / SAMPLED
         settings = super().suggest(trial_id) or {}
         if path.is_file():
-            started = json.loads(path.read_text())
+            started = sampled_settings(path.parent, self._task)
             if settings != started:
                 assert self._ot_study is not None
                 self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
@@ -67,5 +76,5 @@ class Sampler(OptunaSearch):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, settings)
         number, self._count = self._count, self._count + 1
-        self._ot_trials[trial_id].set_user_attr(NUMBER, number)
-        return {**settings, NUMBER: number}
+        self._ot_trials[trial_id].set_user_attr(TRIAL_INDEX, number)
+        return {**settings, TRIAL_INDEX: number}

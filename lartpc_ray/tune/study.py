@@ -18,25 +18,25 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import ConcurrencyLimiter
 
-from lartpc_ray.predict.evaluate import Verdict
+from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
 from lartpc_ray.report.tables import table
-from lartpc_ray.runtime.run_folder import new_folder, reopened, write_json
+from lartpc_ray.runtime.run_folder import load_plan, new_folder, write_json
 from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.terminal.screen import said
-from lartpc_ray.terminal.text import cell, short_names
+from lartpc_ray.terminal.screen import follow_file
+from lartpc_ray.terminal.text import format_value, short_names
 from lartpc_ray.tracking.provenance import Source, data_hash, sources, tags
 from lartpc_ray.tracking.runs import NAMES, Tracking
-from lartpc_ray.train.loop import Rank
-from lartpc_ray.train.workers import FAILED, attempt, device, refuse_failed, trainer
+from lartpc_ray.train.loop import Worker
+from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training_worker, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.paths import headline, make_trial
+from lartpc_ray.trials.paths import key_settings, make_trial
 from lartpc_ray.trials.space import Space, read_space
 from lartpc_ray.trials.trial import Resources
-from lartpc_ray.tune.halving import FAILURE, Halving
-from lartpc_ray.tune.progress import Progress, numbered
-from lartpc_ray.tune.sampler import NUMBER, SAMPLED, Sampler, trial_folder
+from lartpc_ray.tune.halving import FAILURE, SuccessiveHalving
+from lartpc_ray.tune.progress import Progress, split_trial_index
+from lartpc_ray.tune.sampler import ReplayingOptunaSearch, sampled_settings, trial_folder
 
 PLAN = "plan.json"
 """What a study needs to be resumed, in its folder."""
@@ -48,7 +48,7 @@ RETRIES = 2
 
 def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
     """What Tune runs for a trial: the loop itself for one worker, a Ray Train job for several."""
-    number, settings = numbered(config)
+    number, settings = split_trial_index(config)
     study = Path(plan["folder"])
     trial = make_trial({**json.loads(plan["fixed"]), **settings})
     folder, note = trial_folder(study, number), study / NOTES
@@ -60,10 +60,12 @@ def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
             trainer(trial, folder, study / "ray", note, [callback], labels).fit()
             refuse_failed(folder)
         else:
-            attempt(trial, folder, tune.report, Rank(device=device(trial)), note, labels)
+            run_training_worker(
+                trial, folder, tune.report, Worker(device=device(trial)), note, labels
+            )
     except Exception as error:
         if (folder / FAILED).is_file():
-            nothing = dict.fromkeys(plan["goals"], float("nan"))
+            nothing = dict.fromkeys(plan["objectives"], float("nan"))
             tune.report({FAILURE: str(error), "step": 0, **nothing})
         raise
 
@@ -103,7 +105,7 @@ class Study:
         Raises:
             ValueError: where there is no study.
         """
-        folder, plan = reopened(options, PLAN)
+        folder, plan = load_plan(options, PLAN)
         path = folder / f"{plan['space']}.yaml"
         space = read_space(path, plan["budget"], plan["overrides"])
         return Study(folder, space, Tracking(folder.parent, space.name, plan["uri"]), plan)
@@ -112,20 +114,20 @@ class Study:
         """Run what is left of the search, so many trials at a time; by default, what fits now."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
-        self.tracking.text(parent, self.space.text, f"{self.space.name}.yaml")
+        self.tracking.log_text(parent, self.space.text, f"{self.space.name}.yaml")
         first, found = self.space.first_trial(), self.sources
         plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": first.seed}
-        self.tracking.parameters(parent, plan)
-        names = short_names(headline(first, self.space.search))
-        self.tracking.tags(parent, {**tags(first, found), NAMES: json.dumps(names)})
-        self.tracking.inputs(parent, found)
+        self.tracking.log_params(parent, plan)
+        names = short_names(key_settings(first, self.space.search))
+        self.tracking.set_tags(parent, {**tags(first, found), NAMES: json.dumps(names)})
+        self.tracking.log_datasets(parent, found)
         progress = Progress(self.folder, self.space, self.tracking, parent)
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
         with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
             for logger in ("ray", "ray.tune", "ray.train"):
                 logging.getLogger(logger).handlers = [logging.StreamHandler(log)]
                 logging.getLogger(logger).propagate = False
-            with said(self.folder / NOTES):
+            with follow_file(self.folder / NOTES):
                 results = self._tuner(progress, concurrent).fit()
         return results, progress
 
@@ -141,20 +143,20 @@ class Study:
             ValueError: where there is none.
         """
         folder = trial_folder(self.folder, number)
-        _, settings = numbered({**json.loads((folder / SAMPLED).read_text()), NUMBER: number})
+        settings = sampled_settings(folder, self.space.fixed["task.name"])
         found = checkpoints.newest(folder, self.space.trial(settings))
         if found is None:
             raise ValueError(f"{folder}: no checkpoint that is sound")
         return found
 
-    def enrol(
+    def register_trial(
         self, number: int, runs: Mapping[int, str], state: Checkpoint, at: Thresholds, note: str
     ) -> str:
         """Register a trial's model under the study's name; its version."""
         about = {
             "study": self.folder.name,
             "trial": str(number),
-            "goal": f"{state.history[-1]['goal']:.6f}",
+            "objective": f"{state.history[-1]['objective']:.6f}",
             "metric": state.trial.task.metric,
             "data": data_hash(self.sources),
         }
@@ -162,14 +164,16 @@ class Study:
 
     def note(self, count: int, number: int, run: str, state: Checkpoint, best: str) -> str:
         """The search in markdown: what was searched, which trial is the best, its table."""
-        chosen = headline(state.trial, self.space.search)
-        settings = (f"`{name}` {cell(chosen[key])}" for name, key in short_names(chosen).items())
+        chosen = key_settings(state.trial, self.space.search)
+        settings = (
+            f"`{name}` {format_value(chosen[key])}" for name, key in short_names(chosen).items()
+        )
         place = f"#/experiments/{self.tracking.experiment}/runs/{run}"
-        goal = state.history[-1]["goal"]
+        objective = state.history[-1]["objective"]
         return "\n".join(
             [
                 f"**{self.folder.name}**, budget {self.space.budget_name}: {count} trials; best: "
-                f"[trial {number}]({place}), goal {goal:.4f} on the tune split "
+                f"[trial {number}]({place}), objective {objective:.4f} on the tune split "
                 f"after {state.step} steps.",
                 "",
                 ", ".join(settings),
@@ -178,26 +182,26 @@ class Study:
             ]
         )
 
-    def close(self, verdict: Verdict, numbers: dict[str, float], note: str) -> str:
+    def finish(self, result: EvaluationResult, numbers: dict[str, float], note: str) -> str:
         """End the search run with the table of its best trial, and what is told of it; its id."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
-        self.tracking.numbers(parent, numbers, 0)
-        self.tracking.text(parent, table(verdict), "table.txt")
+        self.tracking.log_metrics(parent, numbers, 0)
+        self.tracking.log_text(parent, table(result), "table.txt")
         self.tracking.describe(parent, note)
         self.tracking.describe_study(note)
-        self.tracking.end(parent)
+        self.tracking.finish(parent)
         return parent
 
     def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
         budget, concurrent = self.space.budget, concurrent or self.concurrent()
-        if budget.in_order:  # what is sampled together stays so on another machine
+        if budget.deterministic:  # what is sampled together stays so on another machine
             concurrent = self._plan.setdefault("concurrent", concurrent)
             write_json(self.folder / PLAN, self._plan)
         plan = {
             "fixed": json.dumps(self.space.fixed),
             "folder": str(self.folder),
-            "goals": ["goal", *self.space.costs],
+            "objectives": ["objective", *self.space.costs],
         }
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, plan=plan), self._resources()
@@ -205,16 +209,16 @@ class Study:
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                metric="goal",
+                metric="objective",
                 mode="max",
                 num_samples=self.space.trials,
                 search_alg=ConcurrencyLimiter(
-                    self._searcher(), max_concurrent=concurrent, batch=budget.in_order
+                    self._searcher(), max_concurrent=concurrent, batch=budget.deterministic
                 ),
-                scheduler=Halving(
-                    budget.first_rung,
+                scheduler=SuccessiveHalving(
+                    budget.min_steps,
                     budget.reduction,
-                    concurrent if budget.in_order else None,
+                    concurrent if budget.deterministic else None,
                     self.folder / "rungs.json",
                 ),
                 reuse_actors=True,
@@ -249,13 +253,14 @@ class Study:
             return {"CPU": 0, "node:__internal_head__": 0.001}
         return {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
 
-    def _searcher(self) -> Sampler:
+    def _searcher(self) -> ReplayingOptunaSearch:
         seed, costs = self.space.first_trial().seed, self.space.costs
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        return Sampler(
+        return ReplayingOptunaSearch(
             self.folder,
+            task=self.space.fixed["task.name"],
             space=self.space.search,
-            metric=["goal", *costs] if costs else "goal",
+            metric=["objective", *costs] if costs else "objective",
             mode=["max", *["min"] * len(costs)] if costs else "max",
             points_to_evaluate=list(self.space.points) or [self.space.first],
             sampler=TPESampler(seed=seed),

@@ -93,12 +93,13 @@ tracking = Tracking(Path(folder), "clustering", uri)
 parent = tracking.start(study, {"study": study, "kind": "search"})
 for number in range(3):
     run = tracking.start(f"trial {number}", {"study": study, "trial": str(number)}, parent)
-    tracking.parameters(run, {"network.depth": number, "data.splits.path": "x" * 400})
+    tracking.log_params(run, {"network.depth": number, "data.splits.path": "x" * 400})
     for step in range(20):
-        tracking.numbers(run, {"goal": step + 0.01 * number, "loss": 1.0 / (step + 1)}, step)
+        values = {"objective": step + 0.01 * number, "loss": 1.0 / (step + 1)}
+        tracking.log_metrics(run, values, step)
         print(number, step, flush=True)
-    tracking.end(run)
-tracking.end(parent)
+    tracking.finish(run)
+tracking.finish(parent)
 """
 
 
@@ -168,7 +169,7 @@ def test_writers_that_begin_at_once_lose_and_double_nothing(server: str, tmp_pat
     found = kept(server, "clustering")
     trials = {
         f"trial {number}": {
-            "goal": [(step, step + 0.01 * number) for step in range(20)],
+            "objective": [(step, step + 0.01 * number) for step in range(20)],
             "loss": [(step, 1.0 / (step + 1)) for step in range(20)],
         }
         for number in range(3)

@@ -102,7 +102,7 @@ def test_a_search_over_three_hosts_survives_the_loss_of_one(
     deadline = time.monotonic() + 300
     while nodes() < 3:
         assert time.monotonic() < deadline, "a worker did not come up"
-    settings = "--budget smoke --set optimizer.steps=60 --set optimizer.settle_batches=2"
+    settings = "--budget smoke --set optimizer.steps=60 --set optimizer.batchnorm_batches=2"
     search = f"python -m lartpc_ray.tune smoke {settings} --workers 2 --runs runs"
     search += " --data runs/events --tracking-uri http://127.0.0.1:5000 > runs/out 2> runs/err"
     on(10, f"nohup setsid {search} < /dev/null & sleep 1")

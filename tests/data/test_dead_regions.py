@@ -82,7 +82,7 @@ def test_candidates_do_not_depend_on_what_is_inside() -> None:
     whole = track(0.5)
     inside = region_of(whole.coords, ACROSS) >= 0
     full = dead_region(whole, ACROSS, margin=2, limit=9999)
-    empty = dead_region(whole.keep(~inside), ACROSS, margin=2, limit=9999)
+    empty = dead_region(whole.select(~inside), ACROSS, margin=2, limit=9999)
     np.testing.assert_array_equal(full.coords, empty.coords)
     assert (empty.truth[empty.dead] == 0).all()
     at = keys(full.coords[full.dead], SHAPE)
@@ -140,7 +140,7 @@ def test_dense_regions_that_are_too_large_are_refused_with_advice() -> None:
 def test_regions_are_the_same_for_the_same_event_and_lie_on_tracks(
     rng: np.random.Generator,
 ) -> None:
-    event, settings = track(), RandomRegions(number=20, aimed=1.0)
+    event, settings = track(), RandomRegions(number=20, on_track_fraction=1.0)
     corners = settings.corners(event, fixed_rng(event))
     np.testing.assert_array_equal(corners, settings.corners(event, fixed_rng(event)))
     assert (settings.corners(event, rng) != corners).any()

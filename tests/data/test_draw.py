@@ -43,7 +43,7 @@ def test_the_real_event_is_drawn(tmp_path: Path) -> None:
 def test_predicted_clusters_beside_the_true_ones(tmp_path: Path, rng: np.random.Generator) -> None:
     event = make_event(rng, 40)
     write_events(tmp_path / "a.h5", [event])
-    found = event.keep(event.semantic >= 0)
+    found = event.select(event.semantic >= 0)
     write_events(tmp_path / "b.h5", [found], predicted=True)
     page, rest = tmp_path / "a.html", ("--side", 16, "--event", 0, "-o", tmp_path / "a.html")
     assert command("draw", tmp_path / "b.h5", *rest) == 0
@@ -55,12 +55,12 @@ def test_predicted_clusters_beside_the_true_ones(tmp_path: Path, rng: np.random.
 def test_voxels_are_matched_by_position(rng: np.random.Generator) -> None:
     event = make_event(rng, 30)
     order = rng.permutation(30)
-    other = event.keep(order >= 5)
+    other = event.select(order >= 5)
     found = matched(event, other)
     assert found[order >= 5].tolist() == event.cluster[order >= 5].tolist()
     assert (found[order < 5] == -1).all()
     with pytest.raises(ValueError, match="not one voxel in common"):
-        matched(event.keep(order < 5), other)
+        matched(event.select(order < 5), other)
     with pytest.raises(ValueError, match="not the same event"):
         matched(event, make_event(rng, 5, side=8))
 

@@ -50,10 +50,10 @@ def infill(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     state = Checkpoint(trial, 0, network.state_dict(), {}, [])
     tracking = Tracking(tmp_path / "runs", "infill")
     run = tracking.start("trial 0", {"trial": "0"})
-    tracking.file(run, checkpoints.save(tmp_path / "saved", state))
+    tracking.log_artifact(run, checkpoints.save(tmp_path / "saved", state))
     thresholds = tmp_path / "thresholds.yaml"
     thresholds.write_text("classes: {TRACK: {threshold: 0.5}}")
-    empty = muon().keep(np.zeros(40, bool))
+    empty = muon().select(np.zeros(40, bool))
     write_events(tmp_path / "events.h5", [empty, muon()])
     places = [str(tmp_path / "events.h5"), "-o", str(tmp_path / "out.h5")]
     named = ["--thresholds", str(thresholds), "--runs", str(tmp_path / "runs")]

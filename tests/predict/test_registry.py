@@ -12,12 +12,12 @@ from conftest import make_event
 
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.predict.registry import crown, holder, register, table_of
+from lartpc_ray.predict.registry import promote_champion, register, table_of, version_with_alias
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import make_trial
 
-ABOUT = {"goal": "0.5", "metric": "ari", "data": "abc"}
+ABOUT = {"objective": "0.5", "metric": "ari", "data": "abc"}
 AT = {"MIP": {"s0": 0.0, "p0": 0.5}, "SHOWER": {"s0": 0.0, "p0": 0.3}}
 
 
@@ -39,7 +39,7 @@ def state(tmp_path: Path, rng: np.random.Generator) -> Checkpoint:
             "data.splits.layout.classes.low_energy": "unlabelled",
         }
     )
-    return Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [{"goal": 0.5}])
+    return Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [{"objective": 0.5}])
 
 
 def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoint) -> None:
@@ -47,7 +47,7 @@ def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoi
     run = tracking.start("trial 0", {"trial": "0"})
     version = register(tracking, "study", run, state, AT, ABOUT, "a note")
     assert register(tracking, "study", run, state, AT, ABOUT, "a note") == version, "only once"
-    assert crown(tracking, "study", version)
+    assert promote_champion(tracking, "study", version)
     kept = Path(tracking.fetch(run, "model", tmp_path / "fetched"))
     assert not list(kept.rglob("*.pkl"))
     use = json.loads((kept / "artifacts" / "use.json").read_text())
@@ -65,7 +65,7 @@ def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoi
     task = state.trial.task
     wanted = 0
     for at, (event, outputs) in enumerate(predict(state.restored(), task, events)):
-        found = task.found(event, outputs, AT)
+        found = task.reconstruct(event, outputs, AT)
         mine = table[table["event"] == 10 + at].set_index(["x", "y", "z"])["cluster"]
         assert mine.loc[list(map(tuple, found.coords))].tolist() == found.cluster.tolist()
         wanted += int((found.cluster >= 0).sum())
@@ -100,14 +100,20 @@ def test_a_champion_stays_until_a_better_one_on_the_same_data(tmp_path: Path) ->
     client = tracking.client
     client.create_registered_model("study")
     run = tracking.start("trial 0", {"trial": "0"})
-    assert holder(tracking, "study", "champion") is None
+    assert version_with_alias(tracking, "study", "champion") is None
 
     def add(**about: str) -> bool:
         version = client.create_model_version("study", "x", run, tags=ABOUT | about)
-        return crown(tracking, "study", str(version.version))
+        return promote_champion(tracking, "study", str(version.version))
 
-    wins = [add(), add(goal="0.4"), add(goal="0.5"), add(goal="0.6"), add(goal="0.1", data="other")]
+    wins = [
+        add(),
+        add(objective="0.4"),
+        add(objective="0.5"),
+        add(objective="0.6"),
+        add(objective="0.1", data="other"),
+    ]
     assert wins == [True, False, False, True, True]
-    champion = holder(tracking, "study", "champion")
+    champion = version_with_alias(tracking, "study", "champion")
     assert champion is not None
     assert str(champion.version) == "5"

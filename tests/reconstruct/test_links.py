@@ -15,7 +15,7 @@ from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import adopted, linked, merged, neighbours, split
-from lartpc_ray.reconstruct.reconstructions import LinkCut
+from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 
 
 def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ def test_chunks_of_voxels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_a_limit_in_the_embedding_it_is_dbscan() -> None:
     coords, position, margin = made(2, 200)
     for eps in (1.0, 1.5, 2.0):
-        found = linked(coords, position, margin, eps, LinkCut().reach[-1])
+        found = linked(coords, position, margin, eps, LinkedClustering().reach[-1])
         np.testing.assert_array_equal(found, dbscan(coords, eps=eps, min_points=1))
 
 
@@ -87,7 +87,7 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
     points = {"s0": (0.0, 0.9), "p0": (0.0, 0.2, 1.0), "eps": (1.5, 0.0, 6.0), "reach": (0.3, 1.0)}
-    cut = LinkCut(**points, overlap=(0.1, 0.6, 1.0), least=(1, 3, 9), min_voxels=2)
+    cut = LinkedClustering(**points, overlap=(0.1, 0.6, 1.0), least=(1, 3, 9), min_voxels=2)
     found = cut.scores(voxels, ["ari", "n_clusters"])
     for place in np.ndindex(2, 3, 3, 3, 2, 3):
         at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
@@ -165,7 +165,7 @@ def test_seeds_alone_links_alone_and_both() -> None:
     voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
     at = {"s0": 0.5, "p0": 0.5, "overlap": 1.0, "eps": 20.0, "reach": 1000.0, "least": 1}
     labels = {
-        name: LinkCut().labels(voxels, **(at | change)).tolist()
+        name: LinkedClustering().labels(voxels, **(at | change)).tolist()
         for name, change in {
             "seeds": {"eps": 0.0},
             "far links": {},

@@ -6,7 +6,7 @@ import pytest
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.michels import MichelSettings, michels
-from lartpc_ray.reconstruct.reconstructions import MichelCut, michel_settings
+from lartpc_ray.reconstruct.reconstructions import MichelReconstruction, michel_settings
 
 
 def muon(y: int) -> list[list[int]]:
@@ -82,7 +82,7 @@ def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> 
 def test_the_grid_is_what_each_point_gives() -> None:
     coords, semantic = drawn(line(60, 52) + line(30, 55), MUON)
     truth = np.where(semantic == ParticleClass.MICHEL, 0, -1)
-    cut = MichelCut(
+    cut = MichelReconstruction(
         min_points_mip=(5, 40),
         min_points=(1, 5),
         attached=(2.83, 6.0),

@@ -13,7 +13,7 @@ from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
-from lartpc_ray.reconstruct.reconstructions import SeedCut
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import BLOCK, sweep, sweep_exactly
 from lartpc_ray.runtime.resources import Meter
 
@@ -203,7 +203,7 @@ def test_one_event_gives_a_choice_without_a_held_out_score() -> None:
 
 
 def test_refined_points_lie_on_both_sides_of_the_best() -> None:
-    cut = SeedCut(grid_points=3, extra_p0=(0.1,))
+    cut = SeedClustering(grid_points=3, extra_p0=(0.1,))
     assert cut.axes()["p0"].tolist() == [0, 0.1, 0.5, 1]
     finer = cut.refined([0.5], 1)
     assert finer.axes()["p0"] == pytest.approx([0, 0.1, 0.3, 0.5, 0.75, 1])

@@ -41,13 +41,15 @@ def test_the_front_joins_the_trials_that_no_other_beats() -> None:
 
 
 def test_an_axis_follows_the_scale_of_its_setting() -> None:
-    rate, mask, depth, goal = charts.parallel(SEARCH, SETTINGS, [0.7, 0.6])["data"][0]["dimensions"]
+    rate, mask, depth, objective = charts.parallel(SEARCH, SETTINGS, [0.7, 0.6])["data"][0][
+        "dimensions"
+    ]
     assert rate["values"] == pytest.approx([-1, -2]), "the best comes last, so it is drawn on top"
     assert rate["ticktext"][0] == "0.001"
     assert mask["values"] == [0, 1]
     assert mask["ticktext"] == ["focal", "&lt;b&gt;"], "plotly reads tags"
     assert depth["tickvals"] == [4, 5, 6]
-    assert goal["values"].tolist() == [0.6, 0.7]
+    assert objective["values"].tolist() == [0.6, 0.7]
 
 
 def test_the_plateau_is_outlined_cell_by_cell() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event
-from lartpc_ray.report.gallery import _true_clusters, chosen, paired
+from lartpc_ray.report.gallery import _true_clusters, extreme_events, match_colours
 
 
 def line(cluster: list[int], semantic: list[int]) -> Event:
@@ -23,7 +23,7 @@ def test_a_predicted_cluster_takes_the_colour_of_the_true_one_it_shares_most_wit
     event = line([0, 0, 0, 0, 1, 1, 1, -1], [1] * 8)
     truth = views(event)[2]
     found = np.array([5, 5, 5, 2, 7, 7, -1, -1])
-    shown = paired(truth, event, found).value
+    shown = match_colours(truth, event, found).value
     assert shown[:3].tolist() == truth.value[:3].tolist(), "the larger piece has the colour"
     assert shown[4:6].tolist() == truth.value[4:6].tolist()
     assert shown[3] not in truth.value, "the smaller piece has one of its own"
@@ -32,23 +32,23 @@ def test_a_predicted_cluster_takes_the_colour_of_the_true_one_it_shares_most_wit
 
 def test_clusters_of_one_number_in_two_classes_are_two() -> None:
     event = line([0, 0, 0, 0, 0], [1, 1, 1, 2, 2])
-    shown = paired(views(event)[2], event, np.array([0, 0, 0, 1, 1])).value
+    shown = match_colours(views(event)[2], event, np.array([0, 0, 0, 1, 1])).value
     assert shown[0] != shown[4]
 
 
 def test_what_joins_nothing_true_has_a_colour_of_its_own() -> None:
     event = line([0, 0, -1, -1], [1] * 4)
-    shown = paired(views(event)[2], event, np.array([0, 0, 1, 1])).value
+    shown = match_colours(views(event)[2], event, np.array([0, 0, 1, 1])).value
     assert shown[0] == 0
     assert shown[2] > 0
 
 
 def test_the_worst_and_the_best_are_never_the_same_event() -> None:
     scores = {number: {"MIP": number / 10} for number in range(5)}
-    assert chosen(scores, 3) == ([0, 1], [4, 3])
-    assert chosen({0: {"MIP": 1.0}}, 3) == ([], [])
+    assert extreme_events(scores, 3) == ([0, 1], [4, 3])
+    assert extreme_events({0: {"MIP": 1.0}}, 3) == ([], [])
     equal = {0: {"MIP": 1.0}, 1: {"MIP": 1.0, "HIP": 1.0}}
-    assert chosen(equal, 1) == ([0], [1]), "the same score over more classes is better"
+    assert extreme_events(equal, 1) == ([0], [1]), "the same score over more classes is better"
 
 
 def test_extent_and_margin_of_each_true_cluster() -> None:

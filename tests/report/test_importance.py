@@ -7,7 +7,7 @@ from lartpc_ray.report.importance import FEWEST, importance
 SEARCH = {"rate": ("log", [1e-3, 1.0]), "depth": ("int", [4, 8]), "mask": ("choice", ["a", "b"])}
 
 
-def test_the_setting_that_makes_the_goal_is_found() -> None:
+def test_the_setting_that_makes_the_objective_is_found() -> None:
     rng = np.random.default_rng(3)
     rates = 10 ** rng.uniform(-3, 0, 200)
     settings = [

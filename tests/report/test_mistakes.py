@@ -5,13 +5,13 @@ import pytest
 
 from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event
-from lartpc_ray.predict.evaluate import THIS, Verdict
-from lartpc_ray.report.mistakes import _panels, tally
+from lartpc_ray.predict.evaluate import THIS, EvaluationResult
+from lartpc_ray.report.mistakes import _panels, count_outcomes
 from lartpc_ray.tasks import ClusteringTask
 
 MIP = 1
 AT = {"MIP": {"s0": 0.5, "p0": 0.5}}
-TASK = ClusteringTask.model_validate({"cut": {"min_voxels": 2}})
+TASK = ClusteringTask.model_validate({"seeds": {"min_voxels": 2}})
 
 
 def event(cluster: list[int], found: list[int]) -> tuple[Event, dict[str, np.ndarray]]:
@@ -34,7 +34,7 @@ MERGED = event([0] * 4 + [1] * 3 + [2] * 2, [0] * 4 + [0] * 3 + [1] * 2)
 
 
 def test_every_true_cluster_is_counted_and_the_largest_of_each_fate_is_kept() -> None:
-    found = tally(TASK, AT, iter([SPLIT, MERGED]))
+    found = count_outcomes(TASK, AT, iter([SPLIT, MERGED]))
     assert list(found) == ["MIP"], "classes without a cluster are absent"
     assert found["MIP"].clusters == 5
     fates = found["MIP"].fates
@@ -72,7 +72,7 @@ def test_the_best_way_is_that_of_the_highest_mean(linked: float, wanted: str) ->
         f"{THIS}, linked voxels": {"MIP": {"ari": linked}},
         "untrained network, linked voxels": {"MIP": {"ari": 1.0}},
     }
-    verdict = Verdict("clustering", AT, {}, means, {"tune": 1, "test": 1}, at)
-    way, thresholds = verdict.best_way(["HIP", "MIP"], "ari")
+    result = EvaluationResult("clustering", AT, {}, means, {"tune": 1, "test": 1}, at)
+    way, thresholds = result.best_method(["HIP", "MIP"], "ari")
     assert way == wanted
     assert thresholds == (at[way] if way else AT)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lartpc_ray.predict.evaluate import THIS, Verdict, judge
+from lartpc_ray.predict.evaluate import THIS, EvaluationResult, evaluate_on_test
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.report.page import MOST_CURVES
-from lartpc_ray.report.record import keep, keep_page
+from lartpc_ray.report.record import log_report_page, log_result
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.paths import flat, make_trial
+from lartpc_ray.trials.paths import flatten_settings, make_trial
 
 EVIL = "</script><script>alert(1)</script>"
 SPACE = """
@@ -32,25 +32,25 @@ def study(
     """A made-up search of its own name; its last trial has failed."""
     tracking = Tracking(runs, name)
     search = tracking.start(own, {"study": own, "kind": "search"})
-    tracking.text(search, space, f"{name}.yaml")
+    tracking.log_text(search, space, f"{name}.yaml")
     for number in range(trials):
         tags = {"study": own, "trial": str(number)}
         run = tracking.start(f"trial {number}", tags, search)
         rate = 10 ** (-3 + 2 * number / trials)
         settings = {"optimizer.learning_rate": rate, "task.loss.mask": ["focal", "bce"][number % 2]}
         values = {**settings, "task.name": "clustering", "odd": EVIL * (number % 2)}
-        tracking.tags(search, {NAMES: json.dumps(short_names(values))})
-        tracking.parameters(run, values)
+        tracking.set_tags(search, {NAMES: json.dumps(short_names(values))})
+        tracking.log_params(run, values)
         if number == trials - 1:
-            tracking.tags(run, {"error": f"ValueError: {EVIL}"})
-            tracking.end(run, "FAILED")
+            tracking.set_tags(run, {"error": f"ValueError: {EVIL}"})
+            tracking.finish(run, "FAILED")
             continue
         for step in (10, 20):
-            numbers = {"goal": number / trials + step / 1e3, "seconds_an_event": 0.1}
+            numbers = {"objective": number / trials + step / 1e3, "seconds_an_event": 0.1}
             numbers["training_gib"] = 2.0 - number / trials
-            tracking.numbers(run, numbers, step)
-        tracking.end(run)
-    tracking.end(search)
+            tracking.log_metrics(run, numbers, step)
+        tracking.finish(run)
+    tracking.finish(search)
     return tracking
 
 
@@ -78,7 +78,7 @@ def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
     assert [axis["label"] for axis in parallel["data"][0]["dimensions"]] == [
         "learning rate",
         "mask",
-        "goal",
+        "objective",
     ]
     assert len(curves["data"]) == 3
     assert "<dd>4, 1 failed</dd>" in text
@@ -113,19 +113,19 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -> Non
     assert page.read_text() == before
 
 
-def test_the_goal_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: Path) -> None:
+def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: Path) -> None:
     """Its own, also before there is a verdict; those of the task's page where it has none."""
 
     def drawn(name: str) -> list[str]:
         text, _ = write(tmp_path, name)
-        return re.findall(r'aria-label="Goal against ([^"]*)"', text)
+        return re.findall(r'aria-label="Objective against ([^"]*)"', text)
 
     study(tmp_path, 4, "cheap", f"{SPACE}costs: [training_gib]\n")
     assert drawn("cheap") == ["training GiB"]
     tracking = study(tmp_path, 4)
     assert drawn("clustering") == [], "the verdict tells the task, and its page"
-    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
-    tracking.text(tracking.trials("clustering")[2].id, verdict.json(), "verdict.json")
+    result = EvaluationResult("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    tracking.log_text(tracking.trials("clustering")[2].id, result.json(), "verdict.json")
     assert drawn("clustering") == ["s an event"]
 
 
@@ -136,11 +136,11 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     study(tmp_path, 4, own="earlier")
     tracking = study(tmp_path, 3, own="newest")
     search = tracking.start("earlier", {"study": "earlier", "kind": "search"})
-    verdict = Verdict("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
+    result = EvaluationResult("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
     best = tracking.trials("clustering", search)[2].id
 
     def kept() -> list[str]:
-        keep_page(tracking, "clustering", search, best, verdict)
+        log_report_page(tracking, "clustering", search, best, result)
         return [file.path for file in tracking.client.list_artifacts(search)]
 
     with monkeypatch.context() as patch:
@@ -174,9 +174,9 @@ def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
     state = Checkpoint(trial, 0, network.state_dict(), {}, [])
     tracking = Tracking(runs, task)
     run = tracking.start("one", {"trial": "0"})
-    tracking.parameters(run, flat(trial))
-    keep(tracking, run, state, judge(state))
-    tracking.end(run)
+    tracking.log_params(run, flatten_settings(trial))
+    log_result(tracking, run, state, evaluate_on_test(state))
+    tracking.finish(run)
     return run
 
 
@@ -200,7 +200,7 @@ def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, 
     assert "It could not be drawn" not in text
     linked = text.partition("the same of linked voxels")[2]
     assert bool(linked) == (task == "clustering"), "the second way to read the same network"
-    assert ("reach" in linked) == bool(linked), "with its own thresholds"
+    assert ("max_embedding_distance" in linked) == bool(linked), "with its own thresholds"
     assert ("± 68 %, linked voxels" in text) == bool(linked), "and its own errors"
     each = [len(scene["panels"]) for scene in data["scenes"]]
     assert text.count("<canvas") == sum(each)

@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 from lartpc_ray.data.files import read_events, write_events
-from lartpc_ray.predict.evaluate import ERRORS, THIS, UNTRAINED, Verdict, _plain, judge
+from lartpc_ray.predict.evaluate import (
+    ERRORS,
+    THIS,
+    UNTRAINED,
+    EvaluationResult,
+    _plain,
+    evaluate_on_test,
+)
 from lartpc_ray.report import __main__ as report
-from lartpc_ray.report.record import keep
-from lartpc_ray.report.tables import compared, layout, study_text, table
+from lartpc_ray.report.record import log_result
+from lartpc_ray.report.tables import layout, study_text, table, trial_rows
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means
 from lartpc_ray.terminal.command import run as run_command
@@ -25,7 +32,7 @@ def trial(number: int, engine: str, box: int, *costs: float, error: str = "") ->
         id=f"run{number}",
         number=number,
         parameters={"network.engine": engine, "data.splits.box": str(box), "seed": "0"},
-        numbers=dict(zip(names, costs, strict=False)) | {"goal": 0.5},
+        numbers=dict(zip(names, costs, strict=False)) | {"objective": 0.5},
         status="FAILED" if error else "FINISHED",
         error=error,
     )
@@ -38,7 +45,7 @@ def test_a_comparison_shows_the_factors_beside_the_published_ones() -> None:
         trial(2, "dense", 192, error="MemoryError: engine 'dense': needs 30 GiB"),
         trial(3, "native", 192, 0.5, 0.1, 0.2, 0.08),
     ]
-    lines = study_text("dense_vs_sparse", compared(trials)).splitlines()
+    lines = study_text("dense_vs_sparse", trial_rows(trials)).splitlines()
     shown = [line.split() for line in lines]
     assert ["64", "dense", "/", "native", "4", "10", "2", "2.5"] in shown
     assert ["192", "native", "0.5", "0.1", "0.2", "0.08"] in shown
@@ -51,12 +58,12 @@ def test_a_comparison_shows_the_factors_beside_the_published_ones() -> None:
 
 
 def test_a_search_that_has_just_begun_has_nothing_to_compare() -> None:
-    text = study_text("dense_vs_sparse", compared([trial(0, "dense", 64), trial(1, "dense", 96)]))
+    text = study_text("dense_vs_sparse", trial_rows([trial(0, "dense", 64), trial(1, "dense", 96)]))
     assert "published" not in text
 
 
 def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
-    text = study_text("clustering", compared([trial(0, "native", 64), trial(1, "native", 96)]))
+    text = study_text("clustering", trial_rows([trial(0, "native", 64), trial(1, "native", 96)]))
     assert "2 trials, best first" in text
     assert "published" not in text
 
@@ -71,7 +78,7 @@ def kept(tmp_path: Path, few_events: Path) -> Path:
     )
     tracking = Tracking(tmp_path / "store", "segmentation")
     run = tracking.start("one", {"trial": "0"})
-    keep(tracking, run, state, judge(state))
+    log_result(tracking, run, state, evaluate_on_test(state))
     folder = tmp_path / "kept"
     folder.mkdir()
     for name in (FILE, "verdict.json", "table.txt"):
@@ -117,11 +124,11 @@ def test_a_folder_without_a_checkpoint_is_one_line(
 
 
 def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
-    verdict = Verdict(**json.loads((kept / "verdict.json").read_text()))
-    assert "accuracy" in verdict.errors[THIS]["ALL"]
+    result = EvaluationResult.read(json.loads((kept / "verdict.json").read_text()))
+    assert "accuracy" in result.errors[THIS]["ALL"]
     errors, means = {"MIP": {"ari": 0.1, "bias": 0.2}}, {"MIP": {"ari": 0.5, "bias": 0.6}}
     assert _plain(errors, means, {"MIP": {"ari": 0.5, "bias": 0.7}}) == {"MIP": {"ari": 0.1}}
-    lines = table(verdict).splitlines()
+    lines = table(result).splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith(f"  {THIS}"))
     assert lines[first + 1].startswith(f"  {ERRORS}")
     assert lines[first + 2].startswith(f"  {UNTRAINED}")
@@ -132,8 +139,8 @@ def test_every_tuned_way_to_read_a_network_has_its_errors_behind_it() -> None:
     means: dict[str, Means] = {way: {"MIP": {"ari": 0.5}} for way in ways}
     errors: dict[str, Means] = {way: {"MIP": {"ari": 0.1}} for way in (ways[0], ways[2])}
     beside = {"linked voxels": {"MIP": {"reach": 1.0}}}
-    verdict = Verdict("clustering", {}, {}, means, {"tune": 1, "test": 1}, beside, errors)
-    assert list(verdict.rows) == [ways[0], ERRORS, ways[1], ways[2], "± 68 %, linked voxels"]
+    result = EvaluationResult("clustering", {}, {}, means, {"tune": 1, "test": 1}, beside, errors)
+    assert list(result.rows) == [ways[0], ERRORS, ways[1], ways[2], "± 68 %, linked voxels"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -143,9 +150,9 @@ def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
     for part in shown["tables"]:
         for name in part["columns"]:
             means[name] |= dict.fromkeys(part["metrics"], 0.123)
-    at = {name: {"eps": 1000.0} for name in TASKS[task].names}
-    verdict = Verdict(task, at, {}, {THIS: means}, {"tune": 40, "test": 60})
-    lines = table(verdict).splitlines()
+    at = {name: {"eps": 1000.0} for name in TASKS[task].scored_classes}
+    result = EvaluationResult(task, at, {}, {THIS: means}, {"tune": 40, "test": 60})
+    lines = table(result).splitlines()
     assert any("0.123" in line for line in lines)
     for part in shown["tables"]:
         columns = "".join(f"{head} " for head in part["columns"].values()).split()
@@ -159,8 +166,8 @@ def test_a_network_is_judged_where_its_own_engine_is_not(few_events: Path) -> No
     weights = trial.make_network().state_dict()
     gpu = {"network.engine": "spconv", "resources.gpus": 1.0}
     elsewhere = make_trial({**settings, "data.splits.path": str(few_events), **gpu})
-    verdict = judge(Checkpoint(elsewhere, 1, weights, {}, []))
-    assert UNTRAINED in verdict.means
+    result = evaluate_on_test(Checkpoint(elsewhere, 1, weights, {}, []))
+    assert UNTRAINED in result.means
 
 
 def test_spconv_wants_gpus_of_a_trial() -> None:

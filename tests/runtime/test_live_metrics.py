@@ -20,7 +20,7 @@ from processes import free_port
 from ray._private import ray_constants
 
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.train.loop import Rank, Step
+from lartpc_ray.train.loop import StepStats, Worker
 from lartpc_ray.train.workers import steps
 
 ROOT = Path(__file__).parents[2]
@@ -44,19 +44,19 @@ def test_panels_show_every_number_and_no_other() -> None:
     shown = set()
     for title, expression in queries().items():
         used = set(re.findall(r"ray_(lartpc_\w+)", expression))
-        assert used <= set(live.NUMBERS), title
-        tags = {tag for name in used for tag in live.NUMBERS[name].tags}
+        assert used <= set(live.METRICS), title
+        tags = {tag for name in used for tag in live.METRICS[name].tags}
         named = re.findall(r"(\w+)=", expression)
         named += [tag for by in re.findall(r"by \(([^)]*)\)", expression) for tag in by.split(", ")]
         assert set(named) <= tags, title
         legend = PANELS[title]["targets"][0]["legendFormat"]
         assert set(re.findall(r"{{(\w+)}}", legend)) <= set(named), title
         shown |= used
-    assert shown == set(live.NUMBERS)
+    assert shown == set(live.METRICS)
 
 
 def test_numbers_are_named_as_prometheus_wants() -> None:
-    for name, number in live.NUMBERS.items():
+    for name, number in live.METRICS.items():
         assert name.startswith("lartpc_")
         assert name.endswith("_total") == (number.kind is live.Counter), name
 
@@ -107,18 +107,18 @@ def test_outside_of_ray_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError(name)
 
     monkeypatch.setattr(live, "_metric", refused)
-    steps({"study": "s", "trial": "0"}, Rank())(Step(0.5, 2, 100, 0.1, 0.2, 0.0))
+    steps({"study": "s", "trial": "0"}, Worker())(StepStats(0.5, 2, 100, 0.1, 0.2, 0.0))
 
 
 def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
 
-    def tell(name: str, value: float, *, part: str = "", **tags: str) -> None:
+    def record(name: str, value: float, *, part: str = "", **tags: str) -> None:
         assert tags == {"study": "s", "trial": "3", "rank": "1"}
         told[f"{name} {part}".strip()] = value
 
-    monkeypatch.setattr(live, "tell", tell)
-    steps({"study": "s", "trial": "3"}, Rank(1, 2))(Step(0.5, 2, 100, 0.1, 0.2, 0.3))
+    monkeypatch.setattr(live, "record", record)
+    steps({"study": "s", "trial": "3"}, Worker(1, 2))(StepStats(0.5, 2, 100, 0.1, 0.2, 0.3))
     assert told.pop("lartpc_memory_bytes") > 1e7
     assert told == {
         "lartpc_steps_total": 1,
@@ -163,7 +163,11 @@ def test_every_panel_has_data_of_a_search(
 ) -> None:
     folder, address = scraped
     began = time.time()
-    settings = ("optimizer.steps=150", "optimizer.evaluate_every=50", "optimizer.settle_batches=2")
+    settings = (
+        "optimizer.steps=150",
+        "optimizer.evaluate_every=50",
+        "optimizer.batchnorm_batches=2",
+    )
     more = [text for one in settings for text in ("--set", one)]
     where = ["smoke", "--runs", str(tmp_path / "runs"), "--json"]
     own = {"RAY_TMPDIR": str(folder), "RAY_metrics_report_interval_ms": "1000"}
@@ -183,7 +187,7 @@ def test_every_panel_has_data_of_a_search(
 
     search = ran("tune", "--budget", "laptop", "--data", str(few_events), *more)
     run, study = search["best"]["run"], search["study"]
-    work = ("--data", "sample", "--split", "train", "--cut", "linked")  # of many scrapes
+    work = ("--data", "sample", "--split", "train", "--method", "linked")  # of many scrapes
     ran("thresholds", "--run", run, *work)
     found = asked(address, "label/study/values", **{"match[]": "ray_lartpc_steps_total"})
     assert found == [study], "what the board's list of studies asks"

@@ -29,7 +29,7 @@ def interpret() -> None:
     gemm._multiprocessor_count = lambda device: 16
     gemm.conv_forward = on_a_gpu(gemm.conv_forward)
     ops.get_indice_pairs_implicit_gemm = on_a_gpu(ops.get_indice_pairs_implicit_gemm)
-    SpconvEngine.obstacle = classmethod(lambda cls: None)
+    SpconvEngine.unavailable_reason = classmethod(lambda cls: None)
 
 
 def on_a_gpu(function: Callable) -> Callable:

@@ -9,7 +9,7 @@ from interpreted import interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import CHUNK, available, engine, native, obstacles
+from lartpc_ray.sparse import CHUNK, available, engine, native, unavailable_engines
 from lartpc_ray.sparse import cpu_kernels as tiles
 from lartpc_ray.sparse.native import _halved, _searched, _walked
 from lartpc_ray.sparse.neighbours import leads, neighbours
@@ -133,7 +133,7 @@ def test_the_chunk_bounds_memory_and_changes_nothing_but_rounding(
         assert all(torch.equal(a, b) for a, b in again), "the same bits twice"
     coords, events = sites(axes, 9, share)
     level = engine("native").sites(coords, torch.ones(len(coords), 1), (9,) * axes, events).sites
-    assert level.pairs.crowded == (share > 0.5)
+    assert level.pairs.is_dense == (share > 0.5)
     for pairs in (level.pairs, level.children, level.children.reverse):
         parts = list(pairs.parts(2))
         assert max(len(source) for _, source, _ in parts) == 2
@@ -296,7 +296,7 @@ def test_spconv_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif("minkowski" in available(), reason="MinkowskiEngine is installed")
 def test_a_missing_engine_says_how_to_get_it() -> None:
-    assert "make minkowski" in obstacles()["minkowski"]
+    assert "make minkowski" in unavailable_engines()["minkowski"]
     with pytest.raises(ValueError, match=r"'minkowski': .* not installed; `make minkowski`"):
         engine("minkowski")
 

@@ -73,7 +73,7 @@ def test_the_weights_of_the_source_are_learnt_with_the_network() -> None:
     assert balance.grad.abs().sum() > 0
     assert "constants.balance" in network.state_dict()
     assert Trial.model_validate_json(trial.model_dump_json()) == trial
-    assert not dict(InfillTask(form="bce").constants())
+    assert not dict(InfillTask(form="bce").global_parameters())
 
 
 def test_a_fill_by_hand() -> None:
@@ -94,7 +94,7 @@ def test_a_fill_by_hand() -> None:
     assert means["EMPTY"]["wrong"] == 0
     grid = task.grid([(event, outputs)])
     assert grid.scores[TRACK][0, 10] == pytest.approx(0.8)
-    filled = task.found(event, outputs, AT)
+    filled = task.reconstruct(event, outputs, AT)
     assert filled.dead.sum() == 10
     assert (filled.cluster == 3).all()
     assert (filled.semantic == ParticleClass.MIP).all()

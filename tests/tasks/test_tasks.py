@@ -12,25 +12,27 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import ChoiceSettings, choose
-from lartpc_ray.reconstruct.reconstructions import MichelCut, SeedCut
+from lartpc_ray.reconstruct.reconstructions import MichelReconstruction, SeedClustering
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
-from lartpc_ray.tasks.task import CutTask
+from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.trials.trial import Trial
 
 NARROW = RandomRegions(number=6, width=(0.3, 0.6))
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 TASKS = [
-    ClusteringTask(cut=SeedCut(min_voxels=1, grid_points=3)),
-    ClusteringTask(coordinates=True, cut=SeedCut(min_voxels=1)),
-    ClusteringTask(classes=True, class_heads=True, poster=True, cut=SeedCut(min_voxels=1)),
-    ClusteringTask(by="linked", cut=SeedCut(min_voxels=1)),
-    ClusteringTask(by="dbscan", cut=SeedCut(min_voxels=1)),
+    ClusteringTask(seeds=SeedClustering(min_voxels=1, grid_points=3)),
+    ClusteringTask(coordinates=True, seeds=SeedClustering(min_voxels=1)),
+    ClusteringTask(
+        classes=True, class_heads=True, poster_classes=True, seeds=SeedClustering(min_voxels=1)
+    ),
+    ClusteringTask(method="linked", seeds=SeedClustering(min_voxels=1)),
+    ClusteringTask(method="dbscan", seeds=SeedClustering(min_voxels=1)),
     SegmentationTask(),
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"
     ),
-    MichelTask(cut=MichelCut(min_voxels=1)),
+    MichelTask(reconstruction=MichelReconstruction(min_voxels=1)),
     InfillTask(regions=NARROW),
     InfillTask(regions=NARROW, form="focal", start_value="line", metric="iou"),
     InfillTask(regions=NARROW, form="squared_mean", start_value="random"),
@@ -64,14 +66,14 @@ def test_from_events_to_metrics(task: AnyTask, plane: str | None, rng: np.random
     means = task.summary(Metrics(rows))
     for name, score in found.scores.items():
         chosen = score
-        if isinstance(task, CutTask):
+        if isinstance(task, ThresholdTask):
             choice = choose(task.grid(pairs), name, ChoiceSettings())
             assert choice.at == found.thresholds[name], "as the command of thresholds chooses"
             assert choice.score <= score, "no point is better than the best"
             chosen = choice.score
         assert chosen == pytest.approx(means[name][task.metric]), "tuned score = measured score"
-    assert np.isfinite(found.goal)
-    shown = task.found(*pairs[0], found.thresholds)
+    assert np.isfinite(found.objective)
+    shown = task.reconstruct(*pairs[0], found.thresholds)
     assert set(map(tuple, shown.coords)) <= set(map(tuple, pairs[0][0].coords))
     assert len(shown) >= (~pairs[0][0].dead).sum()
 
@@ -168,11 +170,11 @@ def test_the_segmentation_table_adds_up_voxels_and_averages_events() -> None:
     assert means["MICHEL"]["as_MIP"] == pytest.approx(0.5)
     assert means["MIP"]["f1"] == pytest.approx(2 * 40 / (2 * 40 + 6))
     assert means["MICHEL"]["iou"] == pytest.approx(6 / 12)
-    assert found.goal == pytest.approx((means["MIP"]["f1"] + means["MICHEL"]["f1"]) / 2)
+    assert found.objective == pytest.approx((means["MIP"]["f1"] + means["MICHEL"]["f1"]) / 2)
     assert means["TRACK"]["accuracy"] == 1
     assert means["EM"]["accuracy"] == pytest.approx(0.5)
     assert means["from_0"]["accuracy"] == 1, "the first voxels of the muon, at x < 5"
-    assert task.found(event, right, {}).semantic.tolist() == event.semantic.tolist()
+    assert task.reconstruct(event, right, {}).semantic.tolist() == event.semantic.tolist()
     with pytest.raises(ValueError, match="no voxel of the split has a class"):
         task.validate_on([])
 
@@ -197,4 +199,6 @@ def test_with_class_heads_a_voxel_is_embedded_by_the_outputs_of_its_class() -> N
 def test_the_poster_asks_for_its_classes() -> None:
     event = Event.of(np.array([[1, 1, 1]]), np.ones(1), (8, 8, 8), semantic=np.array([0]))
     assert ClusteringTask().prepare(event).semantic.tolist() == [ParticleClass.HIP]
-    assert ClusteringTask(poster=True).prepare(event).semantic.tolist() == [ParticleClass.MIP]
+    assert ClusteringTask(poster_classes=True).prepare(event).semantic.tolist() == [
+        ParticleClass.MIP
+    ]

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from lartpc_ray.terminal.command import Parser, run, say
-from lartpc_ray.terminal.screen import PAUSE, Bar, Trials
-from lartpc_ray.terminal.text import aligned
+from lartpc_ray.terminal.screen import PAUSE, ProgressBar, Trials
+from lartpc_ray.terminal.text import align_columns
 
 LONG = [
     "network.depth",
@@ -26,7 +26,11 @@ def drawn(count: int, height: int = 40) -> list[str]:
     console = Console(file=text, width=80, height=height, force_terminal=True, color_system=None)
     trials = Trials("clustering-20261121-220643", LONG, 200, 1000, console)
     for number in range(count):
-        row = {"step": 500, "goal": number / 1000, "settings": dict(zip(LONG, VALUES, strict=True))}
+        row = {
+            "step": 500,
+            "objective": number / 1000,
+            "settings": dict(zip(LONG, VALUES, strict=True)),
+        }
         trials.show(number, "running", loss=1.25, **row)
     trials.show(0, "failed: " + "MemoryError " * 20, ended=True)
     console.print(trials.table())
@@ -39,8 +43,8 @@ def test_long_names_and_many_columns_fit_into_80() -> None:
     assert not any("…" in line for line in lines), "a cell is cut"
     assert "1 of 200 trials" in lines[0]
     assert any("more settings" in line for line in lines)
-    goals = [float(line.split("│")[5]) for line in lines if "│" in line]
-    assert goals == sorted(goals, reverse=True)
+    objectives = [float(line.split("│")[5]) for line in lines if "│" in line]
+    assert objectives == sorted(objectives, reverse=True)
 
 
 def test_more_trials_than_lines_leave_the_best() -> None:
@@ -64,12 +68,16 @@ def test_the_time_left_leaves_out_what_an_earlier_part_did() -> None:
 
 def test_a_failed_row_is_as_long_as_its_reason() -> None:
     rows = [
-        ["depth", "goal", "cost", "GiB"],
+        ["depth", "score", "cost", "GiB"],
         ["5", "0.75", "1", "2"],
         ["1000000", " ", "no memory"],
     ]
-    lines = ["    depth  goal  cost  GiB", "        5  0.75     1    2", "  1000000      no memory"]
-    assert aligned(rows) == lines
+    lines = [
+        "    depth  score  cost  GiB",
+        "        5   0.75     1    2",
+        "  1000000       no memory",
+    ]
+    assert align_columns(rows) == lines
 
 
 def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,13 +98,13 @@ def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: now)
-    with Bar("network: event", 100) as bar:
+    with ProgressBar("network: event", 100) as bar:
         for _ in range(100):
             now += 0.1 * PAUSE
             bar.advance()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
-    with Bar("network: event", 100) as bar:
+    with ProgressBar("network: event", 100) as bar:
         for _ in range(100):
             now += 0.01 * PAUSE * 0.99
             bar.advance()

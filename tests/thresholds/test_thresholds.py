@@ -19,15 +19,16 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.predict import __main__ as predict
-from lartpc_ray.reconstruct.grid import goal_scores
-from lartpc_ray.reconstruct.reconstructions import DensityCut, SeedCut
+from lartpc_ray.predict.thresholds_file import read_thresholds
+from lartpc_ray.reconstruct.grid import objective_scores
+from lartpc_ray.reconstruct.reconstructions import DbscanClustering, SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
-from lartpc_ray.runtime.ray_session import ray_runs
+from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds.export import exported
-from lartpc_ray.thresholds.scan import Part, surfaces
-from lartpc_ray.thresholds.tuning import class_goals, exact_s0
+from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
+from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -74,9 +75,9 @@ def trained(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
             "network.depth": 2,
             "network.filters": 4,
             "network.blocks": 1,
-            "task.start_margin": 0.1,
-            "task.start_scale": 0.01,
-            "task.cut.grid_points": 5,
+            "task.init_margin": 0.1,
+            "task.init_offset_scale": 0.01,
+            "task.seeds.grid_points": 5,
             "data.splits.path": str(data),
             "data.splits.layout.side": 32,
         }
@@ -84,7 +85,7 @@ def trained(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     saved = Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
     tracking = Tracking(tmp_path / "runs", "clustering")
     run = tracking.start("trial 0", {"trial": "0"})
-    tracking.file(run, checkpoints.save(tmp_path / "saved", saved))
+    tracking.log_artifact(run, checkpoints.save(tmp_path / "saved", saved))
     return tmp_path / "runs", run
 
 
@@ -138,7 +139,7 @@ def segmented(trained: tuple[Path, str], tmp_path: Path) -> str:
     saved = Checkpoint(trial, 0, network.state_dict(), {}, [])
     tracking = Tracking(trained[0], "segmentation_3d")
     run = tracking.start("trial 0", {"trial": "0"})
-    tracking.file(run, checkpoints.save(tmp_path / "segmentation", saved))
+    tracking.log_artifact(run, checkpoints.save(tmp_path / "segmentation", saved))
     return run
 
 
@@ -191,7 +192,11 @@ def test_michels_on_top_of_a_segmentation_run(
     for split in ("train", "tune", "test"):
         write_events(folder / f"{split}.h5", [stopped_muon()] * 2)
     arguments = ["michel", "--runs", str(runs), "--data", str(folder)]
-    for setting in ("data.splits.layout.side=32", "task.cut.min_voxels=5", "task.semantics=truth"):
+    for setting in (
+        "data.splits.layout.side=32",
+        "task.reconstruction.min_voxels=5",
+        "task.semantics=truth",
+    ):
         arguments += ["--set", setting]
     assert run_command(search.parser(), search.main, [*arguments, "--run", segmented]) == 0
     out = capsys.readouterr().out
@@ -209,9 +214,9 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
 ) -> None:
     runs, run = trained
     told = {"task": "clustering", "engine": "native", "data": "0123456789ab"}
-    Tracking(runs, None).tags(run, {**told, "host": "here"})
-    goals = ("--goal", "MIP=sbd", "--goal", "purity*efficiency")
-    assert tune(runs, run, *goals, "--rule", "best", "--refine", "2") == 0
+    Tracking(runs, None).set_tags(run, {**told, "host": "here"})
+    objectives = ("--objective", "MIP=sbd", "--objective", "purity*efficiency")
+    assert tune(runs, run, *objectives, "--rule", "best", "--refine", "2") == 0
     out = capsys.readouterr().out
     assert "tune split, 8 events, rule best" in out
     assert re.search(r"MIP .* sbd\n", out)
@@ -236,21 +241,21 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     saved = client.download_artifacts(parent.info.run_id, "scores.npz", str(runs))
     with np.load(saved) as arrays:
         assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
-        assert len(arrays["p0"]) > len(SeedCut(grid_points=5).axes()["p0"]), "refined"
+        assert len(arrays["p0"]) > len(SeedClustering(grid_points=5).axes()["p0"]), "refined"
 
 
 def test_thresholds_tuned_on_other_events_name_them_and_not_the_data_of_the_run(
     trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, run = trained
-    Tracking(runs, None).tags(run, {"data": "0123456789ab"})
+    Tracking(runs, None).set_tags(run, {"data": "0123456789ab"})
     other = tmp_path / "other"
     other.mkdir()
     (other / "tune.h5").symlink_to(tmp_path / "data" / "tune.h5")
     assert tune(runs, run, "--data", str(other), "--json") == 0
     assert json.loads(capsys.readouterr().out)["data"] == str(other)
     (kept,) = Tracking(runs, None).children(run, kind="thresholds")
-    assert Tracking(runs, None).about(kept)["data"] == str(other)
+    assert Tracking(runs, None).run_info(kept)["data"] == str(other)
 
 
 @pytest.mark.slow
@@ -258,20 +263,22 @@ def test_density_is_tuned_by_the_same_engine(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, run = trained
-    assert tune(runs, run, "--cut", "dbscan", "--json") == 0
+    assert tune(runs, run, "--method", "dbscan", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["classes"]["MIP"]["score"] == pytest.approx(1)
     assert set(content["classes"]["MIP"]["interval"]) == {"eps", "min_points"}
 
 
-def made_parts(rng: np.random.Generator, count: int, voxels: int) -> list[Part]:
+def made_parts(rng: np.random.Generator, count: int, voxels: int) -> list[ClassVoxels]:
     parts = []
     for number in range(count):
         truth = rng.integers(0, 3, voxels)
         position = rng.normal(size=(3, 3))[truth] + 0.2 * rng.normal(size=(voxels, 3))
         outputs = {"position": position, "margin": np.full(voxels, 0.3)}
         seediness = rng.random(voxels)
-        parts.append(Part(number, "MIP", {**outputs, "seediness": seediness, "truth": truth}))
+        parts.append(
+            ClassVoxels(number, "MIP", {**outputs, "seediness": seediness, "truth": truth})
+        )
     return parts
 
 
@@ -301,19 +308,19 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
     rng: np.random.Generator,
 ) -> None:
     parts = made_parts(rng, 12, 6000)
-    cut = SeedCut()
+    cut = SeedClustering()
     wanted = np.stack([cut.scores(part.voxels, ["ari"])["ari"] for part in parts])
     for workers, kill in ((1, False), (2, True)):
-        with ray_runs(workers, dashboard=False):
+        with ray_session(workers, dashboard=False):
             killer = killed_once() if kill else None
-            found = surfaces(parts, cut, ["ari"])
+            found = score_grid(parts, cut, ["ari"])
         np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
         if killer:
             assert not killer.is_alive(), "no worker was killed"
 
 
 def test_the_exact_s0_is_never_worse_than_the_mesh(rng: np.random.Generator) -> None:
-    parts, cut = made_parts(rng, 5, 200), SeedCut()
+    parts, cut = made_parts(rng, 5, 200), SeedClustering()
     scores = np.mean([cut.scores(part.voxels, ["ari"])["ari"] for part in parts], axis=0)
     column = int(np.argwhere(cut.axes()["p0"] == 0.5)[0, 0])
     low, high, score = exact_s0(parts, "MIP", cut, 0.5, "ari")
@@ -324,16 +331,16 @@ def test_the_exact_s0_is_never_worse_than_the_mesh(rng: np.random.Generator) -> 
     assert np.mean([found["ari"] for found in inside]) == pytest.approx(score)
 
 
-def test_a_goal_is_a_metric_or_a_product() -> None:
+def test_a_objective_is_a_metric_or_a_product() -> None:
     scores = {"purity": np.array([0.5, np.nan]), "efficiency": np.array([0.5, 1.0])}
-    assert goal_scores(scores, "purity*efficiency").tolist() == [0.25, 0]
-    for goal in ("purty", "n_clusters", "purity*"):
+    assert objective_scores(scores, "purity*efficiency").tolist() == [0.25, 0]
+    for objective in ("purty", "n_clusters", "purity*"):
         with pytest.raises(ValueError, match="is unknown; give ari"):
-            class_goals([goal], SCORES)
+            class_objectives([objective], SCORES)
     with pytest.raises(ValueError, match="'MUON' is no class; give one of HIP, MIP"):
-        class_goals(["MUON=ari"], SCORES)
-    goals = class_goals(["MIP=sbd", "ami"], SCORES)
-    assert (goals["MIP"], goals["HIP"]) == ("sbd", "ami")
+        class_objectives(["MUON=ari"], SCORES)
+    objectives = class_objectives(["MIP=sbd", "ami"], SCORES)
+    assert (objectives["MIP"], objectives["HIP"]) == ("sbd", "ami")
 
 
 def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
@@ -348,7 +355,7 @@ def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
 def test_a_density_grid_by_hand() -> None:
     coords = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 4], [0, 0, 9], [0, 0, 11]])
     voxels = {"coords": coords, "truth": np.array([0, 0, 0, 1, 1])}
-    cut = DensityCut(eps=(1.5, 2.5, 6.0), min_points=(1, 4), min_voxels=1)
+    cut = DbscanClustering(eps=(1.5, 2.5, 6.0), min_points=(1, 4), min_voxels=1)
     found = cut.scores(voxels, ["ari", "n_clusters"])
     assert found["n_clusters"].tolist() == [[5, 0], [2, 0], [1, 1]]
     assert found["ari"][:, 0].tolist() == [0, 1, 0]
@@ -358,5 +365,5 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
     for text in ("[1, 2]", "classes: {MIP: {s0: 1}}", "a: [", "classes: 3"):
         path = tmp_path / "thresholds.yaml"
         path.write_text(text)
-        with pytest.raises(ValueError, match="no thresholds s0 and p0"):
-            predict.read_thresholds(path, ["s0", "p0"])
+        with pytest.raises(ValueError, match="no thresholds"):
+            read_thresholds(path, ["s0", "p0"])

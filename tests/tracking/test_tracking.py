@@ -51,11 +51,11 @@ def test_a_run_keeps_short_names_a_description_and_its_data_once(tmp_path: Path)
     tracking = Tracking(tmp_path, "study")
     search = tracking.start("study-1", {"study": "study-1", "kind": "search"})
     settings = {"network.depth": 5, "optimizer.learning_rate": 1 / 3, "data.seed": 1, "seed": 0}
-    tracking.tags(search, {NAMES: json.dumps(short_names(settings))})
+    tracking.set_tags(search, {NAMES: json.dumps(short_names(settings))})
     run = tracking.start("trial 0", {"study": "study-1", "trial": "0"}, search)
     for _ in range(2):  # as a resumed search does
-        tracking.parameters(run, settings)
-        tracking.inputs(run, two_files(tmp_path / "data", "one"))
+        tracking.log_params(run, settings)
+        tracking.log_datasets(run, two_files(tmp_path / "data", "one"))
         tracking.describe(run, "**best** " + "x" * 9000)
     kept = tracking.client.get_run(run)
     short = {"depth": "5", "learning_rate": "0.33333", "data.seed": "1", "seed": "0"}
@@ -126,18 +126,18 @@ def test_a_server_that_goes_away_for_a_minute_and_comes_back_costs_no_number(
     try:
         tracking = Tracking(tmp_path / "runs", "study", f"http://127.0.0.1:{port}")
         run = tracking.start("trial 0", {"study": "s", "trial": "0"})
-        tracking.numbers(run, {"goal": 0.1}, 1)
+        tracking.log_metrics(run, {"objective": 0.1}, 1)
         stop(servers[0])
         back.start()
         began = time.monotonic()
         with monkeypatch.context() as patch:
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             with pytest.raises(MlflowException, match="Max retries exceeded"):
-                tracking.numbers(run, {"goal": 0.2}, 2)
-        assert tracking.numbers(run, {"goal": 0.2}, 2)
+                tracking.log_metrics(run, {"objective": 0.2}, 2)
+        assert tracking.log_metrics(run, {"objective": 0.2}, 2)
         assert time.monotonic() - began > 60, "there was a server all the time"
-        tracking.numbers(run, {"goal": 0.3}, 3)
-        assert tracking.logged(run, "goal") == {1: 0.1, 2: 0.2, 3: 0.3}
+        tracking.log_metrics(run, {"objective": 0.3}, 3)
+        assert tracking.logged(run, "objective") == {1: 0.1, 2: 0.2, 3: 0.3}
     finally:
         back.cancel()
         if back.is_alive():
@@ -175,12 +175,12 @@ def test_a_clock_that_jumps_misorders_no_number_and_no_run(
     began = time.monotonic()
     for step, by in enumerate((0, 3600, -3600, 0, -7200)):
         clock.by = by
-        tracking.numbers(run, {"goal": 0.1 * step}, step)
+        tracking.log_metrics(run, {"objective": 0.1 * step}, step)
     clock.by = -3600
-    tracking.end(run)
+    tracking.finish(run)
     client = MlflowClient(tracking_uri=tracking.uri)
     info = client.get_run(run).info
-    times = [one.timestamp for one in client.get_metric_history(run, "goal")]
+    times = [one.timestamp for one in client.get_metric_history(run, "objective")]
     assert [info.start_time, *times, info.end_time] == sorted(
         [info.start_time, *times, info.end_time]
     )
@@ -194,7 +194,7 @@ def test_a_clock_that_jumps_misorders_no_number_and_no_run(
     clock.by = -10800  # and is resumed
     resumed = Tracking(store, "study")
     assert resumed.start("search", {"study": "second", "kind": "search"}) == second
-    resumed.end(second)
+    resumed.finish(second)
     ended = client.get_run(second).info
     assert ended.end_time >= ended.start_time
 
@@ -203,15 +203,15 @@ def test_a_number_told_again_is_kept_once(store: Path) -> None:
     """As a resumed search tells it; another value at the same step is a new one."""
     first = Tracking(store, "told")
     run = first.start("trial 0", {"study": "s", "trial": "0"})
-    first.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
+    first.log_metrics(run, {"loss": 2.0, "objective": 0.1}, 5)
     time.sleep(0.002)  # MLflow itself drops what is equal to the millisecond
-    first.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
+    first.log_metrics(run, {"loss": 2.0, "objective": 0.1}, 5)
     again = Tracking(store, "told")
-    again.numbers(run, {"loss": 2.0, "goal": 0.1}, 5)
-    again.numbers(run, {"loss": 1.0, "goal": 0.2}, 10)
+    again.log_metrics(run, {"loss": 2.0, "objective": 0.1}, 5)
+    again.log_metrics(run, {"loss": 1.0, "objective": 0.2}, 10)
     from mlflow import MlflowClient
 
-    history = MlflowClient(tracking_uri=first.uri).get_metric_history(run, "goal")
+    history = MlflowClient(tracking_uri=first.uri).get_metric_history(run, "objective")
     assert [(one.step, one.value) for one in history] == [(5, 0.1), (10, 0.2)]
 
 
@@ -222,8 +222,8 @@ def test_a_trial_that_failed_and_then_succeeds_has_no_error(store: Path) -> None
     for error in ("OSError: no space left on device", ""):
         run = tracking.start("trial 0", {"study": "s", "trial": "0"}, search)
         if error:
-            tracking.tags(run, {ERROR: error})
-        tracking.end(run, "FAILED" if error else "FINISHED")
+            tracking.set_tags(run, {ERROR: error})
+        tracking.finish(run, "FAILED" if error else "FINISHED")
         (trial,) = tracking.trials("mended")
         assert (trial.error, trial.status) == (error, "FAILED" if error else "FINISHED")
 

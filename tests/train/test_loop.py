@@ -21,12 +21,12 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.losses.loss import Loss
-from lartpc_ray.predict.evaluate import judge
+from lartpc_ray.predict.evaluate import evaluate_on_test
 from lartpc_ray.report.tables import table
 from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.train.loop import Rank, Step, learn
+from lartpc_ray.train.loop import StepStats, Worker, train
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import ASKED
+from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 from lartpc_ray.trials.space import make_trial
 from lartpc_ray.trials.trial import OptimizerSettings, Trial
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def run(trial: Trial, folder: Path) -> list[dict[str, float]]:
     """Learn; what was reported, without what depends on the machine."""
     reports: list[dict[str, float]] = []
-    learn(trial, folder, reports.append)
+    train(trial, folder, reports.append)
     return curve(reports)
 
 
@@ -73,7 +73,7 @@ def test_same_seed_same_weights_and_a_resumed_run_ends_the_same(tmp_path: Path) 
     resumed = run(trial, tmp_path / "c")
     other = run(trial.model_copy(update={"seed": 1}), tmp_path / "d")
     assert [numbers["step"] for numbers in first] == [2, 4]
-    assert {"loss", "goal", "MIP/ari", "MIP/s0", "MIP/p0"} <= set(first[0])
+    assert {"loss", "objective", "MIP/ari", "MIP/s0", "MIP/p0"} <= set(first[0])
     assert other[0]["loss"] != first[0]["loss"]
     assert resumed == first, "what the checkpoint knows is told again"
     assert same(tmp_path / "a", tmp_path / "b")
@@ -99,22 +99,22 @@ def test_a_run_stopped_between_validations_ends_the_same(
     trial = make_trial({**TINY, **several, "optimizer.precision": precision, "optimizer.clip": 1.0})
     whole = run(trial, tmp_path / "whole")
     (tmp_path / "cut").mkdir()
-    advance = "lartpc_ray.train.loop._Run.advance"
-    original = __import__("lartpc_ray.train.loop", fromlist=["_Run"])._Run.advance
+    optimizer_step = "lartpc_ray.train.loop._Run.optimizer_step"
+    original = __import__("lartpc_ray.train.loop", fromlist=["_Run"])._Run.optimizer_step
 
     def until_three(self, parts: list) -> None:
         if self.step == 3:
             raise KeyboardInterrupt
         original(self, parts)
         if self.step == 3:
-            (tmp_path / "cut" / ASKED).touch()
+            (tmp_path / "cut" / CHECKPOINT_REQUEST).touch()
 
-    monkeypatch.setattr(advance, until_three)
+    monkeypatch.setattr(optimizer_step, until_three)
     with pytest.raises(KeyboardInterrupt):
         run(trial, tmp_path / "cut")
     assert [file.name for file in (tmp_path / "cut").iterdir()] == ["step-000000003.pt"]
     assert len(checkpoints.load(last(tmp_path / "cut")).window) == 3
-    monkeypatch.setattr(advance, original)
+    monkeypatch.setattr(optimizer_step, original)
     torch.rand(7)  # what others draw in between does not matter
     assert run(trial, tmp_path / "cut") == whole
     assert same(tmp_path / "whole", tmp_path / "cut")
@@ -164,7 +164,7 @@ def empty(trial: Trial) -> dict:
 
 
 def in_two_processes(
-    trial: Trial, folder: Path, watch: Callable[[int, Step], None] = lambda index, step: None
+    trial: Trial, folder: Path, watch: Callable[[int, StepStats], None] = lambda index, step: None
 ) -> None:
     """Learn in two workers that exchange gradients through gloo."""
     meeting = folder.parent / f"{folder.name}-meeting"
@@ -174,7 +174,7 @@ def in_two_processes(
             "gloo", init_method=f"file://{meeting}", rank=index, world_size=2
         )
         seen = partial(watch, index)
-        learn(trial, folder, lambda _: None, rank=Rank(index, 2), watch=seen)
+        train(trial, folder, lambda _: None, worker=Worker(index, 2), watch=seen)
         distributed.destroy_process_group()
 
     workers = [get_context("fork").Process(target=work, args=(index,)) for index in range(2)]
@@ -197,16 +197,16 @@ def test_any_number_of_workers_takes_the_same_steps(tmp_path: Path) -> None:
     in_two_processes(two, tmp_path / "two")
     (tmp_path / "lost").mkdir()
     copy(tmp_path / "two" / "step-000000002.pt", tmp_path / "lost")
-    learn(two, tmp_path / "lost", lambda _: None)
+    train(two, tmp_path / "lost", lambda _: None)
     run(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "one")
     close(tmp_path / "two", tmp_path / "lost")
     close(tmp_path / "two", tmp_path / "one")
 
 
 def test_every_step_says_what_it_took(tmp_path: Path) -> None:
-    steps: list[Step] = []
+    steps: list[StepStats] = []
     began = time.perf_counter()
-    learn(make_trial(TINY), tmp_path, lambda _: None, watch=steps.append)
+    train(make_trial(TINY), tmp_path, lambda _: None, watch=steps.append)
     passed = time.perf_counter() - began
     assert [step.events for step in steps] == [2] * 4
     assert all(step.voxels > 0 and np.isfinite(step.loss) for step in steps)
@@ -218,7 +218,7 @@ def test_every_step_says_what_it_took(tmp_path: Path) -> None:
 def test_a_worker_that_waits_for_a_slower_one_says_so(tmp_path: Path) -> None:
     """Worker 1 rests for a second after each step; worker 0 waits for its gradients."""
 
-    def watch(index: int, step: Step) -> None:
+    def watch(index: int, step: StepStats) -> None:
         with (tmp_path / f"{index}.txt").open("a") as file:
             file.write(f"{step.communication}\n")
         time.sleep(index)
@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path: Pa
     newest.write_bytes(content[:-100])
     said: list[str] = []
     reports: list[dict[str, float]] = []
-    learn(trial, tmp_path, reports.append, say=said.append)
+    train(trial, tmp_path, reports.append, say=said.append)
     assert len(said) == 1
     assert "step-000000004.pt: not a checkpoint, or cut short" in said[0]
     assert "the one before is used" in said[0]
@@ -383,8 +383,8 @@ def test_empty_events_and_single_voxels_train(tmp_path: Path) -> None:
     reports = run(trial, tmp_path / "a")
     assert all(np.isfinite(numbers["loss"]) for numbers in reports)
     assert reports[-1]["MIP/ari"] <= 1
-    verdict = judge(checkpoints.load(last(tmp_path / "a")))
-    assert list(verdict.thresholds) == ["MIP"]
-    text = table(verdict)
+    result = evaluate_on_test(checkpoints.load(last(tmp_path / "a")))
+    assert list(result.thresholds) == ["MIP"]
+    text = table(result)
     assert "nan" not in text
     assert "-" in text

@@ -19,13 +19,13 @@ from processes import descendants
 from ray.train.torch import TorchTrainer
 
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.runtime.ray_session import ray_runs
-from lartpc_ray.runtime.run_folder import claimed
-from lartpc_ray.runtime.signals import Stopping
-from lartpc_ray.train.loop import Rank, learn
-from lartpc_ray.train.workers import FAILED, attempt, device, refuse_failed, trainer
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.runtime.run_folder import locked
+from lartpc_ray.runtime.signals import CheckpointOnSignal
+from lartpc_ray.train.loop import Worker, train
+from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training_worker, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import ASKED
+from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 from lartpc_ray.trials.space import make_trial
 from lartpc_ray.trials.trial import Trial
 
@@ -45,7 +45,7 @@ def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
     trial = make_trial({**TINY, "network.filters": 10**6})
     folder = tmp_path / "large"
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        attempt(trial, folder, print, Rank(), tmp_path / "notes.txt", LABELS)
+        run_training_worker(trial, folder, print, Worker(), tmp_path / "notes.txt", LABELS)
     assert "can't allocate memory" in (folder / FAILED).read_text()
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         refuse_failed(folder)
@@ -55,7 +55,9 @@ def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        attempt(make_trial(TINY), tmp_path / "full", print, Rank(), tmp_path / "notes.txt", LABELS)
+        run_training_worker(
+            make_trial(TINY), tmp_path / "full", print, Worker(), tmp_path / "notes.txt", LABELS
+        )
     refuse_failed(tmp_path / "full")
 
 
@@ -67,13 +69,13 @@ def test_what_a_lost_worker_does_to_the_others_is_not_their_fault(
             (tmp_path / "run").mkdir(exist_ok=True)
             raise error
 
-        monkeypatch.setattr("lartpc_ray.train.workers.learn", failing)
+        monkeypatch.setattr("lartpc_ray.train.workers.train", failing)
         with pytest.raises(type(error)):
-            attempt(
+            run_training_worker(
                 make_trial(TINY),
                 tmp_path / "run",
                 print,
-                Rank(1, 2),
+                Worker(1, 2),
                 tmp_path / "notes.txt",
                 LABELS,
             )
@@ -96,18 +98,18 @@ def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
     ready = get_context("fork").Event()
 
     def hold() -> None:
-        with claimed(tmp_path):
+        with locked(tmp_path):
             ready.set()
             time.sleep(60)
 
     other = get_context("fork").Process(target=hold, daemon=True)
     other.start()
     assert ready.wait(20)
-    with pytest.raises(ValueError, match=f"in use by process {other.pid} on"), claimed(tmp_path):
+    with pytest.raises(ValueError, match=f"in use by process {other.pid} on"), locked(tmp_path):
         pass
     other.kill()  # and nothing else: the system gives the folder back
     other.join()
-    with claimed(tmp_path):
+    with locked(tmp_path):
         assert str(os.getpid()) in (tmp_path / "lock").read_text()
 
 
@@ -118,14 +120,14 @@ def test_a_signal_waits_for_checkpoints_then_stops(tmp_path: Path) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        Stopping(lambda: folders, lambda number, _: stopped.append(number)).install()
+        CheckpointOnSignal(lambda: folders, lambda number, _: stopped.append(number)).install()
         os.kill(os.getpid(), signal.SIGUSR1)
         deadline = time.monotonic() + 10
-        while not (folders[0] / ASKED).exists() and time.monotonic() < deadline:
+        while not (folders[0] / CHECKPOINT_REQUEST).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.2)
         assert not stopped, "there is no checkpoint yet"
-        (folders[0] / ASKED).unlink()
+        (folders[0] / CHECKPOINT_REQUEST).unlink()
         while not stopped and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(stopped) == 1
@@ -156,22 +158,22 @@ def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
         return SimpleNamespace(address_info={"session_dir": "session"})
 
     announced: list[Path] = []
-    monkeypatch.setattr(live, "announce", announced.append)
+    monkeypatch.setattr(live, "write_prometheus_targets", announced.append)
     monkeypatch.setattr(ray, "init", init)
-    with ray_runs(1, dashboard=False):
+    with ray_session(1, dashboard=False):
         assert answers == []
     assert announced == [Path("session")]
     answers[:] = [Exception("timed out")] * 4
     with (
         pytest.raises(RuntimeError, match="Ray does not start: timed out"),
-        ray_runs(1, dashboard=False),
+        ray_session(1, dashboard=False),
     ):
         pass
     assert len(answers) == 1
     answers[:] = [ConnectionError("no cluster"), None]
     with (
         pytest.raises(RuntimeError, match="Ray does not start: no cluster"),
-        ray_runs(1, dashboard=False),
+        ray_session(1, dashboard=False),
     ):
         pass
 
@@ -217,7 +219,7 @@ def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_res
     import ray
     from ray._private.utils import publish_error_to_driver
 
-    with ray_runs(1, dashboard=False):
+    with ray_session(1, dashboard=False):
         publish_error_to_driver(
             "raylet_died", "a node was lost", ray._private.worker.global_worker.gcs_client
         )
@@ -237,12 +239,12 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     two = make_trial({**TINY, "resources.workers": 2, "optimizer.steps": 40})
     bad = make_trial({**TINY, "optimizer.learning_rate": 1e30, "optimizer.steps": 40})
     note = tmp_path / "notes.txt"
-    learn(trial, tmp_path / "plain", lambda _: None)
+    train(trial, tmp_path / "plain", lambda _: None)
 
     def fit(chosen: Trial, name: str) -> None:
         trainer(chosen, tmp_path / name, tmp_path / "ray", note, [], LABELS).fit()
 
-    with ray_runs(2, dashboard=False):
+    with ray_session(2, dashboard=False):
         fit(trial, "one")
         fit(two, "two")
         killer = kill_one("RayTrainWorker", tmp_path / "killed" / "step-000000010.pt")
@@ -250,8 +252,8 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
         killer.join(1)
         fit(bad, "bad")
     fewer = {"resources.workers": 2, "resources.min_workers": 1}
-    learn(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "parts", lambda _: None)
-    with ray_runs(1, dashboard=False):
+    train(make_trial({**TINY, "optimizer.accumulate": 2}), tmp_path / "parts", lambda _: None)
+    with ray_session(1, dashboard=False):
         fit(make_trial({**TINY, **fewer}), "fewer")
     wanted, found = weights(tmp_path / "parts"), weights(tmp_path / "fewer")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -263,7 +265,7 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     assert re.match("(FloatingPoint|Value)Error: ", (tmp_path / "bad" / FAILED).read_text())
 
 
-def train(runs: Path, *more: str) -> subprocess.Popen:
+def train_command(runs: Path, *more: str) -> subprocess.Popen:
     longer = TINY | {"optimizer.steps": 200, "optimizer.evaluate_every": 5}
     settings = [f"--set={key}={value}" for key, value in longer.items()]
     command = [sys.executable, "-m", "lartpc_ray.train", "clustering", "--budget", "smoke"]
@@ -302,10 +304,10 @@ def test_a_signal_while_ray_ends_is_heard() -> None:
 def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    whole = train(tmp_path / "whole")
+    whole = train_command(tmp_path / "whole")
     out, err = whole.communicate(timeout=300)
     assert whole.returncode == 0, err
-    cut = train(tmp_path / "cut")
+    cut = train_command(tmp_path / "cut")
     assert cut.stderr is not None
     for text in cut.stderr:
         if re.match(r"step +10 ", text):
@@ -317,7 +319,7 @@ def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_pat
     (again,) = re.findall(r"--resume (\S+)", err)
     (checkpoint,) = sorted((Path(again) / "checkpoints").glob("step-*.pt"))[-1:]
     assert checkpoints.load(checkpoint).step < 200
-    resumed = train(tmp_path / "cut", "--resume", again)
+    resumed = train_command(tmp_path / "cut", "--resume", again)
     second, err = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, err
     assert second.split("in the browser")[0] == out.split("in the browser")[0]

@@ -13,13 +13,13 @@ TRIAL = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 
 
 def state(step: int) -> checkpoints.Checkpoint:
     network = TRIAL.make_network().state_dict()
-    return checkpoints.Checkpoint(TRIAL, step, network, {}, [{"goal": 0.5}])
+    return checkpoints.Checkpoint(TRIAL, step, network, {}, [{"objective": 0.5}])
 
 
 def test_a_checkpoint_is_whole_or_refused(tmp_path: Path) -> None:
     path = checkpoints.save(tmp_path, state(7))
     found = checkpoints.load(tmp_path)
-    assert (found.trial, found.step, found.history) == (TRIAL, 7, [{"goal": 0.5}])
+    assert (found.trial, found.step, found.history) == (TRIAL, 7, [{"objective": 0.5}])
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])

@@ -20,7 +20,7 @@ first:
   network.depth: 4
   task.loss.mask: bce
 budgets:
-  smoke: {trials: 3, steps: 10, first_rung: 5, fixed: {network.filters: 4}}
+  smoke: {trials: 3, steps: 10, min_steps: 5, fixed: {network.filters: 4}}
 """
 
 
@@ -110,7 +110,11 @@ def test_what_the_command_line_fixes_is_not_searched(write) -> None:
         ),
         ("  network.blocks: 1\n", "  network.blocks: [\n", r"not YAML"),
         ("{int: [3, 5]}", "{grid: [3, 4, 5]}", r"make all of search grids, or none"),
-        ("budgets:", "costs: [goal]\nbudgets:", r"'goal' is no cost; known are seconds_a_step"),
+        (
+            "budgets:",
+            "costs: [objective]\nbudgets:",
+            r"'objective' is no cost; known are seconds_a_step",
+        ),
         ("budgets:", "costs: [training_gb]\nbudgets:", r"did you mean 'training_gib'"),
         (
             "budgets:",
@@ -132,11 +136,11 @@ def test_an_unknown_budget_lists_those_there_are(write) -> None:
 
 
 def test_settings_that_only_fit_together_may_be_given_one_by_one() -> None:
-    narrow = {"task.widest_margin": 0.2, "task.start_margin": 0.05}
+    narrow = {"task.max_margin": 0.2, "task.init_margin": 0.05}
     task = read_space(find_space("clustering"), "laptop", narrow).first_trial().task
-    assert (task.widest_margin, task.start_margin) == (0.2, 0.05)
-    with pytest.raises(ValueError, match="start_margin: must be below"):
-        read_space(find_space("clustering"), "laptop", {"task.widest_margin": 0.1})
+    assert (task.max_margin, task.init_margin) == (0.2, 0.05)
+    with pytest.raises(ValueError, match="init_margin: must be below"):
+        read_space(find_space("clustering"), "laptop", {"task.max_margin": 0.1})
 
 
 def test_a_grid_is_searched_whole(write) -> None:
@@ -166,7 +170,7 @@ def test_series_cross_only_the_axes_they_name(write) -> None:
             read_space(write(text.replace("budgets:", f"series: {wrong}\nbudgets:")), "smoke")
 
 
-def test_costs_are_minimised_beside_the_goal(write) -> None:
+def test_costs_are_minimised_beside_the_objective(write) -> None:
     text = GOOD.replace("budgets:", "costs: [seconds_an_event, inference_gib]\nbudgets:")
     assert read_space(write(text), "smoke").costs == ("seconds_an_event", "inference_gib")
 

@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from processes import free_port
 
-from lartpc_ray.tune.halving import FAILURE, Halving
-from lartpc_ray.tune.sampler import JOURNAL, NUMBER, Sampler
+from lartpc_ray.tune.halving import FAILURE, SuccessiveHalving
+from lartpc_ray.tune.sampler import JOURNAL, TRIAL_INDEX, ReplayingOptunaSearch
 
 DASHBOARD = Path(sys.executable).with_name("optuna-dashboard")
 STOP, GO = "STOP", "CONTINUE"
@@ -27,81 +27,89 @@ FIRST = [0.5, 0.4, 0.6, 0.55]
 
 
 def test_halving_keeps_the_best_third_of_those_before(tmp_path: Path) -> None:
-    rule = Halving(10, 3, None, tmp_path / "rungs.json")
-    assert [rule.decide(n, 10, goal) for n, goal in enumerate(FIRST)] == [GO, STOP, GO, GO]
+    rule = SuccessiveHalving(10, 3, None, tmp_path / "rungs.json")
+    assert [rule.decide(n, 10, objective) for n, objective in enumerate(FIRST)] == [
+        GO,
+        STOP,
+        GO,
+        GO,
+    ]
     assert rule.decide(0, 20, 0.1) == GO, "each rung is judged once"
     assert rule.decide(2, 30, 0.7) == GO
     assert rule.decide(0, 30, 0.6) == STOP, "the next rung is at 30 steps"
 
 
 def test_before_the_first_rung_nothing_stops(tmp_path: Path) -> None:
-    rule = Halving(10, 3, None, tmp_path / "rungs.json")
+    rule = SuccessiveHalving(10, 3, None, tmp_path / "rungs.json")
     assert [rule.decide(n, 9, -n) for n in range(5)] == [GO] * 5
 
 
 def test_rungs_of_a_small_reduction_still_climb(tmp_path: Path) -> None:
-    assert Halving(1, 1.5, None, tmp_path / "rungs.json").decide(0, 4, 0.5) == GO
+    assert SuccessiveHalving(1, 1.5, None, tmp_path / "rungs.json").decide(0, 4, 0.5) == GO
 
 
 def test_batches_make_the_order_of_arrival_meaningless(tmp_path: Path) -> None:
-    goals = {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.6}
+    objectives = {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.6}
 
     def decisions(order: list[int]) -> dict[int, str]:
-        rule = Halving(10, 3, 2, tmp_path / f"{order}.json")
-        return {number: rule.decide(number, 10, goals[number]) for number in order}
+        rule = SuccessiveHalving(10, 3, 2, tmp_path / f"{order}.json")
+        return {number: rule.decide(number, 10, objectives[number]) for number in order}
 
     assert decisions([0, 1, 2, 3]) == decisions([1, 0, 3, 2])
     assert decisions([0, 1, 2, 3]) == {0: GO, 1: GO, 2: STOP, 3: GO}
 
 
-def test_a_resumed_search_remembers_goals_and_decisions(tmp_path: Path) -> None:
-    """The trials tell their goals again, in another order; a new one is compared with all."""
+def test_a_resumed_search_remembers_objectives_and_decisions(tmp_path: Path) -> None:
+    """The trials tell their objectives again, in another order; a new one is compared with all."""
     file = tmp_path / "rungs.json"
-    rule = Halving(10, 3, None, file)
-    before = {n: rule.decide(n, 10, goal) for n, goal in enumerate(FIRST)}
-    again = Halving(10, 3, None, file)
+    rule = SuccessiveHalving(10, 3, None, file)
+    before = {n: rule.decide(n, 10, objective) for n, objective in enumerate(FIRST)}
+    again = SuccessiveHalving(10, 3, None, file)
     assert {n: again.decide(n, 10, FIRST[n]) for n in (3, 2, 1, 0)} == before
     assert again.decide(4, 10, 0.45) == STOP, "three of the four before it are better"
-    assert Halving(10, 3, None, tmp_path / "none.json").decide(4, 10, 0.45) == GO
+    assert SuccessiveHalving(10, 3, None, tmp_path / "none.json").decide(4, 10, 0.45) == GO
 
 
 def test_a_trial_that_is_itself_at_fault_is_not_tried_again(tmp_path: Path) -> None:
-    trial = SimpleNamespace(config={NUMBER: 3}, max_failures=2)
-    rule = Halving(10, 3, None, tmp_path / "rungs.json")
-    assert rule.on_trial_result(None, trial, {"step": 10, "goal": 0.4}) == GO
+    trial = SimpleNamespace(config={TRIAL_INDEX: 3}, max_failures=2)
+    rule = SuccessiveHalving(10, 3, None, tmp_path / "rungs.json")
+    assert rule.on_trial_result(None, trial, {"step": 10, "objective": 0.4}) == GO
     assert trial.max_failures == 2
     assert rule.on_trial_result(None, trial, {FAILURE: "NaN", "step": 0}) == GO
     assert trial.max_failures == 0
 
 
-def sampler(folder: Path) -> Sampler:
-    return Sampler(
+def sampler(folder: Path) -> ReplayingOptunaSearch:
+    return ReplayingOptunaSearch(
         folder,
+        task="clustering",
         space={"a.b": FloatDistribution(0, 1)},
-        metric="goal",
+        metric="objective",
         mode="max",
         points_to_evaluate=[{"a.b": 0.25}],
         sampler=TPESampler(seed=1, n_startup_trials=2),
     )
 
 
-def told(search: Sampler, goals: list[float]) -> list[dict]:
-    """Ask for a trial and tell its goal, one after the other."""
+def told(search: ReplayingOptunaSearch, objectives: list[float]) -> list[dict]:
+    """Ask for a trial and tell its objective, one after the other."""
     found = []
-    for number, goal in enumerate(goals):
+    for number, objective in enumerate(objectives):
         found.append(search.suggest(f"t{number}"))
-        search.on_trial_complete(f"t{number}", {"goal": goal})
+        search.on_trial_complete(f"t{number}", {"objective": objective})
     return found
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_the_sampler_gives_started_trials_again_and_remembers_their_goals(tmp_path: Path) -> None:
-    goals = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    whole = told(sampler(tmp_path / "whole"), goals)
-    assert whole[0] == {"a.b": 0.25, NUMBER: 0}
-    assert [one[NUMBER] for one in whole] == list(range(6))
-    told(sampler(tmp_path / "cut"), goals[:4])
-    assert told(sampler(tmp_path / "cut"), goals) == whole
+def test_the_sampler_gives_started_trials_again_and_remembers_their_objectives(
+    tmp_path: Path,
+) -> None:
+    objectives = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    whole = told(sampler(tmp_path / "whole"), objectives)
+    assert whole[0] == {"a.b": 0.25, TRIAL_INDEX: 0}
+    assert [one[TRIAL_INDEX] for one in whole] == list(range(6))
+    told(sampler(tmp_path / "cut"), objectives[:4])
+    assert told(sampler(tmp_path / "cut"), objectives) == whole
     other = [0.9, 0.8, 0.1, 0.0]  # as when trials end in another order
     mixed = sampler(tmp_path / "cut")
     assert told(mixed, other) == whole[:4], "the trials there are, whatever the sampler thinks"
@@ -125,15 +133,15 @@ def test_the_journal_has_each_trial_once_also_of_a_search_that_was_killed(tmp_pa
     with (folder / JOURNAL).open("a") as file:
         file.write('{"op_code": 4, "wor')  # the driver is killed while it writes
     (folder / f"{JOURNAL}.lock").symlink_to(folder / JOURNAL)
-    goals = [0.1, 0.2, 0.3]
+    objectives = [0.1, 0.2, 0.3]
     resumed = sampler(folder)
-    found = told(resumed, goals)
+    found = told(resumed, objectives)
     resumed.suggest("t3")
     resumed.on_trial_complete("t3", error=True)
     *good, failed = journal(folder)
-    assert [trial.user_attrs[NUMBER] for trial in good] == [0, 1, 2]
+    assert [trial.user_attrs[TRIAL_INDEX] for trial in good] == [0, 1, 2]
     assert [trial.params for trial in good] == [{"a.b": one["a.b"]} for one in found]
-    assert [trial.value for trial in good] == goals
+    assert [trial.value for trial in good] == objectives
     assert failed.state == TrialState.FAIL
 
 

@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
         (trial,) = named[f"trial {number}"]
         assert trial.data.tags["mlflow.parentRunId"] == search.info.run_id
         assert trial.info.status == "FINISHED"
-        assert {"loss", "goal", "MIP/ari", "MIP/s0"} <= set(trial.data.metrics)
+        assert {"loss", "objective", "MIP/ari", "MIP/s0"} <= set(trial.data.metrics)
         assert trial.data.params["depth"] == "3"
         assert {"filters", "learning_rate"} <= set(trial.data.params)
         assert len(trial.data.params) < 10, "short enough to compare"
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
 @pytest.fixture
 def longer(few_events: Path) -> tuple[str, ...]:
     """Two trials at a time of 100 steps on few events."""
-    settings = ("steps=100", "evaluate_every=10", "settle_batches=2")
+    settings = ("steps=100", "evaluate_every=10", "batchnorm_batches=2")
     steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
     return ("--budget", "laptop", "--data", str(few_events), *steps)
 
@@ -167,7 +167,7 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
 @pytest.fixture(scope="module")
 def brief(few_events: Path) -> tuple[str, ...]:
     """Two trials at a time of 40 steps on few events."""
-    settings = ("steps=40", "evaluate_every=5", "settle_batches=2")
+    settings = ("steps=40", "evaluate_every=5", "batchnorm_batches=2")
     steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
     return ("--budget", "laptop", "--data", str(few_events), *steps)
 
@@ -197,7 +197,7 @@ def told(runs: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
     found = {}
     for name, (run,) in mlflow_runs(runs).items():
         kept = histories(client, run)
-        times = [one.timestamp for one in kept.get("goal", [])]
+        times = [one.timestamp for one in kept.get("objective", [])]
         assert times == sorted(times), f"{name}: a number is earlier than the one before"
         assert run.info.status == "FINISHED", name
         assert run.info.start_time <= min(times, default=run.info.end_time) <= run.info.end_time

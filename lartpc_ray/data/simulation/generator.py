@@ -151,10 +151,10 @@ class Bomb(Sequence[Event]):
             raise IndexError(f"event {index} of {len(self)}; count from 0")
         gun = self.settings.guns[index % len(self.settings.guns)]
         rng = np.random.default_rng([self._seed, int(index)])
-        return _Explosion(self.settings, rng).event(gun)
+        return _EventGenerator(self.settings, rng).event(gun)
 
 
-class _Explosion:
+class _EventGenerator:
     """One event while it is made; lengths in cm."""
 
     def __init__(self, settings: BombSettings, rng: np.random.Generator) -> None:
@@ -168,15 +168,15 @@ class _Explosion:
     def event(self, gun: Gun) -> Event:
         """Primaries, what they hit, electrons with all that they radiate; then the image."""
         primary = self.primaries(gun)
-        flight, hits = self.fly(primary, self.rng.exponential(INELASTIC_LENGTH[primary.kind]))
+        flight, hits = self.propagate(primary, self.rng.exponential(INELASTIC_LENGTH[primary.kind]))
         product, recoils = self.products(*hits)
-        second, _ = self.fly(product, np.full(len(product), np.inf))
+        second, _ = self.propagate(product, np.full(len(product), np.inf))
         sizes = [len(primary), len(product)]
         tracks = Particles.join([primary, product])
         flights = Steps.join([flight, second], sizes)
         self.knock_on(tracks, flights)
         self.electrons.append(self.pairs())
-        soft = Particles.join([self.shine(Particles.join(self.electrons)), recoils])
+        soft = Particles.join([self.radiate(Particles.join(self.electrons)), recoils])
         soft = soft.take(self.inside(soft.start))
         step = self.settings.pitch / 2
         length = csda_range(soft.kind, soft.energy)
@@ -186,7 +186,7 @@ class _Explosion:
         particles = Particles.join([tracks, soft])
         return image(particles, steps, settings.side, settings.pitch, settings.threshold)
 
-    def born(
+    def make_particles(
         self, kind: Any, energy: np.ndarray, start: np.ndarray, direction: np.ndarray, semantic: Any
     ) -> Particles:
         """Particles, each an instance of its own."""
@@ -194,8 +194,10 @@ class _Explosion:
         cluster = np.arange(self.clusters, self.clusters + count)
         self.clusters += count
         kinds, classes = np.full(count, kind), np.full(count, semantic)
-        trunk, burden = np.ones(count, bool), np.zeros(count)
-        return Particles(kinds, energy, start, direction, cluster, classes, trunk, burden)
+        trunk, pending_radiation = np.ones(count, bool), np.zeros(count)
+        return Particles(
+            kinds, energy, start, direction, cluster, classes, trunk, pending_radiation
+        )
 
     def primaries(self, gun: Gun) -> Particles:
         """The tracks that an event starts with; its electrons and photons are put aside."""
@@ -218,7 +220,7 @@ class _Explosion:
         gamma, electron, track = kind < 0, kind == Kind.ELECTRON, kind > 0
         self.photons.append((energy[gamma], start[gamma], direction[gamma]))
         classes = TRACK_CLASS[kind]
-        particles = self.born(kind, energy, start, direction, classes)
+        particles = self.make_particles(kind, energy, start, direction, classes)
         self.electrons.append(particles.take(electron))
         return particles.take(track)
 
@@ -229,7 +231,7 @@ class _Explosion:
         start = self.somewhere(count, 0.0 if gun.crossing else MARGIN)
         if not gun.crossing:
             energy = rng.uniform(*gun.muon_energy, count)
-            return self.born(Kind.ANTIMUON, energy, start, isotropic(count, rng), MIP)
+            return self.make_particles(Kind.ANTIMUON, energy, start, isotropic(count, rng), MIP)
         low, high = np.log(gun.muon_energy)
         energy = np.exp(rng.uniform(low, high, count))
         cosine = np.cbrt(rng.random(count))
@@ -238,7 +240,7 @@ class _Explosion:
         direction = np.stack([sine * np.cos(angle), -cosine, sine * np.sin(angle)], axis=1)
         start = start - self.to_the_edge(start, -direction)[:, None] * direction
         kind = np.where(rng.random(count) < POSITIVE_MUONS, Kind.ANTIMUON, Kind.MUON)
-        return self.born(kind, energy, start, direction, MIP)
+        return self.make_particles(kind, energy, start, direction, MIP)
 
     def somewhere(self, count: int, margin: float = MARGIN) -> np.ndarray:
         return self.size * self.rng.uniform(margin, 1 - margin, (count, 3))
@@ -252,7 +254,7 @@ class _Explosion:
         """Whether places are in the argon."""
         return np.asarray((np.abs(place - self.size / 2) < self.size / 2 + AROUND).all(axis=1))
 
-    def fly(
+    def propagate(
         self, tracks: Particles, nucleus: np.ndarray
     ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Follow tracks until they stop, leave or hit a nucleus; Michel electrons are put aside.
@@ -274,7 +276,7 @@ class _Explosion:
         stops = place[inside & (length == reach) & decays]
         energy = michel_energies(len(stops), self.rng)
         axis = isotropic(len(stops), self.rng)
-        self.electrons.append(self.born(Kind.ELECTRON, energy, stops, axis, MICHEL))
+        self.electrons.append(self.make_particles(Kind.ELECTRON, energy, stops, axis, MICHEL))
         hit = np.flatnonzero(inside & (length == nucleus))
         left = kinetic_energy(tracks.kind, reach - length)
         return steps, (tracks.kind[hit], left[hit], place[hit], direction[hit])
@@ -285,7 +287,7 @@ class _Explosion:
             steps, tracks.kind[steps.particle], SMALLEST_DELTA, self.rng
         )
         own = energy >= self.settings.delta_energy
-        delta = self.born(Kind.ELECTRON, energy, start, direction, DELTA)
+        delta = self.make_particles(Kind.ELECTRON, energy, start, direction, DELTA)
         parent = steps.particle[step]
         cluster = np.where(own, delta.cluster, tracks.cluster[parent])
         semantic = np.where(own, DELTA, tracks.semantic[parent])
@@ -323,7 +325,7 @@ class _Explosion:
         parent = np.concatenate([parent, np.flatnonzero(out)])
         aside = isotropic(len(parent), rng) * rng.uniform(0, 2, (len(parent), 1))
         way = unit(direction[parent] + aside)
-        return self.born(flies, energy, place[parent], way, TRACK_CLASS[flies]), recoils
+        return self.make_particles(flies, energy, place[parent], way, TRACK_CLASS[flies]), recoils
 
     def recoils(self, place: np.ndarray) -> Particles:
         """What neutrons knock on far from `place`: those of a neutron are one instance."""
@@ -331,7 +333,7 @@ class _Explosion:
         count = rng.geometric(1 / RECOILS, len(place))
         way = rng.gamma(2.0, NEUTRON_LENGTH / 2, (len(place), 1))
         axis = isotropic(len(place), rng)
-        neutron = self.born(Kind.PROTON, way[:, 0], place + way * axis, axis, HIP)
+        neutron = self.make_particles(Kind.PROTON, way[:, 0], place + way * axis, axis, HIP)
         each = neutron.take(np.repeat(np.arange(len(place)), count))
         start = each.start + rng.normal(0, RECOIL_SPREAD, each.start.shape)
         energy = self.settings.threshold + rng.exponential(RECOIL_ENERGY, len(each))
@@ -345,10 +347,10 @@ class _Explosion:
         way = self.rng.exponential(CONVERSION_LENGTH, len(energy))
         share = self.rng.random(len(energy))
         place = start + way[:, None] * direction
-        one = self.born(Kind.ELECTRON, energy * share, place, direction, SHOWER)
+        one = self.make_particles(Kind.ELECTRON, energy * share, place, direction, SHOWER)
         return Particles.join([one, replace(one, energy=energy * (1 - share))])
 
-    def shine(self, electrons: Particles) -> Particles:
+    def radiate(self, electrons: Particles) -> Particles:
         """Electrons, and those that come of what they radiate."""
         electrons = electrons.take(self.inside(electrons.start))
         lost = radiated(electrons.energy, self.rng)
@@ -358,7 +360,7 @@ class _Explosion:
         aside = radius[:, None] * across(each.direction, self.rng)
         start = each.start + depth[:, None] * each.direction + aside
         way = unit(each.direction + turn[:, None] * isotropic(len(parent), self.rng))
-        rest = replace(electrons, energy=electrons.energy - lost, burden=lost)
+        rest = replace(electrons, energy=electrons.energy - lost, pending_radiation=lost)
         off = np.zeros(len(parent), bool)
         pieces_off = replace(each, energy=energy, start=start, direction=way, trunk=off)
         return Particles.join([rest, pieces_off])

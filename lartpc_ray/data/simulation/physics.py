@@ -93,7 +93,7 @@ class Particles:
     cluster: Number
     semantic: Number
     trunk: Bool[np.ndarray, " particle"]
-    burden: Each
+    pending_radiation: Each
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -207,7 +207,7 @@ def walk(
     left = csda_range(particles.kind, particles.energy).take(particle) - along
     kinetic = kinetic_energy(kind, np.maximum(left, 0))
     loss = kinetic - kinetic_energy(kind, np.maximum(left - size, 0))
-    stiff = (1 + particles.burden / particles.energy).take(particle)
+    stiff = (1 + particles.pending_radiation / particles.energy).take(particle)
     angle2 = scattering_angle(kind, np.maximum(kinetic * stiff, 0.01), step) ** 2
     straight = -np.expm1(-angle2) / angle2
     angle2 = np.minimum(angle2, 1)
@@ -374,12 +374,12 @@ def fragments(
     hard = np.repeat(np.arange(len(lost)), count)
     soft = np.repeat(np.arange(len(lost)), rng.poisson(CRUMBS * lost))
     value = FRAGMENT_LEAST * np.exp(rng.random(len(hard)) * log[hard])
-    crumb = CRUMB_LEAST / (1 - rng.random(len(soft)) * (1 - CRUMB_LEAST / FRAGMENT_LEAST))
-    free = lost - np.bincount(soft, crumb, len(lost))
+    soft_fragment = CRUMB_LEAST / (1 - rng.random(len(soft)) * (1 - CRUMB_LEAST / FRAGMENT_LEAST))
+    free = lost - np.bincount(soft, soft_fragment, len(lost))
     total = np.bincount(hard, value, len(lost))
     value *= np.maximum(free, 0.1 * lost)[hard] / total[hard]
     parent = np.concatenate([hard, soft])
-    value = np.concatenate([value, crumb])
+    value = np.concatenate([value, soft_fragment])
     peak = np.log(energy[parent] / CRITICAL_ENERGY) - 0.5
     depth = RADIATION_LENGTH * rng.gamma(np.maximum(1 + 0.5 * peak, 1)) / 0.5
     draw = rng.random(len(parent))

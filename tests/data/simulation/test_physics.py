@@ -34,7 +34,7 @@ def beam(kind: Kind, energy: float, count: int) -> Particles:
         cluster=np.arange(count),
         semantic=np.zeros(count, int),
         trunk=np.ones(count, bool),
-        burden=np.zeros(count),
+        pending_radiation=np.zeros(count),
     )
 
 

@@ -21,7 +21,7 @@ def draw(*rows: tuple[ParticleClass, int, bool, int, int, int, float]) -> Event:
         cluster=np.array([row[1] for row in rows]),
         semantic=np.array([int(row[0]) for row in rows]),
         trunk=np.array([row[2] for row in rows]),
-        burden=np.zeros(count),
+        pending_radiation=np.zeros(count),
     )
     lines = [
         (number, x, y, energy)

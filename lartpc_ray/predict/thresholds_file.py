@@ -1,0 +1,62 @@
+"""Read the thresholds files that `python -m lartpc_ray.thresholds` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lartpc_ray.reconstruct.reconstructions import LinkedClustering
+from lartpc_ray.settings import earlier_names, with_present_names
+from lartpc_ray.tasks.task import Thresholds
+
+EARLIER_NAMES = {"cut": "method", "goal": "objective"}
+
+
+def read_thresholds_file(path: Path) -> dict[str, Any]:
+    """Read the content of a thresholds file, also one of an earlier version.
+
+    Args:
+        path: a YAML file with `method` and, under `classes`, one mapping per class.
+
+    Raises:
+        ValueError: for a file without thresholds.
+    """
+    try:
+        content = with_present_names(yaml.safe_load(path.read_text()), EARLIER_NAMES)
+        linked = content.get("method") == "linked"
+        axes = earlier_names(LinkedClustering) if linked else {}
+        content["classes"] = {
+            str(name): _class_with_present_names(row, axes)
+            for name, row in content["classes"].items()
+        }
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path}: no thresholds in it; see thresholds --help") from None
+    return content
+
+
+def _class_with_present_names(row: dict[str, Any], axes: dict[str, str]) -> dict[str, Any]:
+    present = with_present_names(row, EARLIER_NAMES | axes)
+    if "interval" in present:
+        present["interval"] = with_present_names(present["interval"], axes)
+    return present
+
+
+def read_thresholds(path: Path, axes: Sequence[str]) -> Thresholds:
+    """Read the thresholds of each class.
+
+    Args:
+        path: a thresholds file.
+        axes: names of the thresholds that each class must have.
+
+    Raises:
+        ValueError: for a file without these thresholds.
+    """
+    classes = read_thresholds_file(path)["classes"]
+    try:
+        return {name: {axis: float(row[axis]) for axis in axes} for name, row in classes.items()}
+    except (KeyError, TypeError, ValueError):
+        names = " and ".join(axes)
+        raise ValueError(f"{path}: no thresholds {names} in it; see thresholds --help") from None
