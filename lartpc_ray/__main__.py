@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,10 +52,11 @@ def dashboards(options: argparse.Namespace) -> int:
     Raises:
         ValueError: where there is no search.
     """
+    from lartpc_ray.runtime.run_folder import load_plan
     from lartpc_ray.tracking.runs import STORE
     from lartpc_ray.trials.space import shipped
     from lartpc_ray.tune.sampler import JOURNAL
-    from lartpc_ray.tune.study import PLAN
+    from lartpc_ray.tune.study import PLAN, StudyPlan
 
     runs: Path = options.runs.resolve()
     plans = sorted(runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
@@ -64,13 +64,13 @@ def dashboards(options: argparse.Namespace) -> int:
         raise ValueError(
             f"{runs}: no search in it; start one: python -m lartpc_ray.tune clustering"
         )
-    plan = json.loads(plans[-1].read_text())
+    plan = load_plan(plans[-1], StudyPlan)
     local = f"mlflow ui --backend-store-uri sqlite:///{runs / STORE} --host 127.0.0.1"
     print(
         VIEWS.format(
             study=plans[-1].parent.name,
-            mlflow=plan["uri"] or f"{local}\n  http://127.0.0.1:5000",
-            space=plan["space"],
+            mlflow=plan.uri or f"{local}\n  http://127.0.0.1:5000",
+            space=plan.space,
             runs=runs,
             journal=plans[-1].with_name(JOURNAL),
             files=shipped("dashboards").resolve(),

@@ -72,7 +72,8 @@ def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
     for age, name in enumerate(("new", "old")):
         (tmp_path / name).mkdir()
         plan = tmp_path / name / "plan.json"
-        plan.write_text(json.dumps({"space": "clustering", "uri": None}))
+        planned = {"space": "clustering", "budget": "laptop", "overrides": {}, "uri": None}
+        plan.write_text(json.dumps(planned))
         os.utime(plan, (1e9 - age, 1e9 - age))
     assert dashboards("--runs", str(tmp_path)) == 0
     out = capsys.readouterr().out

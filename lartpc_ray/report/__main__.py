@@ -16,18 +16,18 @@ from typing import Any
 
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.report.record import write_page
-from lartpc_ray.report.tables import study_text, table, trial_rows
+from lartpc_ray.report.tables import TrialRow, study_text, table, trial_rows
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 
 
-def best_run(tracking: Tracking, rows: Sequence[dict[str, Any]]) -> str | None:
+def best_run(tracking: Tracking, rows: Sequence[TrialRow]) -> str | None:
     """The trial that the search has picked; before its end the one of highest objective, if any."""
-    parent = tracking.run_info(rows[0]["run"])["mlflow.parentRunId"]
+    parent = tracking.run_info(rows[0].run)["mlflow.parentRunId"]
     picked = tracking.children(parent, best="true")
-    ended = (row["run"] for row in rows if row["objective"] is not None)
+    ended = (row.run for row in rows if row.objective is not None)
     return next(iter([*picked, *ended]), None)
 
 
@@ -36,11 +36,11 @@ def main(options: argparse.Namespace) -> int:
         raise ValueError("give the name of a study, or --run ID")
     tracking = Tracking(options.runs, None, options.tracking_uri)
     content: dict[str, Any] = {}
+    rows: list[TrialRow] = []
     if options.study:
         rows = trial_rows(tracking.trials(options.study))
         if not rows:
             raise ValueError(f"study {options.study!r}: its newest search has no trial yet")
-        content["trials"] = rows
     best = options.run or best_run(tracking, rows)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -49,17 +49,17 @@ def main(options: argparse.Namespace) -> int:
             if options.run:  # a search that has not ended has no verdict yet
                 raise
     if options.html:
-        rows = content.pop("trials", [])
         result = EvaluationResult(**content) if content else None
         name = options.study or tracking.run_info(options.run)["name"]
         write_page(options.html, name, tracking, best, rows, result, options.data)
         say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:
-        print(json.dumps(content, indent=1))
+        trials = {"trials": [asdict(row) for row in rows]} if rows else {}
+        print(json.dumps(trials | content, indent=1))
         return 0
     if options.study:
-        print(study_text(options.study, content.pop("trials")))
+        print(study_text(options.study, rows))
     if content:
         print(
             f"\n{table(EvaluationResult(**content))}"

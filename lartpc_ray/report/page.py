@@ -30,7 +30,7 @@ from lartpc_ray.report import charts, clusters, mistakes
 from lartpc_ray.report.document import Page, Row, note, table, verbatim
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
 from lartpc_ray.report.importance import importance
-from lartpc_ray.report.tables import axes, blocks, cost_ratios, layout
+from lartpc_ray.report.tables import TrialRow, axes, blocks, cost_ratios, layout
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal.command import say
@@ -62,7 +62,7 @@ class Subject:
     name: str
     tracking: Tracking
     run: str | None
-    rows: Sequence[dict[str, Any]]
+    rows: Sequence[TrialRow]
     result: EvaluationResult | None
     data: str | None = None
 
@@ -95,13 +95,13 @@ def _space(subject: Subject, scratch: Path) -> str:
     """The search-space file that is kept with the study; of a single run none."""
     if not subject.rows:
         return ""
-    parent = subject.tracking.run_info(subject.rows[0]["run"])["mlflow.parentRunId"]
+    parent = subject.tracking.run_info(subject.rows[0].run)["mlflow.parentRunId"]
     return subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
 
 
 def _searched(subject: Subject, space: str) -> dict[str, tuple[str, list[Any]]]:
     """What the study searched: the settings in which its trials differ."""
-    differ = subject.rows[0]["settings"] if subject.rows else {}
+    differ = subject.rows[0].settings if subject.rows else {}
     return {path: entry for path, entry in searched(space).items() if path in differ}
 
 
@@ -124,18 +124,18 @@ def _facts(subject: Subject) -> dict[str, str]:
     """What stands below the title."""
     facts: dict[str, str] = {}
     tracking, rows = subject.tracking, subject.rows
-    about = tracking.run_info(subject.run or rows[0]["run"])
+    about = tracking.run_info(subject.run or rows[0].run)
     if rows:
         search = tracking.run_info(about["mlflow.parentRunId"])
-        ended = [row["status"] for row in rows]
+        ended = [row.status for row in rows]
         failed = ended.count("FAILED")
         facts["search"] = search["name"]
         facts["begun"] = search["started"]
         facts["took"] = f"{search['hours']} h" if "hours" in search else "is still running"
         facts["trials"] = f"{len(rows)}" + (f", {failed} failed" if failed else "")
-        best = next((row for row in rows if row["objective"] is not None), None)
+        best = next((row for row in rows if row.objective is not None), None)
         if best:
-            facts["best objective"] = f"{best['objective']:.4f} (trial {best['trial']})"
+            facts["best objective"] = f"{best.objective:.4f} (trial {best.trial})"
     else:
         told = {"begun": about.get("started"), "status": about.get("status", "").lower()}
         facts |= {name: text for name, text in told.items() if text}
@@ -201,11 +201,12 @@ def _trials(
     costs: Sequence[str],
 ) -> None:
     """The search: its history, what was tried, which settings matter, what the objective costs."""
-    rows = [row for row in subject.rows if row["objective"] is not None]
+    rows = [row for row in subject.rows if row.objective is not None]
     if not rows:
         return
-    numbers, objectives = [row["trial"] for row in rows], [row["objective"] for row in rows]
-    settings = [row["settings"] for row in rows]
+    numbers = [row.trial for row in rows]
+    objectives = [row.objective for row in rows if row.objective is not None]
+    settings = [row.settings for row in rows]
     text = (
         f"{len(rows)} trials reported an objective, which is measured on the tune split. One that "
         "was stopped early counts with the last objective that it reported."
@@ -240,18 +241,17 @@ def _trials(
     _front(page, rows, costs)
 
 
-def _best_trials(rows: Sequence[dict[str, Any]], paths: Sequence[str]) -> str:
+def _best_trials(rows: Sequence[TrialRow], paths: Sequence[str]) -> str:
     heads = ["objective", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
     best = rows[:MOST_ROWS]
     lines: list[Row] = [
-        ("", f"trial {row['trial']}", [f"{row['objective']:.4f}", *_settings(row, paths)])
-        for row in best
+        ("", f"trial {row.trial}", [f"{row.objective:.4f}", *_settings(row, paths)]) for row in best
     ]
     title = "all trials" if len(best) == len(rows) else f"the best {len(best)} of {len(rows)}"
     return table(title, heads, lines)
 
 
-def _settings(row: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+def _settings(row: TrialRow, paths: Sequence[str]) -> list[str]:
     """Settings as short texts."""
 
     def short(text: str) -> str:
@@ -260,28 +260,26 @@ def _settings(row: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
         except ValueError:
             return text
 
-    return [short(str(row["settings"][path])) for path in paths]
+    return [short(str(row.settings[path])) for path in paths]
 
 
-def _failed(rows: Sequence[dict[str, Any]]) -> str:
-    failed = [row for row in rows if row["error"]]
+def _failed(rows: Sequence[TrialRow]) -> str:
+    failed = [row for row in rows if row.error]
     if not failed:
         return ""
-    lines: list[Row] = [("", f"trial {row['trial']}", [row["error"]]) for row in failed[:MOST_ROWS]]
+    lines: list[Row] = [("", f"trial {row.trial}", [row.error]) for row in failed[:MOST_ROWS]]
     title = f"{len(failed)} failed" + ", the first:" * (len(failed) > MOST_ROWS)
     return table(title, ["why"], lines)
 
 
-def _front(page: Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> None:
+def _front(page: Page, rows: Sequence[TrialRow], costs: Sequence[str]) -> None:
     body = []
     for name in costs:
-        known = [row for row in rows if row["costs"].get(name) is not None]
+        known = [row for row in rows if row.costs.get(name) is not None]
         if len(known) > 1:
-            cost = np.array([row["costs"][name] for row in known])
-            numbers, objectives = (
-                [row["trial"] for row in known],
-                [row["objective"] for row in known],
-            )
+            cost = np.array([row.costs[name] for row in known])
+            numbers = [row.trial for row in known]
+            objectives = [row.objective for row in known if row.objective is not None]
             chart = charts.front(numbers, objectives, cost, COSTS[name])
             body.append(page.chart(chart, f"Objective against {COSTS[name]}"))
     if body:
@@ -294,8 +292,8 @@ def _front(page: Page, rows: Sequence[dict[str, Any]], costs: Sequence[str]) -> 
 
 def _learning(page: Page, subject: Subject) -> None:
     """The objective by step, of the best trials or of the run."""
-    told = [row for row in subject.rows if row["objective"] is not None]
-    runs = {f"trial {row['trial']}": row["run"] for row in told[:MOST_CURVES]}
+    told = [row for row in subject.rows if row.objective is not None]
+    runs = {f"trial {row.trial}": row.run for row in told[:MOST_CURVES]}
     if not subject.rows and subject.run:
         runs = {subject.tracking.run_info(subject.run)["name"]: subject.run}
     found = {name: subject.tracking.logged(run, "objective") for name, run in runs.items()}

@@ -6,11 +6,10 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from lartpc_ray.predict.evaluate import EvaluationResult, mean_of
-from lartpc_ray.report.tables import table, trial_rows
+from lartpc_ray.report.tables import TrialRow, table, trial_rows
 from lartpc_ray.terminal.command import say
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -59,7 +58,7 @@ def write_page(
     name: str,
     tracking: Tracking,
     run: str | None,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[TrialRow],
     result: EvaluationResult | None,
     data: str | None = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,41 +139,65 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
-def trial_rows(trials: Sequence[TrialRun]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial in the table of a study.
+
+    Attributes:
+        trial: its index.
+        objective: of its last validation; None where no validation was done.
+        run: the id of its MLflow run.
+        status: of that run.
+        error: the reason why the trial failed; empty otherwise.
+        costs: name to value.
+        settings: path to value as text, of the settings in which the trials differ; None where
+            a trial has no such setting.
+    """
+
+    trial: int
+    objective: float | None
+    run: str
+    status: str
+    error: str
+    costs: dict[str, float | None]
+    settings: dict[str, Any]
+
+
+def trial_rows(trials: Sequence[TrialRun]) -> list[TrialRow]:
     """The trials, best first, each with the settings in which they differ."""
     values: dict[str, set[str | None]] = {}
     for name in {name for trial in trials for name in trial.parameters}:
         values[name] = {trial.parameters.get(name) for trial in trials}
     differ = sorted(name for name, each in values.items() if len(each) > 1)
     rows = [
-        {
-            "trial": trial.number,
-            "objective": trial.numbers.get("objective"),
-            "run": trial.id,
-            "status": trial.status,
-            "error": trial.error,
-            "costs": {name: trial.numbers.get(name) for name in COSTS},
-            "settings": {name: trial.parameters.get(name) for name in differ},
-        }
+        TrialRow(
+            trial=trial.number,
+            objective=trial.numbers.get("objective"),
+            run=trial.id,
+            status=trial.status,
+            error=trial.error,
+            costs={name: trial.numbers.get(name) for name in COSTS},
+            settings={name: trial.parameters.get(name) for name in differ},
+        )
         for trial in trials
     ]
-    return sorted(rows, key=lambda row: -np.inf if row["objective"] is None else -row["objective"])
+    return sorted(rows, key=lambda row: -np.inf if row.objective is None else -row.objective)
 
 
-def study_text(study: str, rows: Sequence[dict[str, Any]]) -> str:
+def study_text(study: str, rows: Sequence[TrialRow]) -> str:
     """The trials of a study as text, a column a setting in which they differ."""
-    differ = list(rows[0]["settings"])
+    differ = list(rows[0].settings)
     heads = ["trial", "objective", *(name.rsplit(".", 1)[-1] for name in differ)]
     cells = [
-        [str(row["trial"]), format_value(row["objective"])]
-        + [_short(row["settings"][name]) for name in differ]
+        [str(row.trial), format_value(row.objective)]
+        + [_short(row.settings[name]) for name in differ]
         for row in rows
     ]
     lines = [f"{study}: {len(rows)} trials, best first", *align_columns([heads, *cells])]
     return "\n".join([*lines, *cost_ratios(study, rows)])
 
 
-def cost_ratios(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def cost_ratios(study: str, rows: Sequence[TrialRow]) -> list[str]:
     """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
     factor between them, for all trials that are equal otherwise."""
     path = shipped("dashboards") / f"{study}.yaml"
@@ -180,28 +205,28 @@ def cost_ratios(study: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     if "compare" not in shown:
         return []
     setting, of, to = (shown["compare"][name] for name in ("setting", "of", "to"))
-    if setting not in rows[0]["settings"]:
+    if setting not in rows[0].settings:
         return []
-    pairs: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    others = [name for name in rows[0]["settings"] if name != setting]
-    for row in sorted(rows, key=lambda row: int(row["trial"])):
-        same = tuple(_short(row["settings"][name]) for name in others)
-        pairs.setdefault(same, {})[row["settings"][setting]] = row
+    pairs: dict[tuple[str, ...], dict[str | None, TrialRow]] = {}
+    others = [name for name in rows[0].settings if name != setting]
+    for row in sorted(rows, key=lambda row: row.trial):
+        same = tuple(_short(row.settings[name]) for name in others)
+        pairs.setdefault(same, {})[row.settings[setting]] = row
     heads = "".join(f"{name.rsplit('.', 1)[-1]:>15}" for name in others) + " " * 16
     lines = [(heads, _cells(COSTS[name] for name in shown["costs"]))]
     for same, found in pairs.items():
         left = "".join(f"{value:>15}" for value in same)
-        costs = {one: found.get(one, {"costs": {}})["costs"] for one in (of, to)}
+        costs = {one: found[one].costs if one in found else {} for one in (of, to)}
         for one in (of, to):
-            why = found.get(one, {}).get("error")
+            why = found[one].error if one in found else ""
             values = _cells(_cost(costs[one].get(name)) for name in shown["costs"])
             lines.append((f"{left}{one:>16}", f"  {why}" if why else values))
         ratios = (_ratio(costs[of].get(name), costs[to].get(name)) for name in shown["costs"])
         lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
     width = len(lines[0][0])
-    for row in shown["published"]:
-        values = _cells(_cost(row["factors"].get(name)) for name in shown["costs"])
-        lines.append((f"{row['row']:>{width}}", values))
+    for published in shown["published"]:
+        values = _cells(_cost(published["factors"].get(name)) for name in shown["costs"])
+        lines.append((f"{published['row']:>{width}}", values))
     return ["", *(left + right for left, right in lines), "", shown["note"]]
 
 

@@ -12,8 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from lartpc_ray.settings import Settings
+from lartpc_ray.trials.paths import reason
+
+Plan = TypeVar("Plan", bound=Settings)
 LOCK = "lock"
 
 
@@ -52,15 +58,27 @@ def write_json(path: Path, content: Any) -> None:
     part.replace(path)
 
 
-def load_plan(options: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
-    """The folder that `--resume` names, as it is or under RUNS, and what was planned in it.
+def resume_folder(options: argparse.Namespace, name: str) -> Path:
+    """Return the folder that `--resume` names, as a path or as a name in the runs folder.
 
     Raises:
-        ValueError: where there is no such plan.
+        ValueError: if the folder holds no plan of that name.
     """
     given: Path = options.resume
     folder = (given if given.exists() else options.runs / given).resolve()
     if not (folder / name).is_file():
         raise ValueError(f"{folder}: no study to resume here (no {name})")
-    plan: dict[str, Any] = json.loads((folder / name).read_text())
-    return folder, plan
+    return folder
+
+
+def load_plan(path: Path, kind: type[Plan]) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        ValueError: in one line, if the file is truncated or has a key that this version does not
+            know.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(": ".join(filter(None, (str(path), *reason(error, kind))))) from None

@@ -8,7 +8,9 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
 
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.report.displays import log_displays
@@ -16,8 +18,15 @@ from lartpc_ray.report.record import access_hint, log_result
 from lartpc_ray.report.tables import markdown, table
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
 from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.runtime.run_folder import load_plan, locked, new_folder, write_json
+from lartpc_ray.runtime.run_folder import (
+    load_plan,
+    locked,
+    new_folder,
+    resume_folder,
+    write_json,
+)
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
+from lartpc_ray.settings import Settings
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, say
 from lartpc_ray.terminal.screen import follow_file
@@ -29,30 +38,46 @@ from lartpc_ray.trials.paths import key_settings
 from lartpc_ray.trials.trial import Trial
 
 PLAN = "job.json"
+"""The file in a run's folder that holds its `TrainPlan`."""
 CHECKPOINTS = "checkpoints"
+
+
+class TrainPlan(Settings):
+    """The plan of one training: what `--resume` needs.
+
+    The file holds the trial as a JSON string, as earlier versions wrote it.
+    """
+
+    study: str
+    uri: str | None
+    trial: Annotated[
+        Trial,
+        BeforeValidator(
+            lambda value: Trial.model_validate_json(value) if isinstance(value, str) else value
+        ),
+        PlainSerializer(Trial.model_dump_json),
+    ]
 
 
 def main(options: argparse.Namespace) -> int:
     if options.resume:
-        folder, plan = load_plan(options, PLAN)
+        folder = resume_folder(options, PLAN)
+        plan = load_plan(folder / PLAN, TrainPlan)
     else:
         space = chosen_space(options)
-        plan = {
-            "study": space.name,
-            "uri": options.tracking_uri,
-            "trial": space.first_trial().model_dump_json(),
-        }
+        trial = space.first_trial()
+        plan = TrainPlan(study=space.name, uri=options.tracking_uri, trial=trial)
         folder = new_folder(options.runs, space.name)
-    trial = Trial.model_validate_json(plan["trial"])
+    trial = plan.trial
     read_splits(trial)
     if options.dry_run:
         print(trial.model_dump_json(indent=2))
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        write_json(folder / PLAN, plan)
+        write_json(folder / PLAN, plan.model_dump())
         say(
-            f"training {plan['study']}: {trial.optimizer.steps} steps, "
+            f"training {plan.study}: {trial.optimizer.steps} steps, "
             f"{trial.resources.workers} workers"
         )
         try:
@@ -72,13 +97,13 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _kept(
-    trial: Trial, folder: Path, plan: dict[str, Any]
+    trial: Trial, folder: Path, plan: TrainPlan
 ) -> tuple[str, int, EvaluationResult, Tracking]:
     """The trained network judged and kept: its run, its steps, the verdict, where the run is."""
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
-    tracking = Tracking(folder.parent, plan["study"], plan["uri"])
+    tracking = Tracking(folder.parent, plan.study, plan.uri)
     run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
     tracking.log_params(run, key_settings(trial, ()))
     found = sources(trial.data.splits, folder.parent)

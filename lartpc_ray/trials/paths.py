@@ -114,8 +114,8 @@ def reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     key = ".".join(_place(first["loc"]))
     if first["type"] == "extra_forbidden":
         return key, f"unknown{nearest(key, model.model_fields)}"
-    if first["type"] == "missing":
-        return key, "missing"
+    if first["type"] in ("missing", "json_invalid"):
+        return key, "missing" if key else f"truncated or not JSON ({first['ctx']['error']})"
     if first["type"] == "value_error":
         return key, str(first["ctx"]["error"])
     return key, f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import ray
 from optuna.samplers import TPESampler
+from pydantic import PositiveInt
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import ConcurrencyLimiter
@@ -21,7 +22,8 @@ from ray.tune.search import ConcurrencyLimiter
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
 from lartpc_ray.report.tables import table
-from lartpc_ray.runtime.run_folder import load_plan, new_folder, write_json
+from lartpc_ray.runtime.run_folder import load_plan, new_folder, resume_folder, write_json
+from lartpc_ray.settings import Settings
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import format_value, short_names
@@ -39,18 +41,56 @@ from lartpc_ray.tune.progress import Progress, split_trial_index
 from lartpc_ray.tune.sampler import ReplayingOptunaSearch, sampled_settings, trial_folder
 
 PLAN = "plan.json"
-"""What a study needs to be resumed, in its folder."""
+"""The file in a study's folder that holds its `StudyPlan`."""
 NOTES = "notes.txt"
 """What trials have to say to the user."""
 RETRIES = 2
 """How often a trial whose process is lost is tried again, from its checkpoint."""
 
 
-def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
-    """What Tune runs for a trial: the loop itself for one worker, a Ray Train job for several."""
+class StudyPlan(Settings):
+    """The plan of a search: what `--resume` needs.
+
+    Attributes:
+        space: name of the search space, whose file is kept beside the plan.
+        budget: name of its budget.
+        overrides: path to value, of the settings that the command line fixed.
+        uri: of the MLflow store; None for the store in the runs folder.
+        concurrent: trials that a deterministic search samples together, once it has started.
+    """
+
+    space: str
+    budget: str
+    overrides: dict[str, Any]
+    uri: str | None
+    concurrent: PositiveInt | None = None
+
+
+class TrialContext(Settings):
+    """What all trials of a study share; it goes to their processes as JSON.
+
+    Attributes:
+        folder: of the study.
+        fixed: path to value, for every trial.
+        objectives: names of the numbers that Optuna expects of each trial.
+    """
+
+    folder: Path
+    fixed: dict[str, Any]
+    objectives: list[str]
+
+
+def run_trial(config: dict[str, Any], context: str) -> None:
+    """Train one trial: in this process for one worker, as a Ray Train job for several.
+
+    Args:
+        config: sampled settings and the trial's index, from Tune.
+        context: the study's `TrialContext` as JSON.
+    """
     number, settings = split_trial_index(config)
-    study = Path(plan["folder"])
-    trial = make_trial({**json.loads(plan["fixed"]), **settings})
+    shared = TrialContext.model_validate_json(context)
+    study = shared.folder
+    trial = make_trial({**shared.fixed, **settings})
     folder, note = trial_folder(study, number), study / NOTES
     labels = {"study": study.name, "trial": str(number)}
     try:
@@ -65,7 +105,7 @@ def run_trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
             )
     except Exception as error:
         if (folder / FAILED).is_file():
-            nothing = dict.fromkeys(plan["objectives"], float("nan"))
+            nothing = dict.fromkeys(shared.objectives, float("nan"))
             tune.report({FAILURE: str(error), "step": 0, **nothing})
         raise
 
@@ -80,9 +120,7 @@ class Study:
         plan: what is needed to resume it.
     """
 
-    def __init__(
-        self, folder: Path, space: Space, tracking: Tracking, plan: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, space: Space, tracking: Tracking, plan: StudyPlan) -> None:
         self.folder = folder
         self.space = space
         self.tracking = tracking
@@ -94,9 +132,11 @@ class Study:
         folder = new_folder(runs, space.name)
         folder.mkdir(parents=True)
         (folder / f"{space.name}.yaml").write_text(space.text)
-        plan = {"space": space.name, "budget": space.budget_name, "overrides": space.overrides}
-        write_json(folder / PLAN, plan | {"uri": uri})
-        return Study(folder, space, Tracking(runs, space.name, uri), plan | {"uri": uri})
+        plan = StudyPlan(
+            space=space.name, budget=space.budget_name, overrides=space.overrides, uri=uri
+        )
+        write_json(folder / PLAN, plan.model_dump())
+        return Study(folder, space, Tracking(runs, space.name, uri), plan)
 
     @staticmethod
     def reopen(options: argparse.Namespace) -> Study:
@@ -105,10 +145,10 @@ class Study:
         Raises:
             ValueError: where there is no study.
         """
-        folder, plan = load_plan(options, PLAN)
-        path = folder / f"{plan['space']}.yaml"
-        space = read_space(path, plan["budget"], plan["overrides"])
-        return Study(folder, space, Tracking(folder.parent, space.name, plan["uri"]), plan)
+        folder = resume_folder(options, PLAN)
+        plan = load_plan(folder / PLAN, StudyPlan)
+        space = read_space(folder / f"{plan.space}.yaml", plan.budget, plan.overrides)
+        return Study(folder, space, Tracking(folder.parent, space.name, plan.uri), plan)
 
     def search(self, concurrent: int | None = None) -> tuple[tune.ResultGrid, Progress]:
         """Run what is left of the search, so many trials at a time; by default, what fits now."""
@@ -196,15 +236,16 @@ class Study:
     def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
         budget, concurrent = self.space.budget, concurrent or self.concurrent()
         if budget.deterministic:  # what is sampled together stays so on another machine
-            concurrent = self._plan.setdefault("concurrent", concurrent)
-            write_json(self.folder / PLAN, self._plan)
-        plan = {
-            "fixed": json.dumps(self.space.fixed),
-            "folder": str(self.folder),
-            "objectives": ["objective", *self.space.costs],
-        }
+            concurrent = self._plan.concurrent or concurrent
+            self._plan = self._plan.model_copy(update={"concurrent": concurrent})
+            write_json(self.folder / PLAN, self._plan.model_dump())
+        context = TrialContext(
+            folder=self.folder,
+            fixed=self.space.fixed,
+            objectives=["objective", *self.space.costs],
+        ).model_dump_json()
         trainable = tune.with_resources(
-            tune.with_parameters(run_trial, plan=plan), self._resources()
+            tune.with_parameters(run_trial, context=context), self._resources()
         )
         return tune.Tuner(
             trainable,
