@@ -37,7 +37,7 @@ Ray's dashboard, while it runs on a cluster or with --dashboard: processes, node
   http://127.0.0.1:8265
 
 Prometheus, while it runs: speed, loss, objectives, memory
-  prometheus --config.file={files}/prometheus.yml --storage.tsdb.path={runs}/prometheus \
+  prometheus --config.file={runs}/prometheus.yml --storage.tsdb.path={runs}/prometheus \
 --web.listen-address=127.0.0.1:9090
   http://127.0.0.1:9090
 
@@ -52,6 +52,7 @@ def dashboards(options: argparse.Namespace) -> int:
     Raises:
         ValueError: where there is no search.
     """
+    from lartpc_ray.runtime.ray_session import private_folder
     from lartpc_ray.runtime.run_folder import load_plan
     from lartpc_ray.tracking.runs import STORE
     from lartpc_ray.trials.space import shipped
@@ -65,6 +66,9 @@ def dashboards(options: argparse.Namespace) -> int:
             f"{runs}: no search in it; start one: python -m lartpc_ray.tune clustering"
         )
     plan = load_plan(plans[-1], StudyPlan)
+    scrape = (shipped("dashboards") / "prometheus.yml").read_text()
+    nodes = scrape.replace("/tmp/ray/", f"{private_folder()}/ray/")  # noqa: S108 (Ray's own place)
+    (runs / "prometheus.yml").write_text(nodes)
     local = f"mlflow ui --backend-store-uri sqlite:///{runs / STORE} --host 127.0.0.1"
     print(
         VIEWS.format(

@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from stat import S_ISDIR
+from tempfile import gettempdir
 from typing import Any
 
 import ray
+from ray import _raylet
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import say
+
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 
 
 @contextmanager
@@ -33,20 +39,24 @@ def ray_session(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
         RuntimeError: where Ray does not start.
     """
     restore_interrupts()
+    environment = {name: os.environ.get(name) for name in AUTHENTICATION}
     try:
         _start_ray(cpus, dashboard)
         yield
     finally:
         _end_ray()
+        _authenticate(environment)
 
 
 def _start_ray(cpus: int | None, dashboard: bool) -> None:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     where: dict[str, Any] = {"address": "auto"}
     if not os.environ.get("RAY_ADDRESS"):
+        _authenticate({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+        where["_temp_dir"] = str(private_folder() / "ray")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # Ray prints why a node was lost where results are printed, log_to_driver or not
     ray._private.worker._worker_logs_enabled = False
     for again in (True, True, False):
@@ -61,6 +71,39 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
             say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
     if not (dashboard or os.environ.get("RAY_ADDRESS")):
         live.write_prometheus_targets(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
+
+
+def _authenticate(environment: Mapping[str, str | None]) -> None:
+    """Set or unset the variables by which this process and its children authenticate to Ray.
+
+    A Ray here gets a random token that no file holds. Without a token any local user could put a
+    pickled class into Ray's store over loopback, and a worker would run it.
+    """
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    _raylet.Config.initialize("")  # type: ignore[attr-defined]  # Ray read the mode on import
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
+
+
+def private_folder() -> Path:
+    """Return this user's folder for Ray's sessions; only the user may enter it.
+
+    Ray makes its own folders writable for everybody, so they stand inside this one.
+
+    Raises:
+        RuntimeError: if the folder belongs to another user or lets others in.
+    """
+    folder = Path(os.environ.get("RAY_TMPDIR") or gettempdir()) / f"lartpc-ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise RuntimeError(
+            f"{folder}: not a folder of mode 0700 of this user; remove it, or set RAY_TMPDIR to "
+            "another folder"
+        )
+    return folder
 
 
 def _end_ray() -> None:

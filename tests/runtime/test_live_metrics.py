@@ -135,7 +135,8 @@ def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 def scraped() -> Iterator[tuple[Path, str]]:
     """A folder for Ray of its own, and the address of a Prometheus that looks there each second."""
     folder = Path(tempfile.mkdtemp(prefix="live-"))  # short: Ray has sockets in it
-    text = SCRAPE.read_text().replace("/tmp/ray", f"{folder}/ray").replace("10s", "1s")
+    own_ray = f"{folder}/lartpc-ray-{os.getuid()}/ray"
+    text = SCRAPE.read_text().replace("/tmp/ray", own_ray).replace("10s", "1s")
     (folder / "prometheus.yml").write_text(text)
     port = free_port()
     places = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]

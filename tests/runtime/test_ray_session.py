@@ -1,0 +1,76 @@
+"""A Ray of one's own admits this user only."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from lartpc_ray.runtime.ray_session import private_folder, ray_session
+
+NOBODY = 65534
+INTRUDER = f"""
+import os, sys
+from ray._raylet import GcsClient
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+client = GcsClient(address=sys.argv[1])
+client.internal_kv_put(b"proof", b"intruder", True, b"fun", timeout=10)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused(tmp_path: Path) -> None:
+    with ray_session(1, dashboard=False):
+        address = ray.get_runtime_context().gcs_address
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        assert private_folder() in session.parents
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
+        del environment["RAY_AUTH_TOKEN"]
+        intruder = subprocess.run(
+            [sys.executable, "-c", INTRUDER, address],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert intruder.returncode != 0
+        assert "InvalidAuthToken" in intruder.stderr
+        listing = subprocess.run(
+            ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "ls", str(session)],
+            capture_output=True,
+            text=True,
+        )
+        assert "Permission denied" in listing.stderr
+
+
+def test_each_session_has_a_token_of_its_own() -> None:
+    tokens, mode = [], os.environ.get("RAY_AUTH_MODE")
+    for _ in range(2):
+        with ray_session(1, dashboard=False):
+            tokens.append(os.environ["RAY_AUTH_TOKEN"])
+
+            @ray.remote
+            def seen() -> str:
+                return os.environ["RAY_AUTH_MODE"]
+
+            assert ray.get(seen.remote()) == "token"
+    assert tokens[0] != tokens[1]
+    assert os.environ.get("RAY_AUTH_MODE") == mode
+    assert all(len(token) == 64 for token in tokens)
+    assert not (Path.home() / ".ray" / "auth_token").exists()
+
+
+def test_a_folder_that_others_may_enter_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = private_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    with pytest.raises(RuntimeError, match="mode 0700"):
+        private_folder()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(RuntimeError, match="mode 0700"):
+        private_folder()
