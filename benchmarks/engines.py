@@ -98,7 +98,7 @@ def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
         )
         level = x.sites
         for _ in range(depth):
-            _ = level.pairs.plan
+            _ = level.pairs.kernel_table
             level = level.coarse[0]
 
     return call

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse.neighbours import leads, neighbours
+from lartpc_ray.sparse.neighbours import neighbours, offset_rows
 
 Plane = Literal["U", "V", "Y"]
 PLANE_SHAPE = (3456, 1008)
@@ -176,7 +176,7 @@ def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     order = np.argsort(keys, kind="stable")
     pairs = [
         (other, one)
-        for lead in leads(axes)
+        for lead in offset_rows(axes)
         for _, other, one in neighbours(keys[order], strides.tolist(), lead)
     ]
     rows, columns = (order[np.concatenate(side)] for side in zip(*pairs, strict=True))

@@ -141,7 +141,7 @@ PART = 0.1
 """Share of a cluster's voxels that is not overlooked."""
 
 
-def fates(
+def true_cluster_outcomes(
     truth: Labels, predicted: Labels, *, min_voxels: int = 0
 ) -> dict[str, Bool[np.ndarray, " true"]]:
     """What became of each true cluster, in the order of `true_index`.
@@ -178,7 +178,7 @@ def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[s
         >>> mistakes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
         {'right': 0.0, 'split': 0.5, 'merged': 1.0, 'missed': 0.0}
     """
-    found = fates(truth, predicted, min_voxels=min_voxels)
+    found = true_cluster_outcomes(truth, predicted, min_voxels=min_voxels)
     return {name: float(which.mean()) for name, which in found.items() if len(which)}
 
 

@@ -94,7 +94,9 @@ def to_segment(
     return np.asarray(np.linalg.norm(coords - ends[0] - share[:, None] * along, axis=1))
 
 
-def owners(event: Event, each: Sequence[Crossing], coords: Places) -> Int[np.ndarray, " place"]:
+def assign_crossings(
+    event: Event, each: Sequence[Crossing], coords: Places
+) -> Int[np.ndarray, " place"]:
     """The crossing that each voxel found in a dead region belongs to; -1 none.
 
     The one of its region to whose line it is nearest, if not further than `CORRIDOR`. Voxels where
@@ -116,7 +118,7 @@ def owners(event: Event, each: Sequence[Crossing], coords: Places) -> Int[np.nda
     return found
 
 
-def judged(
+def crossing_voxels(
     event: Event, each: Sequence[Crossing], coords: Places, score: Float[np.ndarray, " place"]
 ) -> dict[str, np.ndarray]:
     """The voxels by which the crossings of an event are judged.
@@ -131,7 +133,7 @@ def judged(
         `owner`: number of the crossing; `truth`: whether the voxel is the track's; `score`: -1 for
         voxels of the track that are not in `coords`, below any threshold.
     """
-    owner = owners(event, each, coords)
+    owner = assign_crossings(event, each, coords)
     mine = owner >= 0
     at, truth = keys(coords, event.shape), [keys(one.truth.coords, event.shape) for one in each]
     parts = [(owner[mine], np.isin(at, np.concatenate([at[:0], *truth]))[mine], score[mine])]
@@ -184,11 +186,11 @@ def shape_scores(hits: np.ndarray, found: np.ndarray, true: np.ndarray) -> dict[
     }
 
 
-def to_nearest(found: Places, truth: Places) -> Float[np.ndarray, " place"]:
+def distance_to_nearest(found: Places, truth: Places) -> Float[np.ndarray, " place"]:
     """Distance of each voxel found to the nearest true one, voxels.
 
     Example:
-        >>> to_nearest(np.array([[0, 0], [3, 4]]), np.array([[0, 0]])).tolist()
+        >>> distance_to_nearest(np.array([[0, 0], [3, 4]]), np.array([[0, 0]])).tolist()
         [0.0, 5.0]
     """
     distance, _ = cKDTree(truth).query(found)

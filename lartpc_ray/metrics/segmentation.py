@@ -51,11 +51,11 @@ def iou(table: Table) -> Float[np.ndarray, " true"]:
     return _ratio(hits, table.sum(axis=0) + table.sum(axis=1) - hits)
 
 
-def merged(table: Table, groups: Int[np.ndarray, " class"]) -> Table:
+def merge_classes(table: Table, groups: Int[np.ndarray, " class"]) -> Table:
     """The table of fewer classes: `groups` says where each class goes (5 -> 2 of SparseSSNet).
 
     Example:
-        >>> merged(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]]), np.array([0, 0, 1])).tolist()
+        >>> merge_classes(np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]]), np.array([0, 0, 1])).tolist()
         [[12, 9], [15, 9]]
     """
     into = np.eye(int(groups.max()) + 1, dtype=table.dtype)[groups]

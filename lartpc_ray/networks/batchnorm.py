@@ -55,7 +55,7 @@ class SynchronisedNorm(Norm):
         return normal.to(rows.dtype)
 
 
-def synchronised(network: nn.Module) -> None:
+def synchronise(network: nn.Module) -> None:
     """Let every `Norm` of a network see all workers; its weights stay."""
     for module in network.modules():
         if type(module) is Norm:

@@ -71,7 +71,7 @@ def own_head(
     return own
 
 
-def start_embedding(
+def init_embedding(
     network: UResNet,
     margin: float,
     offset_scale: float,

@@ -34,19 +34,19 @@ class ThresholdGrid:
 
     def best(self, name: str) -> dict[str, float]:
         """The point of highest score; of several equal ones the one nearest to their centre."""
-        return self.at(best_place(self.means[name]))
+        return self.point(best_index(self.means[name]))
 
     def best_score(self, name: str) -> float:
         """The highest score of a class."""
-        return float(self.means[name][best_place(self.means[name])])
+        return float(self.means[name][best_index(self.means[name])])
 
-    def at(self, place: tuple[int, ...]) -> dict[str, float]:
+    def point(self, index: tuple[int, ...]) -> dict[str, float]:
         """The thresholds of a point."""
-        named = zip(self.axes.items(), place, strict=True)
-        return {axis: float(points[index]) for (axis, points), index in named}
+        named = zip(self.axes.items(), index, strict=True)
+        return {axis: float(points[number]) for (axis, points), number in named}
 
 
-def best_place(score: Float[np.ndarray, ...]) -> tuple[int, ...]:
+def best_index(score: Float[np.ndarray, ...]) -> tuple[int, ...]:
     """Index of the highest score; of several equal ones the one nearest to their centre."""
     equal = np.argwhere(score >= score.max() - 1e-12)
     return _nearest(equal, equal.mean(axis=0))
@@ -80,7 +80,7 @@ class Choice:
     """The chosen thresholds of one class, and how well they are known.
 
     Attributes:
-        at: the chosen point.
+        thresholds: the chosen point.
         interval: axis to the central 68 % of the resamples' best points.
         score: mean score of all events at the point; the point was tuned on the same events.
         error: its standard error by the bootstrap.
@@ -92,7 +92,7 @@ class Choice:
             None.
     """
 
-    at: dict[str, float]
+    thresholds: dict[str, float]
     interval: dict[str, tuple[float, float]]
     score: float
     error: float
@@ -128,7 +128,7 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
         for number, (axis, points) in enumerate(grid.axes.items())
     }
     return Choice(
-        at=grid.at(place),
+        thresholds=grid.point(place),
         interval=interval,
         score=float(_at(scores, place).mean()),
         error=error,
@@ -148,7 +148,7 @@ def _at(scores: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
 def _bests(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The best point (resample, axis) of each resample."""
     flat = scores.reshape(len(scores), -1)
-    return np.array([best_place((row @ flat).reshape(scores.shape[1:])) for row in weights])
+    return np.array([best_index((row @ flat).reshape(scores.shape[1:])) for row in weights])
 
 
 def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...]:
@@ -157,12 +157,12 @@ def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...
     The centre of the plateau is not taken: it was measured to cost 0.01 (docs/notes.md).
     """
     if rule == "best":
-        return best_place(scores.mean(axis=0))
+        return best_index(scores.mean(axis=0))
     return _nearest(np.unique(bests, axis=0), np.median(bests, axis=0))
 
 
 def _plateau(scores: np.ndarray, weights: np.ndarray, sigmas: float) -> np.ndarray:
-    best = best_place(scores.mean(axis=0))
+    best = best_index(scores.mean(axis=0))
     worse = _at(scores, best).reshape(-1, *[1] * (scores.ndim - 1)) - scores
     spread = np.tensordot(weights, worse, axes=1).std(axis=0, ddof=1)
     plateau: np.ndarray = worse.mean(axis=0) <= sigmas * spread + 1e-12

@@ -55,7 +55,7 @@ class Links:
         _, labels = connected_components(graph, directed=False)
         return np.asarray(labels, np.int64)
 
-    def joined(self, start: np.ndarray, end: np.ndarray, length: np.ndarray) -> Links:
+    def join(self, start: np.ndarray, end: np.ndarray, length: np.ndarray) -> Links:
         """The forest of these and further links."""
         rows = np.concatenate([self.start, start]), np.concatenate([self.end, end])
         lengths = np.concatenate([self.length, np.maximum(length, SHORTEST)])
@@ -63,7 +63,7 @@ class Links:
         return Links(tree.row, tree.col, tree.data, self.voxels)
 
 
-def links(
+def find_links(
     coords: Int[np.ndarray, "voxel axis"],
     position: Float[np.ndarray, "voxel axis"],
     margin: Float[np.ndarray, " voxel"],
@@ -97,11 +97,11 @@ def links(
         length = np.sqrt(2 * square / (margin[start] ** 2 + margin[end] ** 2))
         for place, limit in enumerate(eps):
             within = near["v"] <= limit
-            forests[place] = forests[place].joined(start[within], end[within], length[within])
+            forests[place] = forests[place].join(start[within], end[within], length[within])
     return forests
 
 
-def linked(
+def cluster_by_links(
     coords: Int[np.ndarray, "voxel axis"],
     position: Float[np.ndarray, "voxel axis"],
     margin: Float[np.ndarray, " voxel"],
@@ -121,13 +121,13 @@ def linked(
     Example:
         >>> coords = np.array([[0, 0], [1, 0], [2, 0], [9, 0]])
         >>> position = np.array([[0.0, 0.0], [0.1, 0.0], [0.8, 0.0], [0.8, 0.0]])
-        >>> linked(coords, position, np.full(4, 0.2), eps=2.0, reach=1.0)
+        >>> cluster_by_links(coords, position, np.full(4, 0.2), eps=2.0, reach=1.0)
         array([0, 0, 1, 2])
     """
-    return links(coords, position, margin, [eps])[0].labels(reach)
+    return find_links(coords, position, margin, [eps])[0].labels(reach)
 
 
-def merged(
+def merge_overlapping(
     labels: Int[np.ndarray, " voxel"],
     position: Float[np.ndarray, "voxel axis"],
     margin: Float[np.ndarray, " voxel"],
@@ -150,7 +150,7 @@ def merged(
 
     Example:
         >>> position = np.array([[0.0], [1.0], [5.0]])
-        >>> merged(np.array([0, 1, 2]), position, np.ones(3), 0.5)
+        >>> merge_overlapping(np.array([0, 1, 2]), position, np.ones(3), 0.5)
         array([0, 0, 1])
     """
     check_threshold("overlap", overlap)
@@ -226,7 +226,7 @@ def _split(labels: Labels, pieces: Labels, order: Labels, count: int) -> Labels:
     return cut
 
 
-def neighbours(coords: Int[np.ndarray, "voxel axis"]) -> Int[np.ndarray, "voxel near"]:
+def nearest_voxels(coords: Int[np.ndarray, "voxel axis"]) -> Int[np.ndarray, "voxel near"]:
     """The voxels nearest in the image to each voxel, the nearest first; itself is one of them."""
     count = min(NEAR, len(coords))
     if not count:
@@ -234,7 +234,7 @@ def neighbours(coords: Int[np.ndarray, "voxel axis"]) -> Int[np.ndarray, "voxel 
     return np.asarray(KDTree(coords).query(coords, np.arange(1, count + 1))[1], np.int64)
 
 
-def adopted(
+def absorb_small(
     labels: Labels, coords: Int[np.ndarray, "voxel axis"], near: Labels, least: int
 ) -> Labels:
     """The voxels of small clusters, and of none, given to the nearest large one.
@@ -252,7 +252,7 @@ def adopted(
 
     Example:
         >>> coords = np.array([[0], [1], [4], [5], [7]])
-        >>> adopted(np.array([0, 0, 1, 2, 2]), coords, neighbours(coords), 2)
+        >>> absorb_small(np.array([0, 0, 1, 2, 2]), coords, nearest_voxels(coords), 2)
         array([0, 0, 2, 2, 2])
     """
     return np.asarray(_adopted(labels, coords, near, least)) if least > 1 else labels

@@ -58,7 +58,7 @@ class Candidate:
         return int(rest.max(initial=-1)) < 1
 
 
-def michels(
+def find_michels(
     coords: Int[np.ndarray, "voxel axis"],
     semantic: Int[np.ndarray, " voxel"],
     settings: MichelSettings | None = None,
@@ -80,8 +80,8 @@ def michels(
     """
     settings = settings or MichelSettings()
     found = np.full(len(coords), -1, np.int64)
-    track_voxels, tracks = mip_tracks(coords, semantic, settings.eps, settings.min_points_mip)
-    each = candidates(
+    track_voxels, tracks = find_tracks(coords, semantic, settings.eps, settings.min_points_mip)
+    each = find_candidates(
         coords, semantic, track_voxels, tracks, eps=settings.eps, min_points=settings.min_points
     )
     for one in each:
@@ -90,7 +90,7 @@ def michels(
     return found
 
 
-def mip_tracks(
+def find_tracks(
     coords: Int[np.ndarray, "voxel axis"],
     semantic: Int[np.ndarray, " voxel"],
     eps: float,
@@ -102,7 +102,7 @@ def mip_tracks(
     return mine[tracks >= 0], tracks[tracks >= 0]
 
 
-def candidates(
+def find_candidates(
     coords: Int[np.ndarray, "voxel axis"],
     semantic: Int[np.ndarray, " voxel"],
     track_voxels: Int[np.ndarray, "member axis"],

@@ -19,8 +19,15 @@ from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import adopted, linked, links, merged, neighbours, split
-from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, candidates, mip_tracks
+from lartpc_ray.reconstruct.links import (
+    absorb_small,
+    cluster_by_links,
+    find_links,
+    merge_overlapping,
+    nearest_voxels,
+    split,
+)
+from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, find_candidates, find_tracks
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
 
@@ -139,7 +146,7 @@ class LinkedClustering(Settings):
             for max_voxel_distance in self.max_voxel_distance
             if max_voxel_distance
         ]
-        forest = dict(zip(linking, links(coords, *outputs, linking), strict=True))
+        forest = dict(zip(linking, find_links(coords, *outputs, linking), strict=True))
         pieces = [
             forest[max_voxel_distance].labels(max_embedding_distance)
             if max_voxel_distance
@@ -148,18 +155,18 @@ class LinkedClustering(Settings):
                 self.max_voxel_distance, self.max_embedding_distance
             )
         ]
-        near = neighbours(coords)
+        near = nearest_voxels(coords)
         seeds = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
         joined = (
-            merged(each, *outputs, kernel_overlap)
+            merge_overlapping(each, *outputs, kernel_overlap)
             for each in seeds
             for kernel_overlap in self.kernel_overlap
         )
         whole = (split(each, piece) for each in joined for piece in pieces)
         labels = (
-            adopted(each, coords, near, min_cluster_voxels)
+            absorb_small(each, coords, near, min_cluster_voxels)
             for each in whole
             for min_cluster_voxels in self.min_cluster_voxels
         )
@@ -178,13 +185,17 @@ class LinkedClustering(Settings):
         min_cluster_voxels: float,
     ) -> Labels:
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        found = merged(cluster(*outputs, voxels["seediness"], s0, p0), *outputs, kernel_overlap)
+        found = merge_overlapping(
+            cluster(*outputs, voxels["seediness"], s0, p0), *outputs, kernel_overlap
+        )
         pieces = (
-            linked(coords, *outputs, max_voxel_distance, max_embedding_distance)
+            cluster_by_links(coords, *outputs, max_voxel_distance, max_embedding_distance)
             if max_voxel_distance
             else _unsplit(coords)
         )
-        return adopted(split(found, pieces), coords, neighbours(coords), int(min_cluster_voxels))
+        return absorb_small(
+            split(found, pieces), coords, nearest_voxels(coords), int(min_cluster_voxels)
+        )
 
 
 def _unsplit(coords: np.ndarray) -> Labels:
@@ -275,9 +286,9 @@ class MichelReconstruction(Settings):
         coords, semantic = voxels["coords"], voxels["semantic"]
         for row, column in np.ndindex(len(self.eps), len(self.min_points_mip)):
             eps = self.eps[row]
-            tracks = mip_tracks(coords, semantic, eps, self.min_points_mip[column])
+            tracks = find_tracks(coords, semantic, eps, self.min_points_mip[column])
             for layer, points in enumerate(self.min_points):
-                each = candidates(coords, semantic, *tracks, eps=eps, min_points=points)
+                each = find_candidates(coords, semantic, *tracks, eps=eps, min_points=points)
                 found[row, column, layer] = self._matched(each, voxels["truth"], eps)
         return dict.fromkeys(metrics, found)
 

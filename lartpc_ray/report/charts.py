@@ -185,8 +185,8 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
         "hoverinfo": "skip",
     }
     plateau |= {"line": {"color": "white", "width": 1.5}, "showlegend": False}
-    x, xs = _span(columns, choice.at[horizontal], choice.interval[horizontal])
-    y, ys = _span(rows, choice.at[vertical], choice.interval[vertical])
+    x, xs = _span(columns, choice.thresholds[horizontal], choice.interval[horizontal])
+    y, ys = _span(rows, choice.thresholds[vertical], choice.interval[vertical])
     point: Chart = {
         "type": "scatter",
         "mode": "markers",
@@ -196,7 +196,7 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
         "error_y": ys,
     }
     point |= {"marker": {"color": "#ff4d4d", "size": 9, "line": {"color": "white", "width": 1}}}
-    text = ", ".join(f"{axis} {value:.3g}" for axis, value in choice.at.items())
+    text = ", ".join(f"{axis} {value:.3g}" for axis, value in choice.thresholds.items())
     point |= {"showlegend": False, "hovertemplate": f"chosen: {text}<extra></extra>"}
     ticks: list[Chart] = [
         {"tickvals": list(range(0, len(names), 4)), "ticktext": names[::4], "showgrid": False}
@@ -253,8 +253,8 @@ def one_threshold(grid: ThresholdGrid, name: str, choice: Choice, metric: str) -
         "type": "line",
         "xref": "x",
         "yref": "paper",
-        "x0": choice.at[axis],
-        "x1": choice.at[axis],
+        "x0": choice.thresholds[axis],
+        "x1": choice.thresholds[axis],
     }
     shapes = [
         {**band, "fillcolor": OTHER, "opacity": 0.25, "line": {"width": 0}},

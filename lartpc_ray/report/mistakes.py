@@ -10,7 +10,7 @@ import numpy as np
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event, Events
-from lartpc_ray.metrics.clustering import PART, fates, true_index
+from lartpc_ray.metrics.clustering import PART, true_cluster_outcomes, true_index
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.report.document import Page, Panel, table
@@ -103,7 +103,7 @@ def count_outcomes(
             index = true_index(truth, least)
             sizes = np.bincount(index[index >= 0])
             found[name].clusters += len(sizes)
-            for fate, which in fates(truth, labels[mask], min_voxels=least).items():
+            for fate, which in true_cluster_outcomes(truth, labels[mask], min_voxels=least).items():
                 mine = found[name].fates.setdefault(fate, Outcome())
                 mine.count += int(which.sum())
                 hit = sizes * which

@@ -328,7 +328,7 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
     body = []
     for name, choice in choices.items():
         score = f"{choice.score:.3f} ± {choice.error:.3f}"
-        at = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.at.items())
+        at = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.thresholds.items())
         title = f"{name}: mean {objectives[name]} {score} at {at} ({choice.events} events)"
         chart = (
             charts.surface(grid, name, choice)

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from lartpc_ray.sparse.cpu_kernels import KernelTable, together
 from lartpc_ray.sparse.engine import Engine, SparseTensor
-from lartpc_ray.sparse.neighbours import by_corner, halved, leads, neighbours
+from lartpc_ray.sparse.neighbours import by_corner, coarsen, neighbours, offset_rows
 
 CROWDED = 0.5
 """Share of the places (neighbours or children) that is filled, above which all are gathered."""
@@ -85,7 +85,7 @@ class Pairs:
         return self.edges[-1] > CROWDED * self.targets * self.offsets
 
     @cached_property
-    def plan(self) -> KernelTable:
+    def kernel_table(self) -> KernelTable:
         """The same on a CPU, sites that are read for themselves included."""
         rows = [list(self.read), list(self.written)]
         if self.includes_self:
@@ -148,7 +148,7 @@ class Level:
 
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
-        strides, rows = _strides(self.shape), leads(len(self.shape))
+        strides, rows = _strides(self.shape), offset_rows(len(self.shape))
         if self.keys.is_cuda:
             offsets = [
                 (*lead, step) for lead in rows for step in (-1, 0, 1) if any(lead) or step > 0
@@ -261,18 +261,18 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.plan = pairs.plan
-        return pairs.plan.convolve(_full(x), _full(weight)).to(x.dtype)
+        ctx.kernel_table = pairs.kernel_table
+        return pairs.kernel_table.convolve(_full(x), _full(weight)).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        plan: KernelTable = ctx.plan
+        table: KernelTable = ctx.kernel_table
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = plan.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
+            grad_x = table.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            grad_weight = plan.weight_gradient(_full(x), _full(grad)).to(weight.dtype)
+            grad_weight = table.weight_gradient(_full(x), _full(grad)).to(weight.dtype)
         return grad_x, grad_weight, None
 
 
@@ -374,7 +374,7 @@ def _searched(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tupl
 
 
 def _halved(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """What `walk.halved` gives, by torch's operations."""
+    """What `walk.coarsen` gives, by torch's operations."""
     half, axes = coords >> 1, len(shape)
     keys, parent = torch.unique(_keys(half, event, shape), return_inverse=True)
     any_child = torch.empty_like(keys).scatter_(0, parent, torch.arange(len(half)).to(keys))
@@ -385,7 +385,7 @@ def _halved(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tens
 def _walked(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     """The same on a CPU."""
     strides = _strides(shape)
-    found = halved(coords.numpy(), event.numpy(), [strides[0] * (shape[0] + 2), *strides])
+    found = coarsen(coords.numpy(), event.numpy(), [strides[0] * (shape[0] + 2), *strides])
     return tuple(torch.from_numpy(part) for part in found)
 
 

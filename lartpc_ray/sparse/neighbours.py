@@ -16,7 +16,7 @@ Lead = tuple[int, ...]
 """Steps along all axes but the last."""
 
 
-def leads(axes: int) -> list[Lead]:
+def offset_rows(axes: int) -> list[Lead]:
     """Of half of the neighbours: those after the voxel itself."""
     zero = (0,) * (axes - 1)
     return [lead for lead in product((-1, 0, 1), repeat=axes - 1) if lead >= zero]
@@ -30,7 +30,8 @@ def neighbours(
     Args:
         keys: ascending, each once; strides[axis] apart for a step along an axis.
         strides: of all axes; the last one is 1.
-        lead: one of `leads`; with (0, ..., 0) only what comes after the voxel itself is found.
+        lead: one of `offset_rows`; with (0, ..., 0) only what comes after the
+            voxel itself is found.
 
     Returns:
         offset, the places of the neighbours (int32), and of those whose neighbours they are.
@@ -64,7 +65,7 @@ def _around(keys: np.ndarray, distance: int) -> list[tuple[np.ndarray, np.ndarra
     ]
 
 
-def halved(
+def coarsen(
     coords: Int[np.ndarray, "site axis"], event: Int[np.ndarray, " site"], strides: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The sites of half the resolution, sorted by their keys.
@@ -118,7 +119,7 @@ def _grouped(
 def by_corner(slot: np.ndarray, corners: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The fine sites and their parents (int32) corner by corner, and how many each has.
 
-    `slot` is that of `halved`; both sites and parents ascend within a corner.
+    `slot` is that of `coarsen`; both sites and parents ascend within a corner.
     """
     sizes = np.zeros(corners, np.int64)
     for place in slot:

@@ -20,7 +20,7 @@ from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clusterin
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.clustering import mistakes, scores
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.networks.embedding import Embedding, embedding_branches, own_head, start_embedding
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.reconstructions import (
@@ -140,7 +140,7 @@ class ClusteringTask(ThresholdTask):
         return 1 + axes * self.coordinates + len(ParticleClass) * self.classes
 
     def init_weights(self, network: UResNet) -> None:
-        start_embedding(
+        init_embedding(
             network, self.init_margin, self.init_offset_scale, self.max_margin, self.heads
         )
 

@@ -33,12 +33,12 @@ from lartpc_ray.losses.infill import InfillForm, occupancy_loss, squared_loss
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.infill import (
     Crossing,
+    assign_crossings,
     counts,
+    crossing_voxels,
     crossings,
-    judged,
-    owners,
+    distance_to_nearest,
     shape_scores,
-    to_nearest,
 )
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
@@ -161,7 +161,11 @@ class InfillTask(ThresholdTask):
         each = crossings(event)
         if not each:
             return {}
-        return {TRACK: judged(event, each, event.coords[event.dead], outputs["score"][event.dead])}
+        return {
+            TRACK: crossing_voxels(
+                event, each, event.coords[event.dead], outputs["score"][event.dead]
+            )
+        }
 
     def untuned(self) -> Thresholds:
         return {TRACK: {"threshold": UNTUNED}}
@@ -239,20 +243,20 @@ def _measured(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) 
 def _of_tracks(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
     """A row a crossing under the class of its track, and their means in the event."""
     assert event.regions is not None
-    rows = judged(event, each, fill.coords, fill.score)
+    rows = crossing_voxels(event, each, fill.coords, fill.score)
     points = np.array([-0.5, fill.threshold])
     hits, found, true = counts(rows["owner"], rows["truth"], rows["score"], points)
     values = shape_scores(hits[:, 1], found[:, 1], true[:, 1])
     values["ceiling"] = hits[:, 0] / true[:, 0]
     values["bias"], values["distance"] = np.full((2, len(each)), np.nan)
-    owner = np.where(fill.active, owners(event, each, fill.coords), -1)
+    owner = np.where(fill.active, assign_crossings(event, each, fill.coords), -1)
     for place, crossing in enumerate(each):
         mine = owner == place
         truth = crossing.truth.energy.sum()
         values["bias"][place] = fill.energy[mine].sum() / truth - 1
         if mine.any():
             hidden = event.regions.truth.coords
-            values["distance"][place] = to_nearest(fill.coords[mine], hidden).mean()
+            values["distance"][place] = distance_to_nearest(fill.coords[mine], hidden).mean()
     return [
         Row(number, name, metric, float(value))
         for metric, column in values.items()

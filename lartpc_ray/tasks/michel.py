@@ -16,7 +16,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.michel import Match, michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.reconstruct.michels import MichelSettings, michels
+from lartpc_ray.reconstruct.michels import MichelSettings, find_michels
 from lartpc_ray.reconstruct.reconstructions import (
     MICHEL_AXES,
     MichelReconstruction,
@@ -122,7 +122,7 @@ class MichelTask(ThresholdTask):
     def _candidates(
         self, event: Event, semantic: np.ndarray, at: Thresholds
     ) -> Int[np.ndarray, " voxel"]:
-        return michels(event.coords, semantic, michel_settings(at[MICHEL]))
+        return find_michels(event.coords, semantic, michel_settings(at[MICHEL]))
 
     def _measured(self, number: int, event: Event, semantic: np.ndarray, at: Thresholds) -> Metrics:
         if not _involved(event, semantic):

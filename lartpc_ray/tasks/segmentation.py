@@ -29,7 +29,7 @@ from lartpc_ray.metrics.segmentation import (
     confusion,
     f1,
     iou,
-    merged,
+    merge_classes,
 )
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds, Validation
@@ -129,7 +129,7 @@ class SegmentationTask(Task):
             return Metrics([])
         rows = [Row(number, ALL, "accuracy", accuracy(table))]
         rows += _accuracies(number, CLASS_NAMES, table)
-        two = merged(table, TRACK_SHOWER)
+        two = merge_classes(table, TRACK_SHOWER)
         rows += _accuracies(number, TWO_CLASSES, two)
         rows.append(Row(number, "BOTH", "accuracy", accuracy(two)))
         for true, name in enumerate(CLASS_NAMES):

@@ -171,5 +171,5 @@ class ThresholdTask(Task, ABC):
         if not grid.scores:
             raise ValueError("no event of the split has a cluster to score; give more events")
         scores = {name: grid.best_score(name) for name in grid.scores}
-        at = {name: choose(grid, name, ChoiceSettings()).at for name in grid.scores}
+        at = {name: choose(grid, name, ChoiceSettings()).thresholds for name in grid.scores}
         return Validation(float(np.mean(list(scores.values()))), scores, at)

@@ -43,7 +43,7 @@ def draw_surface(
         (_place(points, a), _place(points, b))
         for points, (a, b) in zip((columns, rows), ends, strict=True)
     )
-    x, y = _place(columns, choice.at[horizontal]), _place(rows, choice.at[vertical])
+    x, y = _place(columns, choice.thresholds[horizontal]), _place(rows, choice.thresholds[vertical])
     # lines, not error bars: the chosen point may lie outside of an interval of one axis alone
     axes.plot([left, right], [y, y], "|-", [x, x], [low, high], "_-", color="red")
     axes.plot(x, y, "o", color="red", label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}")
@@ -72,7 +72,7 @@ def draw_curves(
         axes.plot(points, np.nan_to_num(values).mean(axis=0), label=metric)
     low, high = choice.interval[axis]
     axes.axvspan(low, high, color="0.85", label="68 % of the resamples' best points")
-    axes.axvline(choice.at[axis], color="red", label=f"chosen: {choice.score:.3f}")
+    axes.axvline(choice.thresholds[axis], color="red", label=f"chosen: {choice.score:.3f}")
     axes.set(xlabel=axis, ylim=(0, 1), title=f"{name}: {choice.events} events")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

@@ -84,7 +84,7 @@ def log_thresholds(
         each = tracking.start(label, {"kind": "thresholds", "class": label}, child)
         tracking.set_tags(each, tags)
         tracking.describe(each, sentence(content["classes"][label]))
-        numbers = {**choice.at, "score": choice.score, "error": choice.error}
+        numbers = {**choice.thresholds, "score": choice.score, "error": choice.error}
         tracking.log_metrics(each, numbers, 0)
         if len(grid.axes) <= 2:
             picture = folder / f"{label}.png"

@@ -97,7 +97,7 @@ def record(
     """What thresholds.yaml holds: plain values only."""
     classes = {
         name: {
-            **{axis: float(f"{value:.12g}") for axis, value in choice.at.items()},
+            **{axis: float(f"{value:.12g}") for axis, value in choice.thresholds.items()},
             "objective": objectives[name],
             "interval": {axis: list(ends) for axis, ends in choice.interval.items()},
             "score": round(choice.score, 6),
@@ -156,7 +156,7 @@ def tune_run(
     settings = ChoiceSettings(rule=rule)
     scores, grid, choices = choose_thresholds(found, method, objectives, settings)
     if refine and isinstance(method, SeedClustering):
-        method = method.refined((one.at["p0"] for one in choices.values()), refine)
+        method = method.refined((one.thresholds["p0"] for one in choices.values()), refine)
         scores, grid, choices = choose_thresholds(found, method, objectives, settings)
     about = {"method": method.name, "rule": rule, "run": run, "split": split, "events": len(events)}
     about |= {"data": str(Path(data).resolve())} if data else {}

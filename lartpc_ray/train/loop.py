@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.loader import batches
-from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm, synchronised
+from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm, synchronise
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.evaluate import validate
 from lartpc_ray.runtime.resources import Meter
@@ -185,7 +185,7 @@ class _Run:
             _same_everywhere(start.step if start else 0, worker)
         network = trial.make_network()
         if trial.optimizer.norm == "synchronised" and worker.world_size > 1:
-            synchronised(network)
+            synchronise(network)
         if start:
             network.load_state_dict(start.network)
         network.to(worker.device)

@@ -6,7 +6,13 @@ import pytest
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.dead_regions import dead_region, line
 from lartpc_ray.data.event import Event
-from lartpc_ray.metrics.infill import counts, crossings, judged, owners, shape_scores
+from lartpc_ray.metrics.infill import (
+    assign_crossings,
+    counts,
+    crossing_voxels,
+    crossings,
+    shape_scores,
+)
 
 SHAPE = (40, 40, 40)
 SLAB = np.array([[[15, 0, 0], [25, 40, 40]]], np.int32)
@@ -60,7 +66,7 @@ def test_voxels_belong_to_the_nearest_track_and_other_truth_to_none() -> None:
     event = dead_region(two_tracks(), SLAB, margin=1, limit=9999)
     each = crossings(event)
     places = np.array([[17, 10, 20], [17, 11, 20], [18, 12, 20], [17, 20, 20], [17, 29, 21]])
-    assert owners(event, each, places).tolist() == [1, 1, -1, -1, 0]
+    assert assign_crossings(event, each, places).tolist() == [1, 1, -1, -1, 0]
 
 
 def test_scores_by_hand() -> None:
@@ -69,7 +75,7 @@ def test_scores_by_hand() -> None:
     each = crossings(event)
     right = [[x, 10, 20] for x in range(15, 19)]
     places = np.array([*right, [17, 11, 20], [18, 12, 20]])
-    rows = judged(event, each, places, np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.7]))
+    rows = crossing_voxels(event, each, places, np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.7]))
     points = np.array([-0.5, 0.5, 0.8, 0.95])
     hits, found, true = counts(rows["owner"], rows["truth"], rows["score"], points)
     assert hits.tolist() == [[0, 0, 0, 0], [4, 4, 4, 0]]

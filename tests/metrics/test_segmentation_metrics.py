@@ -12,7 +12,7 @@ from lartpc_ray.metrics.segmentation import (
     confusion,
     f1,
     iou,
-    merged,
+    merge_classes,
 )
 
 
@@ -31,7 +31,7 @@ def test_equal_to_scikit_learn(seed: int) -> None:
         class_accuracy(table), sk.recall_score(truth[known], found[known], **kinds)
     )
     two = sk.confusion_matrix(TRACK_SHOWER[truth[known]], TRACK_SHOWER[found[known]])
-    np.testing.assert_array_equal(merged(table, TRACK_SHOWER), two)
+    np.testing.assert_array_equal(merge_classes(table, TRACK_SHOWER), two)
 
 
 def test_what_is_not_there_has_no_number() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from lartpc_ray.networks.embedding import Embedding, embedding_branches, own_head, start_embedding
+from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 
 SMALL = NetworkSettings(depth=3, filters=4, blocks=1)
@@ -64,7 +64,7 @@ def test_filters_grow_linearly_and_blocks_count() -> None:
 
 def test_the_start_sets_the_margin() -> None:
     network = UResNet(SMALL, embedding_branches(3))
-    start_embedding(network, 0.1, 1e-6)
+    init_embedding(network, 0.1, 1e-6)
     coords = torch.tensor([[1, 2, 3], [3, 2, 1]])
     out = network.eval()(coords, torch.ones(2, 1), (8, 8, 8), torch.zeros(2).long())
     found = Embedding.of(out, coords, (8, 8, 8))
@@ -77,7 +77,7 @@ def test_a_voxel_takes_the_outputs_of_its_class() -> None:
     outputs = torch.arange(30.0).view(3, 10)
     assert own_head(outputs, semantic).tolist() == [[2, 3], [18, 19], [20, 21]]
     network = UResNet(SMALL, {name: 5 * width for name, width in embedding_branches(3).items()})
-    start_embedding(network, 0.1, 1e-6, heads=5)
+    init_embedding(network, 0.1, 1e-6, heads=5)
     coords = torch.tensor([[1, 2, 3], [3, 2, 1]])
     out = network.eval()(coords, torch.ones(2, 1), (8, 8, 8), torch.zeros(2).long())
     mine = {name: own_head(rows, torch.tensor([0, 4])) for name, rows in out.items()}

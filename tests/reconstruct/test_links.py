@@ -14,7 +14,13 @@ from reference import plain_merged
 from lartpc_ray.metrics.clustering import ari, scores
 from lartpc_ray.reconstruct import links as module
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.links import adopted, linked, merged, neighbours, split
+from lartpc_ray.reconstruct.links import (
+    absorb_small,
+    cluster_by_links,
+    merge_overlapping,
+    nearest_voxels,
+    split,
+)
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 
 
@@ -52,33 +58,37 @@ def test_links_are_the_paths_of_short_steps(
     seed: int, count: int, eps: float, reach: float
 ) -> None:
     rows = made(seed, count)
-    found, wanted = linked(*rows, eps, reach), walked(*rows, eps, reach)
+    found, wanted = cluster_by_links(*rows, eps, reach), walked(*rows, eps, reach)
     assert ari(wanted, found) == pytest.approx(1.0)
     assert found.max() == wanted.max()
 
 
 def test_chunks_of_voxels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = made(1, 300)
-    whole = linked(*rows, 2.5, 0.8)
+    whole = cluster_by_links(*rows, 2.5, 0.8)
     monkeypatch.setattr(module, "CHUNK", 7)
-    np.testing.assert_array_equal(linked(*rows, 2.5, 0.8), whole)
+    np.testing.assert_array_equal(cluster_by_links(*rows, 2.5, 0.8), whole)
 
 
 def test_without_a_limit_in_the_embedding_it_is_dbscan() -> None:
     coords, position, margin = made(2, 200)
     for eps in (1.0, 1.5, 2.0):
-        found = linked(coords, position, margin, eps, LinkedClustering().reach[-1])
+        found = cluster_by_links(
+            coords, position, margin, eps, LinkedClustering().max_embedding_distance[-1]
+        )
         np.testing.assert_array_equal(found, dbscan(coords, eps=eps, min_points=1))
 
 
 def test_voxels_of_one_place_in_the_embedding_are_linked() -> None:
     coords = np.array([[0, 0], [1, 0], [5, 0]])
-    labels = linked(coords, np.zeros((3, 2)), np.ones(3), eps=1.0, reach=0.1)
+    labels = cluster_by_links(coords, np.zeros((3, 2)), np.ones(3), eps=1.0, reach=0.1)
     assert labels.tolist() == [0, 0, 1]
 
 
 def test_no_voxels_no_clusters() -> None:
-    assert linked(np.empty((0, 3), int), np.empty((0, 3)), np.empty(0), 1.0, 1.0).shape == (0,)
+    assert cluster_by_links(
+        np.empty((0, 3), int), np.empty((0, 3)), np.empty(0), 1.0, 1.0
+    ).shape == (0,)
 
 
 def test_the_grid_is_the_labels_of_each_point() -> None:
@@ -86,8 +96,15 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     rng = np.random.default_rng(4)
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
-    points = {"s0": (0.0, 0.9), "p0": (0.0, 0.2, 1.0), "eps": (1.5, 0.0, 6.0), "reach": (0.3, 1.0)}
-    cut = LinkedClustering(**points, overlap=(0.1, 0.6, 1.0), least=(1, 3, 9), min_voxels=2)
+    points = {
+        "s0": (0.0, 0.9),
+        "p0": (0.0, 0.2, 1.0),
+        "max_voxel_distance": (1.5, 0.0, 6.0),
+        "max_embedding_distance": (0.3, 1.0),
+    }
+    cut = LinkedClustering(
+        **points, kernel_overlap=(0.1, 0.6, 1.0), min_cluster_voxels=(1, 3, 9), min_voxels=2
+    )
     found = cut.scores(voxels, ["ari", "n_clusters"])
     for place in np.ndindex(2, 3, 3, 3, 2, 3):
         at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
@@ -119,7 +136,7 @@ def test_small_clusters_go_to_the_nearest_large_one(
     labels = rng.integers(-1, 12, len(coords))
     sizes = np.bincount(labels[labels >= 0], minlength=13)
     large = (labels >= 0) & (sizes[labels] >= least)
-    found = adopted(labels, coords, neighbours(coords)[:, :near], least)
+    found = absorb_small(labels, coords, nearest_voxels(coords)[:, :near], least)
     if least == 1 or not large.any():
         np.testing.assert_array_equal(found, labels)
         return
@@ -133,7 +150,7 @@ def test_one_stray_voxel_costs_an_event_all_of_its_ari() -> None:
     coords = np.array([[x, 0] for x in range(10)] + [[30, 0]])
     truth, labels = np.zeros(11, int), np.array([0] * 10 + [1])
     assert ari(truth, labels) == 0
-    assert ari(truth, adopted(labels, coords, neighbours(coords), 2)) == 1
+    assert ari(truth, absorb_small(labels, coords, nearest_voxels(coords), 2)) == 1
 
 
 @settings(deadline=None)
@@ -143,7 +160,7 @@ def test_overlapping_kernels_are_one_cluster(seed: int, count: int, overlap: flo
     labels = rng.integers(-1, rng.integers(1, 10), count)
     labels[labels >= 0] = np.unique(labels[labels >= 0], return_inverse=True)[1]
     position, margin = rng.normal(size=(count, 3)), rng.uniform(0.1, 2.0, count)
-    found = merged(labels, position, margin, overlap)
+    found = merge_overlapping(labels, position, margin, overlap)
     np.testing.assert_array_equal(found, plain_merged(labels, position, margin, overlap))
 
 
@@ -151,10 +168,10 @@ def test_overlap_by_hand() -> None:
     """exp(-1² / (2 · 0.5 · 2)) = 0.607 between the first two, nearly 0 from both to the third."""
     labels, position = np.array([2, 0, 1, -1]), np.array([[9.0], [0.0], [1.0], [0.5]])
     margin = np.array([1.0, 0.5, 2.0, 1.0])
-    assert merged(labels, position, margin, 0.60).tolist() == [1, 0, 0, -1]
-    assert merged(labels, position, margin, 0.61).tolist() == [2, 0, 1, -1]
+    assert merge_overlapping(labels, position, margin, 0.60).tolist() == [1, 0, 0, -1]
+    assert merge_overlapping(labels, position, margin, 0.61).tolist() == [2, 0, 1, -1]
     with pytest.raises(ValueError, match=r"overlap = 1\.5: must be from 0 to 1"):
-        merged(labels, position, margin, 1.5)
+        merge_overlapping(labels, position, margin, 1.5)
 
 
 def test_seeds_alone_links_alone_and_both() -> None:
@@ -163,16 +180,23 @@ def test_seeds_alone_links_alone_and_both() -> None:
     position = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     voxels = {"coords": coords, "position": position, "margin": np.full(4, 0.1)}
     voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
-    at = {"s0": 0.5, "p0": 0.5, "overlap": 1.0, "eps": 20.0, "reach": 1000.0, "least": 1}
+    at = {
+        "s0": 0.5,
+        "p0": 0.5,
+        "kernel_overlap": 1.0,
+        "max_voxel_distance": 20.0,
+        "max_embedding_distance": 1000.0,
+        "min_cluster_voxels": 1,
+    }
     labels = {
         name: LinkedClustering().labels(voxels, **(at | change)).tolist()
         for name, change in {
-            "seeds": {"eps": 0.0},
+            "seeds": {"max_voxel_distance": 0.0},
             "far links": {},
-            "one kernel": {"eps": 0.0, "overlap": 1e-30},
-            "links": {"p0": 0.0, "eps": 2.0},
-            "both": {"eps": 2.0},
-            "large": {"eps": 2.0, "p0": 0.0, "s0": 0.65, "least": 2},
+            "one kernel": {"max_voxel_distance": 0.0, "kernel_overlap": 1e-30},
+            "links": {"p0": 0.0, "max_voxel_distance": 2.0},
+            "both": {"max_voxel_distance": 2.0},
+            "large": {"max_voxel_distance": 2.0, "p0": 0.0, "s0": 0.65, "min_cluster_voxels": 2},
             "none": {"s0": 0.95},
         }.items()
     }

@@ -5,7 +5,7 @@ import pytest
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.metrics.michel import michel_counts
-from lartpc_ray.reconstruct.michels import MichelSettings, michels
+from lartpc_ray.reconstruct.michels import MichelSettings, find_michels
 from lartpc_ray.reconstruct.reconstructions import MichelReconstruction, michel_settings
 
 
@@ -28,7 +28,7 @@ def line(x: int, y: int, length: int = 8) -> list[list[int]]:
 
 def test_a_michel_at_the_end_of_a_muon_is_found() -> None:
     coords, semantic = drawn(line(60, 52))
-    found = michels(coords, semantic)
+    found = find_michels(coords, semantic)
     assert found.tolist() == [-1] * 540 + [0] * 8
 
 
@@ -43,23 +43,23 @@ def test_a_michel_at_the_end_of_a_muon_is_found() -> None:
 )
 def test_what_is_refused_and_what_lets_it_pass(michel: list, changed: MichelSettings) -> None:
     coords, semantic = drawn(michel)
-    assert michels(coords, semantic).max() == -1
-    assert michels(coords, semantic, changed).max() == 0
+    assert find_michels(coords, semantic).max() == -1
+    assert find_michels(coords, semantic, changed).max() == 0
 
 
 def test_distances_up_to_two_diagonals_are_attached() -> None:
     coords, semantic = drawn(line(61, 53))
-    assert michels(coords, semantic).max() == 0, "(2, 2, 0) away: 2√2"
+    assert find_michels(coords, semantic).max() == 0, "(2, 2, 0) away: 2√2"
     coords, semantic = drawn(line(62, 53))
-    assert michels(coords, semantic).max() == -1
+    assert find_michels(coords, semantic).max() == -1
 
 
 def test_two_michels_and_no_track() -> None:
     coords, semantic = drawn(line(60, 52) + line(60, 92), MUON + muon(90))
-    assert np.unique(michels(coords, semantic)).tolist() == [-1, 0, 1]
+    assert np.unique(find_michels(coords, semantic)).tolist() == [-1, 0, 1]
     coords, semantic = drawn(line(60, 52), [])
-    assert michels(coords, semantic).max() == -1
-    assert len(michels(np.empty((0, 3), int), np.empty(0, int))) == 0
+    assert find_michels(coords, semantic).max() == -1
+    assert len(find_michels(np.empty((0, 3), int), np.empty(0, int))) == 0
 
 
 def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> None:
@@ -93,5 +93,5 @@ def test_the_grid_is_what_each_point_gives() -> None:
     points = list(cut.axes().values())
     for place in np.ndindex(found.shape):
         at = {name: p[i] for name, p, i in zip(cut.axes(), points, place, strict=True)}
-        counts = michel_counts(truth, michels(coords, semantic, michel_settings(at)))
+        counts = michel_counts(truth, find_michels(coords, semantic, michel_settings(at)))
         assert found[place] == pytest.approx(counts.matched)

@@ -159,7 +159,7 @@ def made_grid(events: int, noise: float, peak: float = 0.5) -> ThresholdGrid:
 @pytest.mark.parametrize("rule", ["best", "robust"])
 def test_a_clear_hill_is_found_and_its_plateau_is_small(rule: str) -> None:
     choice = choose(made_grid(200, 0.01), "MIP", ChoiceSettings(rule=rule))
-    assert choice.at == {"s0": 0.5, "p0": 0.5}
+    assert choice.thresholds == {"s0": 0.5, "p0": 0.5}
     assert choice.interval == {"s0": (0.5, 0.5), "p0": (0.5, 0.5)}
     assert choice.plateau.sum() == 1
     assert choice.held_out == pytest.approx(choice.score)
@@ -197,7 +197,7 @@ def test_where_all_is_noise_the_held_out_score_says_so() -> None:
 
 def test_one_event_gives_a_choice_without_a_held_out_score() -> None:
     choice = choose(made_grid(1, 0.0), "MIP", ChoiceSettings())
-    assert choice.at == {"s0": 0.5, "p0": 0.5}
+    assert choice.thresholds == {"s0": 0.5, "p0": 0.5}
     assert choice.held_out is None
     assert choice.events == 1
 

@@ -12,7 +12,7 @@ from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.sparse import CHUNK, available, engine, native, unavailable_engines
 from lartpc_ray.sparse import cpu_kernels as tiles
 from lartpc_ray.sparse.native import _halved, _searched, _walked
-from lartpc_ray.sparse.neighbours import leads, neighbours
+from lartpc_ray.sparse.neighbours import neighbours, offset_rows
 
 interpret()
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -325,7 +325,7 @@ def test_dense_counts_the_result_of_a_convolution(monkeypatch: pytest.MonkeyPatc
 def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
     keys = torch.unique(torch.randint(0, 600, (count,)))
     strides = [40, 6, 1]
-    for lead in leads(3):
+    for lead in offset_rows(3):
         for offset, *mine in neighbours(keys.numpy(), strides, lead):
             theirs = _searched(keys, offset, strides)
             assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
@@ -354,14 +354,14 @@ def test_tiles_refuse_what_does_not_fit() -> None:
     coords, events = sites(3, 6)
     x, weight = torch.randn(len(coords), 4), torch.randn(27, 4, 6)
     at = engine("native").sites(coords, x, (6,) * 3, events)
-    plan = at.sites.pairs.plan
+    table = at.sites.pairs.kernel_table
     for wrong in ((x[:, :3], weight), (x[:-1], weight), (x, weight[:9])):
         with pytest.raises(ValueError, match="sites and 27 offsets"):
-            plan.convolve(*wrong)
+            table.convolve(*wrong)
     with pytest.raises(ValueError, match="rows: for"):
-        plan.weight_gradient(x, x[:-1])
+        table.weight_gradient(x, x[:-1])
     with pytest.raises(ValueError, match="must be one type"):
-        plan.convolve(x, weight.double())
+        table.convolve(x, weight.double())
 
 
 def test_work_that_is_shared_keeps_its_order_and_its_errors(

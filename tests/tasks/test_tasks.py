@@ -68,7 +68,9 @@ def test_from_events_to_metrics(task: AnyTask, plane: str | None, rng: np.random
         chosen = score
         if isinstance(task, ThresholdTask):
             choice = choose(task.grid(pairs), name, ChoiceSettings())
-            assert choice.at == found.thresholds[name], "as the command of thresholds chooses"
+            assert choice.thresholds == found.thresholds[name], (
+                "as the command of thresholds chooses"
+            )
             assert choice.score <= score, "no point is better than the best"
             chosen = choice.score
         assert chosen == pytest.approx(means[name][task.metric]), "tuned score = measured score"
