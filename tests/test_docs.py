@@ -246,7 +246,7 @@ def test_the_plan_on_the_page_is_what_its_command_prints() -> None:
     assert f"| {left[0]} |" in page
     assert f"| {whole[1]}: {whole[2]} hours of 100 nodes |" in page
     assert f"| {left[1]}: {left[2]} hours of 100 nodes |" in page
-    money = rf"at {left[3]} € a node hour \(.*\) {left[4]} €; {whole[4]} € if none is stopped"
+    money = rf"at {left[3]} € per node hour \(.*\) {left[4]} €; {whole[4]} € if none is stopped"
     assert re.search(money, page)
     assert f"r = {rate} on one core with the study's network: {minutes} minutes |" in page
     assert f"whatever the number of nodes | {once} |" in page
