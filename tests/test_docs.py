@@ -249,4 +249,4 @@ def test_the_plan_on_the_page_is_what_its_command_prints() -> None:
     money = rf"at {left[3]} € per node hour \(.*\) {left[4]} €; {whole[4]} € if none is stopped"
     assert re.search(money, page)
     assert f"r = {rate} on one core with the study's network: {minutes} minutes |" in page
-    assert f"whatever the number of nodes | {once} |" in page
+    assert f"for any number of nodes | {once} |" in page
