@@ -31,7 +31,7 @@ from unittest.mock import patch
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
-import lartpc_ray.study
+import lartpc_ray.tune.study
 import numpy as np
 import torch
 from ray import tune
@@ -278,7 +278,7 @@ def scheduling(options: argparse.Namespace) -> None:
         study = Study.create(runs, space, None)
         with (
             fake_nodes(options.nodes, options.cpus),
-            patch.object(lartpc_ray.study, "run_trial", nothing),
+            patch.object(lartpc_ray.tune.study, "run_trial", nothing),
             patch.object(Progress, "on_trial_complete", complete),
             (runs / "lines").open("w") as lines,
             redirect_stderr(lines),
