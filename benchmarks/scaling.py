@@ -31,7 +31,6 @@ from unittest.mock import patch
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
-import lartpc_ray.tune.study
 import numpy as np
 import torch
 from ray import tune
@@ -40,6 +39,7 @@ from ray.tune.schedulers import TrialScheduler
 from thresholds import events as threshold_events
 from thresholds import outputs
 
+import lartpc_ray.tune.study
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.data.splits import sample
