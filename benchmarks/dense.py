@@ -19,11 +19,14 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.splits import Splits
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.runtime.resources import Meter
+from lartpc_ray.sparse import EngineName
 
-ENGINES = ("dense", "native")
+ENGINES: tuple[EngineName, ...] = ("dense", "native")
 
 
-def measure(engine: str, side: int, filters: int, threads: int, repeats: int) -> dict[str, float]:
+def measure(
+    engine: EngineName, side: int, filters: int, threads: int, repeats: int
+) -> dict[str, float]:
     """Seconds (median) and GiB of one inference, in this process; side 0 is the plane."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -15,7 +15,11 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from typing import get_args
 from unittest.mock import patch
+
+from lartpc_ray.sparse import EngineName
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # MinkowskiEngine's best setting
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the package's; MinkowskiEngine's is "active"
@@ -110,7 +114,7 @@ def whole(thick: bool, options: argparse.Namespace) -> None:
     voxels = voxels[0].to(options.device), voxels[1].to(options.device)
     features = torch.rand(len(voxels[0]), 1, device=options.device)
     other = "dense", "minkowski" if options.device == "cuda" else "spconv"
-    names = [name for name in available() if name not in other]
+    names = [name for name in get_args(EngineName) if name in available() and name not in other]
     networks = {}
     for name in names:
         torch.manual_seed(0)
@@ -140,7 +144,7 @@ def whole(thick: bool, options: argparse.Namespace) -> None:
 def work(network: UResNet, voxels: Voxels, features: torch.Tensor) -> tuple[float, float]:
     """Useful operations and gathered bytes of the convolutions of one forward pass."""
     it, done = network.engine, [0.0, 0.0]
-    pairs = {
+    pairs: dict[str, Callable[[SparseTensor], float]] = {
         "submanifold": lambda x: x.sites.pairs.edges[-1] + len(x.features),
         "down": lambda x: len(x.features),
         "up": lambda x: len(x.sites.finer.event),
@@ -213,9 +217,9 @@ def layers(thick: bool, options: argparse.Namespace) -> None:
         a, b = torch.randn(pairs, width), torch.randn(width, width)
         found = interleaved(
             {
-                "layer": lambda tensor=tensor, weight=weight: it.submanifold(tensor, weight),
-                "products": lambda a=a, b=b: a @ b,
-                "gather": lambda f=features, i=index: f.index_select(0, i),
+                "layer": partial(it.submanifold, tensor, weight),
+                "products": partial(torch.matmul, a, b),
+                "gather": partial(features.index_select, 0, index),
             },
             options.repeats,
         )

@@ -20,7 +20,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lartpc_ray.data.event import Event
-from lartpc_ray.metrics.table import Metrics
+from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.evaluate import baseline, measure, validate
 from lartpc_ray.predict.inference import predict
@@ -63,7 +63,7 @@ def point(
 def drawn(task: InfillTask, events: Sequence[Event]) -> float:
     """F1 of the lines alone that `task.start_value: line` draws by what is seen."""
     task = task.model_copy(update={"start_value": "line"})
-    rows = []
+    rows: list[Row] = []
     for number, event in enumerate(map(task.prepare, events)):
         outputs = {"score": (event.energy > 0).astype(np.float32), "energy": event.energy}
         rows += task.evaluate(number, event, outputs, task.untuned()).rows

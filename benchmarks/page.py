@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def study(runs: Path, trials: int) -> list[str]:
     return made
 
 
-def drawn(rng: np.random.Generator, kind: str, values: list) -> object:
+def drawn(rng: np.random.Generator, kind: str, values: list[Any]) -> object:
     """A value of a searched setting."""
     if kind in ("choice", "grid"):
         return values[rng.integers(len(values))]
@@ -61,8 +62,8 @@ def lend(runs: Path, run: str, of: Path, network: str) -> None:
     there, here = Tracking(of, None), Tracking(runs, "clustering")
     with tempfile.TemporaryDirectory() as scratch:
         for name in (FILE, "verdict.json"):
-            here.file(run, there.fetch(network, name, Path(scratch)))
-    here.tags(run, {"best": "true"})
+            here.log_artifact(run, there.fetch(network, name, Path(scratch)))
+    here.set_tags(run, {"best": "true"})
 
 
 def timed(runs: Path) -> tuple[float, float]:

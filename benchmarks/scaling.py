@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
@@ -39,15 +40,14 @@ from ray.tune.schedulers import TrialScheduler
 from thresholds import events as threshold_events
 from thresholds import outputs
 
-import lartpc_ray.tune.study
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.loader import batches
-from lartpc_ray.data.splits import sample
+from lartpc_ray.data.splits import Split, sample
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.resources import Meter
-from lartpc_ray.thresholds.scan import SHARD_VOXELS, Part, _in_parallel
+from lartpc_ray.thresholds.scan import SHARD_VOXELS, ClassVoxels, _in_parallel
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.loop import train
 from lartpc_ray.train.workers import trainer
@@ -55,10 +55,10 @@ from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.space import Space, find_space, read_space
 from lartpc_ray.trials.trial import Trial
+from lartpc_ray.tune import study
 from lartpc_ray.tune.halving import SuccessiveHalving
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.sampler import ReplayingOptunaSearch
-from lartpc_ray.tune.study import Study
 
 PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,8 @@ MIB = 2**20
 
 def few(folder: Path) -> Path:
     """The sample's training events, and so few others that a validation takes no time."""
-    for split, indices in (("train", None), ("tune", range(1)), ("test", range(1))):
+    counts: dict[Split, range | None] = {"train": None, "tune": range(1), "test": range(1)}
+    for split, indices in counts.items():
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=indices))
     return folder
 
@@ -217,7 +218,7 @@ def thresholds(options: argparse.Namespace) -> None:
     threshold_events(options.events, options.repeats)
 
 
-def nothing(config: dict, plan: dict) -> None:
+def nothing(config: dict[str, Any], plan: dict[str, Any]) -> None:
     """A trial that reports at once, as many numbers as a real one."""
     for step in (5, 10):
         numbers = {f"number {place}": float(step + place) for place in range(20)}
@@ -228,7 +229,7 @@ def nothing(config: dict, plan: dict) -> None:
 @contextmanager
 def fake_nodes(count: int, cpus: int) -> Iterator[None]:
     """A Ray cluster of so many nodes on this machine, each with CPUs that it need not have."""
-    node = {"num_cpus": cpus, "object_store_memory": 100 * MIB}
+    node: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": 100 * MIB}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         for _ in range(count - 1):
@@ -243,7 +244,7 @@ def fake_nodes(count: int, cpus: int) -> Iterator[None]:
 @contextmanager
 def watched(owner: type, name: str, spent: dict[str, list[float]]) -> Iterator[None]:
     """Notes when and for how long a method is called."""
-    original: Callable = getattr(owner, name)
+    original: Callable[..., object] = getattr(owner, name)
 
     def timed(*arguments: object, **named: object) -> object:
         began = time.perf_counter()
@@ -261,7 +262,7 @@ def scheduling(options: argparse.Namespace) -> None:
     spent: dict[str, list[float]] = defaultdict(list)
     ended: list[float] = []
 
-    def complete(self: Progress, *arguments: object, **named: object) -> None:
+    def complete(self: Progress, *arguments: Any, **named: Any) -> None:
         on_trial_complete(self, *arguments, **named)
         ended.append(time.perf_counter())
 
@@ -275,10 +276,10 @@ def scheduling(options: argparse.Namespace) -> None:
             "smoke",
             {"resources.cpus": options.trial_cpus},
         )
-        study = Study.create(runs, space, None)
+        search = study.Study.create(runs, space, None)
         with (
             fake_nodes(options.nodes, options.cpus),
-            patch.object(lartpc_ray.tune.study, "run_trial", nothing),
+            patch.object(study, "run_trial", nothing),
             patch.object(Progress, "on_trial_complete", complete),
             (runs / "lines").open("w") as lines,
             redirect_stderr(lines),
@@ -286,11 +287,11 @@ def scheduling(options: argparse.Namespace) -> None:
             watched(SuccessiveHalving, "decide", spent),
             watched(Progress, "on_trial_start", spent),
             watched(Progress, "on_trial_result", spent),
-            watched(Tracking, "end", spent),
+            watched(Tracking, "finish", spent),
         ):
             began = time.perf_counter()
             with Meter("cpu") as meter:
-                results, _ = study.search()
+                results, _ = search.search()
     print(
         f"  {len(results)} trials, {options.nodes} nodes of {options.cpus} CPUs, {concurrent} at "
         f"a time: {len(ended) / (ended[-1] - ended[0]):.2f} trials a second after the first, "
@@ -308,7 +309,7 @@ def scheduling(options: argparse.Namespace) -> None:
 
 def shards(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
-    tiny = [Part(0, "MIP", outputs(20, 2, rng))]
+    tiny = [ClassVoxels(0, "MIP", outputs(20, 2, rng))]
     cut = SeedClustering(grid_points=3)
     with ray_session(options.real_cpus, dashboard=False):
         _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
@@ -337,7 +338,7 @@ def plan(options: argparse.Namespace) -> None:
         voxels = statistics.mean(len(one) for one in read_events(Path(scratch) / "train.h5"))
         network = trial.make_network()
         optimizer = torch.optim.Adam(network.parameters())
-        sum(weight.sum() for weight in network.parameters()).backward()
+        torch.stack([weight.sum() for weight in network.parameters()]).sum().backward()
         optimizer.step()
         state = Checkpoint(trial, 0, network.state_dict(), optimizer.state_dict(), [])
         checkpoint = checkpoints.save(Path(scratch), state).stat().st_size

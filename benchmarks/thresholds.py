@@ -12,7 +12,10 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
@@ -32,7 +35,7 @@ SIZES = {"HIP": 1840, "MIP": 6330, "SHOWER": 9910, "DELTA": 284, "MICHEL": 374}
 CLUSTERS = {"HIP": 6, "MIP": 8, "SHOWER": 12, "DELTA": 5, "MICHEL": 2}
 
 
-def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> dict[str, Any]:
     """What a trained network gives: compact clouds, sure of their middle."""
     truth = rng.integers(0, clusters, voxels)
     centre = rng.uniform(-1, 1, (clusters, 3))
@@ -43,7 +46,7 @@ def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> dict[str, n
     return {"position": position, "margin": margin, "seediness": seediness, "truth": truth}
 
 
-def per_point(method, given: dict[str, np.ndarray]) -> np.ndarray:
+def per_point(method: Callable[..., np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
     truth = given["truth"]
     raw = [given[name] for name in ("position", "margin", "seediness")]
     return np.array(
@@ -51,7 +54,7 @@ def per_point(method, given: dict[str, np.ndarray]) -> np.ndarray:
     )
 
 
-def timed(call, times: list[float]):
+def timed(call: Callable[[], Any], times: list[float]) -> Any:
     began = time.perf_counter()
     result = call()
     times.append(time.perf_counter() - began)
@@ -68,7 +71,7 @@ def one_class(voxels: int, clusters: int, repeats: int, plain: bool) -> None:
         call = lambda: sweep(**given, s0=GRID, p0=GRID, metrics=["ari"])["ari"]  # noqa: E731
         found = timed(call, times["sweep"])
         for name, method in methods.items():
-            wanted = timed(lambda method=method: per_point(method, given), times[name])
+            wanted = timed(partial(per_point, method, given), times[name])
             np.testing.assert_allclose(found, wanted, atol=1e-12)
     best = statistics.median(times["sweep"])
     print(f"{voxels} voxels, {clusters} clusters, 21 × 21 points, medians of {repeats}")
@@ -118,9 +121,7 @@ def events(count: int, repeats: int) -> None:
             for workers, each in times.items():
                 with ray_session(workers, dashboard=False):
                     score_grid(parts[:40], SeedClustering(), metrics)  # the workers start
-                    timed(
-                        lambda metrics=metrics: score_grid(parts, SeedClustering(), metrics), each
-                    )
+                    timed(partial(score_grid, parts, SeedClustering(), metrics), each)
         shown = "ARI" if len(metrics) == 1 else "all six metrics"
         one, two = (statistics.median(each) for each in times.values())
         print(f"  {shown}: one worker {one:.1f} s, two {two:.1f} s ({two / one:.2f})")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -20,11 +21,11 @@ import torch  # noqa: E402
 
 from lartpc_ray.data.event import Event  # noqa: E402
 from lartpc_ray.data.files import read_events, write_events  # noqa: E402
-from lartpc_ray.data.splits import sample  # noqa: E402
+from lartpc_ray.data.splits import Split, sample  # noqa: E402
 
 torch.set_num_threads(1)
 
-TINY = {
+TINY: dict[str, Any] = {
     "network.depth": 2,
     "network.filters": 4,
     "network.blocks": 1,
@@ -48,7 +49,8 @@ def rng() -> np.random.Generator:
 def few_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the first events of each split of the sample, so that validations are quick."""
     folder = tmp_path_factory.mktemp("events")
-    for split, count in (("train", 12), ("tune", 3), ("test", 3)):
+    counts: dict[Split, int] = {"train": 12, "tune": 3, "test": 3}
+    for split, count in counts.items():
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=range(count)))
     return folder
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def tune(
     runs: Path, *more: str, study: str = "smoke", variables: Mapping[str, str] | None = None
-) -> subprocess.Popen:
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "lartpc_ray.tune", study, "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     environment |= variables or {}
@@ -22,7 +22,7 @@ def tune(
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
 
 
-def finished(process: subprocess.Popen, limit: float = 600) -> tuple[int, str, str]:
+def finished(process: subprocess.Popen[str], limit: float = 600) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=limit)
     finally:
@@ -30,18 +30,18 @@ def finished(process: subprocess.Popen, limit: float = 600) -> tuple[int, str, s
     return process.returncode, out, err
 
 
-def mlflow_runs(runs: Path) -> dict[str, list]:
+def mlflow_runs(runs: Path) -> dict[str, list[Run]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    named: dict[str, list] = {}
+    named: dict[str, list[Run]] = {}
     for run in found:
         named.setdefault(run.info.run_name, []).append(run)
     return named
 
 
-def best_of(named: dict[str, list]) -> Run:
+def best_of(named: Mapping[str, list[Run]]) -> Run:
     """The trial that is tagged as the best."""
     (found,) = [run for runs in named.values() for run in runs if "best" in run.data.tags]
     return found

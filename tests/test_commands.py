@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,12 @@ def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
     for age, name in enumerate(("new", "old")):
         (tmp_path / name).mkdir()
         plan = tmp_path / name / "plan.json"
-        planned = {"space": "clustering", "budget": "laptop", "overrides": {}, "uri": None}
+        planned: dict[str, Any] = {
+            "space": "clustering",
+            "budget": "laptop",
+            "overrides": {},
+            "uri": None,
+        }
         plan.write_text(json.dumps(planned))
         os.utime(plan, (1e9 - age, 1e9 - age))
     assert dashboards("--runs", str(tmp_path)) == 0

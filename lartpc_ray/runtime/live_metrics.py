@@ -90,7 +90,7 @@ def write_prometheus_targets(session: Path) -> None:
     Args:
         session: folder of Ray's session.
     """
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = ray.nodes()
     targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes]
     part = session / NODES
     part.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))

@@ -97,7 +97,7 @@ def _in_parallel(
 ) -> dict[int, list[dict[str, np.ndarray]]]:
     """The scores of each shard; two shards a core are on their way at a time."""
     remote = ray.remote(max_retries=RETRIES)(_score)
-    room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     done: dict[int, list[dict[str, np.ndarray]]] = {}
     flying: dict[Any, int] = {}
     waiting = list(enumerate(shards))[::-1]

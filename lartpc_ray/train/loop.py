@@ -266,7 +266,7 @@ class _Run:
                     "optimizer.clip"
                 )
             share = self.worker.world_size / self.trial.parts  # workers' sums are averaged
-            self.scaler.scale(loss.total * share).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss.total * share).backward()
         self.exchange.end()
         return numbers
 

@@ -96,7 +96,7 @@ def run_trial(config: dict[str, Any], context: str) -> None:
     try:
         refuse_failed(folder)
         if trial.resources.workers > 1:
-            callback = TuneReportCallback()  # type: ignore[no-untyped-call]
+            callback = TuneReportCallback()
             trainer(trial, folder, study / "ray", note, [callback], labels).fit()
             refuse_failed(folder)
         else:
@@ -276,7 +276,7 @@ class Study:
     def concurrent(self) -> int:
         """Trials at a time: what the budget wants and the machine holds."""
         needs = self.space.first_trial().resources
-        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cluster = ray.cluster_resources()
         fewest = needs.min_workers or needs.workers
         fits = min(fitting(needs, needs.workers, cluster), self.space.budget.concurrent)
         if not fits and not fitting(needs, fewest, cluster):

@@ -5,15 +5,17 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 pytestmark = pytest.mark.slow
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDE: "ViewportSize" = {"width": 1280, "height": 900}
+PHONE: "ViewportSize" = {"width": 390, "height": 844}
+Scheme = Literal["light", "dark"]
 MINUTE = 60_000
 INK = """canvas => {
   const image = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -49,7 +51,11 @@ def opened(page: "Page", file: Path) -> None:
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_draws_itself(
-    page: "Page", errors: list[str], file: Path, size: dict[str, int], scheme: str
+    page: "Page",
+    errors: list[str],
+    file: Path,
+    size: "ViewportSize",
+    scheme: Literal["light", "dark"],
 ) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url[:60]))
@@ -94,8 +100,8 @@ def picture(browser: "Browser", file: Path, path: Path) -> None:
     from PIL import Image
 
     halves = []
-    for scheme in ("light", "dark"):
-        page = browser.new_context(viewport=WIDE, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+    for scheme in get_args(Scheme):
+        page = browser.new_context(viewport=WIDE, color_scheme=scheme).new_page()
         opened(page, file)
         heads = ["Result", "What was tried"] if scheme == "light" else ["Thresholds", "Worst"]
         column = []

@@ -73,7 +73,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
             head.wait()
 
 
-def searched(runs: Path, address: str, *more: str) -> subprocess.CompletedProcess:
+def searched(runs: Path, address: str, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
     return subprocess.run(

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ tracking.finish(parent)
 """
 
 
-def begin(folder: Path, uri: str, study: str) -> subprocess.Popen:
+def begin(folder: Path, uri: str, study: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), uri, study],
         stdin=subprocess.PIPE,
@@ -113,7 +114,7 @@ def begin(folder: Path, uri: str, study: str) -> subprocess.Popen:
     )
 
 
-def go(process: subprocess.Popen) -> None:
+def go(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -128,7 +129,8 @@ def kept(uri: str, experiment: str) -> dict[str, dict[str, dict[str, list[tuple[
 
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
-    studies: dict[str, dict] = {}
+    assert found is not None
+    studies: dict[str, dict[str, Any]] = {}
     for run in client.search_runs([found.experiment_id]):
         if "study" not in run.data.tags:
             continue

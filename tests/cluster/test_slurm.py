@@ -42,7 +42,7 @@ def project(folder: Path, programs: dict[str, str]) -> None:
     (folder / "token").write_text("0123456789abcdef" * 2)
 
 
-def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
+def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -61,7 +61,7 @@ def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
         )
 
 
-def ended(process: subprocess.Popen, folder: Path, limit: float) -> tuple[int, str]:
+def ended(process: subprocess.Popen[bytes], folder: Path, limit: float) -> tuple[int, str]:
     """The job's status and what it said; then its steps end, as SLURM ends them."""
     try:
         process.wait(limit)

@@ -77,8 +77,8 @@ def cluster() -> Iterator[None]:
         assert 10 in with_raylet()
         shell("ray", "down", "-y", "cluster.yaml", limit=300)
         deadline = time.monotonic() + 120  # workers look for the head a minute long, then they end
-        while left := with_raylet():
-            assert time.monotonic() < deadline, f"`ray down` left a raylet on the hosts {left}"
+        while hosts := with_raylet():
+            assert time.monotonic() < deadline, f"`ray down` left a raylet on the hosts {hosts}"
             time.sleep(2)
     finally:
         shell("bash", HOSTS, "down", check=False)

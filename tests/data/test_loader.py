@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ def test_batches_made_ahead_are_the_same_and_the_thread_ends(rng: np.random.Gene
         events, DataSettings(batch_events=4, seed=3, prefetch=2), lambda event, _: event
     )
     assert all(next(source).coords.equal(batch.coords) for batch in plain)
-    assert isinstance(source, Iterator)
+    assert isinstance(source, Generator)
     source.close()
     assert not [one for one in threading.enumerate() if one.name == "batches"]
 

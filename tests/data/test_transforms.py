@@ -27,7 +27,9 @@ def test_augmentation_keeps_distances_and_the_image(rng: np.random.Generator) ->
 
 
 def test_an_overlay_adds_energies_and_keeps_clusters_apart() -> None:
-    def two_voxels(place: int, energy: list, semantic: list, cluster: list) -> Event:
+    def two_voxels(
+        place: int, energy: list[float], semantic: list[int], cluster: list[int]
+    ) -> Event:
         return Event.of(
             np.array([[place, place], [1, 1]]),
             np.array(energy),

@@ -124,7 +124,8 @@ def test_small_clusters_can_be_left_out() -> None:
 
 def test_a_batch_without_clusters_gives_zero_with_a_gradient() -> None:
     position = POSITION.clone().requires_grad_()
-    none = TrueClusters.of(*torch.full((3, 3), -1).unbind())
+    absent = torch.full((3,), -1)
+    none = TrueClusters.of(absent, absent, absent)
     loss = clustering_loss(Embedding(position, MARGIN, SEEDINESS), none, ClusteringLoss())
     loss.total.backward()
     assert loss.total.item() == 0

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from lartpc_ray.losses.mask import MASKS, balanced_bce, bce, focal, lovasz_hinge, soft_dice
+from lartpc_ray.losses.mask import (
+    MASKS,
+    MaskName,
+    balanced_bce,
+    bce,
+    focal,
+    lovasz_hinge,
+    soft_dice,
+)
 
 P = [0.8, 0.5, 0.4]
 INSIDE = [True, True, False]
@@ -44,7 +52,7 @@ def test_lovasz_hinge() -> None:
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_clusters_are_independent_and_gradients_exact(name: str) -> None:
+def test_clusters_are_independent_and_gradients_exact(name: MaskName) -> None:
     mask = MASKS[name]
     q, inside, owner, clusters = pairs(3)
     shuffled = torch.tensor([4, 0, 8, 2, 6, 1, 3, 7, 5])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed
+from torch._C._distributed_c10d import FileStore
 from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
@@ -57,7 +58,8 @@ def test_one_voxel_trains() -> None:
 
 def test_filters_grow_linearly_and_blocks_count() -> None:
     network = UResNet(SMALL, embedding_branches(3))
-    widths = [stage[0].second.convolution.kernel.shape for stage in network.encoder]
+    name = "encoder.{}.0.second.convolution.kernel"
+    widths = [network.get_parameter(name.format(level)).shape for level in range(3)]
     assert widths == [(27, 4, 4), (27, 8, 8), (27, 12, 12)]
     assert set(network.decoders) == {"embedding", "seediness"}
 
@@ -89,7 +91,7 @@ def test_a_voxel_takes_the_outputs_of_its_class() -> None:
 @pytest.mark.parametrize("unused", [False, True])
 def test_constants_learn_in_data_parallel_training_too(unused: bool, tmp_path: Path) -> None:
     network = UResNet(SMALL, {"energy": 1}, constants={"balance": 2})
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    store = FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = DistributedDataParallel(network, find_unused_parameters=unused)

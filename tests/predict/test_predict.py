@@ -9,13 +9,14 @@ import torch
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import Layout, read_events, write_events
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.predict import __main__ as predict
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.paths import make_trial
 
 ROOT = Path(__file__).parents[2]
 MAP = "slabs: [{axis: 0, position: 4.5, width: 3.0}]"
@@ -45,8 +46,9 @@ def infill(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     network = trial.make_network()
     with torch.no_grad():
         for name, value in (("active", 9.0), ("energy", 0.5)):
-            network.decoders[name].out.weight.zero_()
-            network.decoders[name].out.bias.fill_(value)
+            out = network.get_parameter(f"decoders.{name}.out.weight")
+            out.zero_()
+            network.get_parameter(f"decoders.{name}.out.bias").fill_(value)
     state = Checkpoint(trial, 0, network.state_dict(), {}, [])
     tracking = Tracking(tmp_path / "runs", "infill")
     run = tracking.start("trial 0", {"trial": "0"})

@@ -11,6 +11,7 @@ import pytest
 from conftest import make_event
 
 from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.registry import promote_champion, register, table_of, version_with_alias
 from lartpc_ray.tracking.runs import Tracking
@@ -75,7 +76,7 @@ def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoi
         model.unwrap_python_model().predict(None, table)
 
 
-def layout(state: Checkpoint):
+def layout(state: Checkpoint) -> Layout:
     return state.trial.data.splits.layout
 
 

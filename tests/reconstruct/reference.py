@@ -33,7 +33,8 @@ def plain_cluster(
         reached[seed] = True
     if not rows:
         return np.full(count, -1)
-    return np.argmax(np.stack(rows), axis=0)
+    labels: np.ndarray = np.argmax(np.stack(rows), axis=0)
+    return labels
 
 
 def plain_merged(

@@ -96,14 +96,14 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     rng = np.random.default_rng(4)
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
-    points = {
-        "s0": (0.0, 0.9),
-        "p0": (0.0, 0.2, 1.0),
-        "max_voxel_distance": (1.5, 0.0, 6.0),
-        "max_embedding_distance": (0.3, 1.0),
-    }
     cut = LinkedClustering(
-        **points, kernel_overlap=(0.1, 0.6, 1.0), min_cluster_voxels=(1, 3, 9), min_voxels=2
+        s0=(0.0, 0.9),
+        p0=(0.0, 0.2, 1.0),
+        kernel_overlap=(0.1, 0.6, 1.0),
+        max_voxel_distance=(1.5, 0.0, 6.0),
+        max_embedding_distance=(0.3, 1.0),
+        min_cluster_voxels=(1, 3, 9),
+        min_voxels=2,
     )
     found = cut.scores(voxels, ["ari", "n_clusters"])
     for place in np.ndindex(2, 3, 3, 3, 2, 3):

@@ -41,7 +41,9 @@ def test_a_michel_at_the_end_of_a_muon_is_found() -> None:
     ],
     ids=["apart from the track", "at its middle", "too few voxels"],
 )
-def test_what_is_refused_and_what_lets_it_pass(michel: list, changed: MichelSettings) -> None:
+def test_what_is_refused_and_what_lets_it_pass(
+    michel: list[list[int]], changed: MichelSettings
+) -> None:
     coords, semantic = drawn(michel)
     assert find_michels(coords, semantic).max() == -1
     assert find_michels(coords, semantic, changed).max() == 0

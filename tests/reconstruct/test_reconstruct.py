@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_no_voxel() -> None:
         ({"p0": -0.1}, r"p0 = -0.1: must be from 0 to 1"),
     ],
 )
-def test_what_cannot_be_is_refused(change: dict, message: str) -> None:
+def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     good = {"position": np.zeros((1, 1)), "margin": np.ones(1), "seediness": np.ones(1)}
     with pytest.raises(ValueError, match=message):
         cluster(**{**good, "s0": 0.5, "p0": 0.5, **change})
@@ -157,7 +158,7 @@ def made_grid(events: int, noise: float, peak: float = 0.5) -> ThresholdGrid:
 
 
 @pytest.mark.parametrize("rule", ["best", "robust"])
-def test_a_clear_hill_is_found_and_its_plateau_is_small(rule: str) -> None:
+def test_a_clear_hill_is_found_and_its_plateau_is_small(rule: Literal["best", "robust"]) -> None:
     choice = choose(made_grid(200, 0.01), "MIP", ChoiceSettings(rule=rule))
     assert choice.thresholds == {"s0": 0.5, "p0": 0.5}
     assert choice.interval == {"s0": (0.5, 0.5), "p0": (0.5, 0.5)}
@@ -214,7 +215,7 @@ def test_refined_points_lie_on_both_sides_of_the_best() -> None:
 def test_fifty_thousand_voxels_and_a_thousand_seeds_fit_into_little_memory() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 1000, 50_000)
-    given = {
+    given: dict[str, Any] = {
         "position": rng.uniform(-1, 1, (1000, 3))[truth] + 0.005 * rng.normal(size=(50_000, 3)),
         "margin": np.full(50_000, 0.01),
         "seediness": rng.uniform(size=50_000),

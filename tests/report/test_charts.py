@@ -1,5 +1,7 @@
 """The charts of a page: what plotly is told to draw."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
 from lartpc_ray.report import charts
 
-SEARCH = {
+SEARCH: dict[str, tuple[str, list[Any]]] = {
     "optimizer.learning_rate": ("log", [0.001, 0.1]),
     "task.loss.mask": ("choice", ["focal", "<b>"]),
     "network.depth": ("int", [4, 6]),

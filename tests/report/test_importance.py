@@ -1,10 +1,16 @@
 """Which settings matter."""
 
+from typing import Any
+
 import numpy as np
 
 from lartpc_ray.report.importance import FEWEST, importance
 
-SEARCH = {"rate": ("log", [1e-3, 1.0]), "depth": ("int", [4, 8]), "mask": ("choice", ["a", "b"])}
+SEARCH: dict[str, tuple[str, list[Any]]] = {
+    "rate": ("log", [1e-3, 1.0]),
+    "depth": ("int", [4, 8]),
+    "mask": ("choice", ["a", "b"]),
+}
 
 
 def test_the_setting_that_makes_the_objective_is_found() -> None:

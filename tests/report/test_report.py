@@ -23,7 +23,7 @@ from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.tracking.runs import Tracking, TrialRun
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
-from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.paths import make_trial
 
 
 def trial(number: int, engine: str, box: int, *costs: float, error: str = "") -> TrialRun:

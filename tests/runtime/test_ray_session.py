@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -24,7 +25,8 @@ client.internal_kv_put(b"proof", b"intruder", True, b"fun", timeout=10)
 def test_another_user_is_refused(tmp_path: Path) -> None:
     with ray_session(1, dashboard=False):
         address = ray.get_runtime_context().gcs_address
-        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        node: Any = vars(ray._private.worker)["_global_node"]
+        session = Path(node.get_session_dir_path())
         assert private_folder() in session.parents
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
         del environment["RAY_AUTH_TOKEN"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,12 @@ from lartpc_ray.train.__main__ import TrainPlan
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.study import StudyPlan
 
-STUDY = {"space": "smoke", "budget": "laptop", "overrides": {"network.depth": 3}, "uri": None}
+STUDY: dict[str, Any] = {
+    "space": "smoke",
+    "budget": "laptop",
+    "overrides": {"network.depth": 3},
+    "uri": None,
+}
 
 
 def test_a_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:

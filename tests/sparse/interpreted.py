@@ -29,14 +29,14 @@ def interpret() -> None:
     gemm._multiprocessor_count = lambda device: 16
     gemm.conv_forward = on_a_gpu(gemm.conv_forward)
     ops.get_indice_pairs_implicit_gemm = on_a_gpu(ops.get_indice_pairs_implicit_gemm)
-    SpconvEngine.unavailable_reason = classmethod(lambda cls: None)
+    setattr(SpconvEngine, "unavailable_reason", classmethod(lambda cls: None))  # noqa: B010
 
 
-def on_a_gpu(function: Callable) -> Callable:
+def on_a_gpu(function: Callable[..., object]) -> Callable[..., object]:
     """The function, for which all tensors are on a GPU."""
 
     def call(*arguments: object, **named: object) -> object:
-        torch.Tensor.is_cuda = property(lambda tensor: True)
+        setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))  # noqa: B010
         try:
             return function(*arguments, **named)
         finally:

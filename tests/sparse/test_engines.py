@@ -1,6 +1,7 @@
 """One conformance suite for every engine that works here."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_equals_dense_convolutions_and_their_gradients(
     coords, events = sites(axes, side, share)
     shape = (side,) * axes
     kind = torch.float32 if name == "spconv" else torch.float64  # it sums in float32 in any case
-    leaf = {"dtype": kind, "requires_grad": True}
+    leaf: dict[str, Any] = {"dtype": kind, "requires_grad": True}
     x = torch.randn(len(coords), 3, **leaf)
     same = torch.randn(3**axes, 3, 4, **leaf)
     down = torch.randn(2**axes, 4, 5, **leaf)
@@ -79,7 +80,7 @@ def test_equals_dense_convolutions_and_their_gradients(
     )
     for mine, theirs in pairs:
         if name == "spconv":  # float32 rounds as large as the largest summand, not as each sum
-            near = {"rtol": 0, "atol": 1e-6 * float(theirs.detach().abs().max())}
+            near: dict[str, Any] = {"rtol": 0, "atol": 1e-6 * float(theirs.detach().abs().max())}
         else:
             near = {}
         torch.testing.assert_close(mine, theirs, **near)

@@ -1,5 +1,7 @@
 """Infill as a task: what the network sees, what is scored, what is filled."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
 from lartpc_ray.trials.trial import Trial
 
+StartValue = Literal["zero", "minus_one", "random", "line"]
 MAP = DeadMap(slabs=(Slab(axis=0, position=4.5, width=3.0), Slab(axis=1, position=9.0, width=3.0)))
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 AT = {TRACK: {"threshold": 0.5}}
@@ -27,7 +30,7 @@ def muon() -> Event:
 
 
 @pytest.mark.parametrize(("start", "low", "high"), [("zero", 0, 0), ("minus_one", -1, -1)])
-def test_the_start_value_is_at_candidates_only(start: str, low: float, high: float) -> None:
+def test_the_start_value_is_at_candidates_only(start: StartValue, low: float, high: float) -> None:
     task = InfillTask(dead=MAP, start_value=start)
     batch = VoxelBatch.of([task.prepare(muon())])
     seen = task.features(batch)[:, 0]
@@ -37,7 +40,7 @@ def test_the_start_value_is_at_candidates_only(start: str, low: float, high: flo
 
 
 @pytest.mark.parametrize("start", ["zero", "minus_one", "random", "line"])
-def test_dense_candidates_take_every_start_value(start: str) -> None:
+def test_dense_candidates_take_every_start_value(start: StartValue) -> None:
     box = DeadMap(boxes=(Box(low=(4.5, 2.7, 5.7), high=(5.4, 3.6, 6.6)),))
     task = InfillTask(dead=box, start_value=start, candidates="dense")
     event = task.prepare(muon())

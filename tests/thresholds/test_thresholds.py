@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,9 +134,8 @@ def segmented(trained: tuple[Path, str], tmp_path: Path) -> str:
     trial = make_trial({**small, **layout})
     network = trial.make_network()
     with torch.no_grad():
-        out = network.decoders["classes"].out
-        out.weight.zero_()
-        out.bias.copy_(torch.eye(5)[ParticleClass.MIP])
+        network.get_parameter("decoders.classes.out.weight").zero_()
+        network.get_parameter("decoders.classes.out.bias").copy_(torch.eye(5)[ParticleClass.MIP])
     saved = Checkpoint(trial, 0, network.state_dict(), {}, [])
     tracking = Tracking(trained[0], "segmentation_3d")
     run = tracking.start("trial 0", {"trial": "0"})
@@ -325,9 +325,8 @@ def test_the_exact_s0_is_never_worse_than_the_mesh(rng: np.random.Generator) -> 
     column = int(np.argwhere(cut.axes()["p0"] == 0.5)[0, 0])
     low, high, score = exact_s0(parts, "MIP", cut, 0.5, "ari")
     assert score >= scores[:, column].max()
-    inside = [
-        sweep(**part.voxels, s0=[(low + high) / 2], p0=[0.5], min_voxels=10) for part in parts
-    ]
+    point: dict[str, Any] = {"s0": np.array([(low + high) / 2]), "p0": np.array([0.5])}
+    inside = [sweep(**{**part.voxels, **point}, min_voxels=10) for part in parts]
     assert np.mean([found["ari"] for found in inside]) == pytest.approx(score)
 
 

@@ -61,6 +61,7 @@ def test_a_run_keeps_short_names_a_description_and_its_data_once(tmp_path: Path)
     short = {"depth": "5", "learning_rate": "0.33333", "data.seed": "1", "seed": "0"}
     assert kept.data.params == short
     assert len(kept.data.tags["mlflow.note.content"]) == 8000
+    assert kept.inputs is not None
     contexts = [one.tags[0].value for one in kept.inputs.dataset_inputs]
     assert sorted(contexts) == sorted(SPLITS)
     (trial,) = tracking.trials("study")
@@ -78,7 +79,7 @@ def test_the_machine_is_looked_at(tmp_path: Path) -> None:
     assert 0 < found["system/disk_usage_percentage"] < 100
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen:
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """An MLflow server on loopback, in a process group of its own; it answers."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
@@ -98,7 +99,7 @@ def serve(folder: Path, port: int) -> subprocess.Popen:
     raise AssertionError("the server does not answer")
 
 
-def stop(server: subprocess.Popen) -> None:
+def stop(server: subprocess.Popen[bytes]) -> None:
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

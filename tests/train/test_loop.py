@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.train.loop import StepStats, Worker, train
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
-from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.paths import make_trial
 from lartpc_ray.trials.trial import OptimizerSettings, Trial
 
 COSTS = {"seconds_a_step", "training_gib", "seconds_an_event", "inference_gib"}
@@ -85,7 +86,7 @@ def noisy(self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object,
     import random
 
     noise = torch.rand(()) + np.random.rand() + random.random()
-    total = sum(noise * values.square().mean() for values in outputs.values())
+    total = torch.stack([noise * values.square().mean() for values in outputs.values()]).sum()
     return Loss(total, {})
 
 
@@ -102,7 +103,7 @@ def test_a_run_stopped_between_validations_ends_the_same(
     optimizer_step = "lartpc_ray.train.loop._Run.optimizer_step"
     original = __import__("lartpc_ray.train.loop", fromlist=["_Run"])._Run.optimizer_step
 
-    def until_three(self, parts: list) -> None:
+    def until_three(self: Any, parts: list[Any]) -> None:
         if self.step == 3:
             raise KeyboardInterrupt
         original(self, parts)
@@ -158,7 +159,7 @@ def test_two_parts_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
         torch.testing.assert_close(both, (first + second) / 2)
 
 
-def empty(trial: Trial) -> dict:
+def empty(trial: Trial) -> dict[str, Any]:
     """The state of Adam before its first step."""
     return torch.optim.Adam(trial.make_network().parameters()).state_dict()
 
@@ -314,7 +315,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     with pytest.raises(OSError, match="No space left"):
         run(trial, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["step-000000002.pt"]
-    assert checkpoints.newest(tmp_path, trial).step == 2
+    newest = checkpoints.newest(tmp_path, trial)
+    assert newest is not None
+    assert newest.step == 2
 
 
 def test_a_diverging_run_says_what_to_change(tmp_path: Path) -> None:
@@ -352,7 +355,7 @@ def test_the_schedule() -> None:
         ),
     ],
 )
-def test_what_cannot_be_together_is_refused(settings: dict, message: str) -> None:
+def test_what_cannot_be_together_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         make_trial({**TINY, **settings})
     assert not str(error.value).startswith(":")

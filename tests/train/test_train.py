@@ -26,7 +26,7 @@ from lartpc_ray.train.loop import Worker, train
 from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training_worker, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
-from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.paths import make_trial
 from lartpc_ray.trials.trial import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -180,10 +180,10 @@ def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
 
 def test_ray_train_asks_the_job_before_it_takes_ctrl_c() -> None:
     """By a name of its own, that another version may change; then Ctrl-C leaves no checkpoint."""
-    assert callable(TorchTrainer._register_sigint_handler)
+    assert callable(getattr(TorchTrainer, "_register_sigint_handler"))  # noqa: B009
     job = trainer(make_trial(TINY), Path("checkpoints"), Path("ray"), Path("notes.txt"), [], LABELS)
     before = signal.getsignal(signal.SIGINT)
-    job._register_sigint_handler(None)
+    job._register_sigint_handler(None)  # type: ignore[attr-defined]
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -220,10 +220,9 @@ def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_res
     from ray._private.utils import publish_error_to_driver
 
     with ray_session(1, dashboard=False):
-        publish_error_to_driver(
-            "raylet_died", "a node was lost", ray._private.worker.global_worker.gcs_client
-        )
-        assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"  # type: ignore[no-untyped-call]
+        client = vars(ray._private.worker.global_worker)["gcs_client"]
+        publish_error_to_driver("raylet_died", "a node was lost", client)
+        assert ray.nodes()[0]["NodeManagerAddress"] == "127.0.0.1"
         found = set.union(*(listening(pid) for pid in {os.getpid(), *descendants(os.getpid())}))
         time.sleep(1)  # a thread would print it
     assert capfd.readouterr().out == ""
@@ -265,7 +264,7 @@ def test_ray_train_gives_the_weights_of_the_plain_loop(tmp_path: Path) -> None:
     assert re.match("(FloatingPoint|Value)Error: ", (tmp_path / "bad" / FAILED).read_text())
 
 
-def train_command(runs: Path, *more: str) -> subprocess.Popen:
+def train_command(runs: Path, *more: str) -> subprocess.Popen[str]:
     longer = TINY | {"optimizer.steps": 200, "optimizer.evaluate_every": 5}
     settings = [f"--set={key}={value}" for key, value in longer.items()]
     command = [sys.executable, "-m", "lartpc_ray.train", "clustering", "--budget", "smoke"]

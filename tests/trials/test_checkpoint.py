@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.space import make_trial
+from lartpc_ray.trials.paths import make_trial
 
 TRIAL = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 1})
 

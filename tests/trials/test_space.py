@@ -1,13 +1,17 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trials.paths import make_trial
 from lartpc_ray.trials.space import budgets, find_space, parse_setting, read_space
 from lartpc_ray.trials.trial import Trial
 
+Write = Callable[[str], Path]
+"""Writes a search space and gives its path."""
 GOOD = """\
 task: clustering
 fixed:
@@ -25,7 +29,7 @@ budgets:
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def written(text: str) -> Path:
         path = tmp_path / "mine.yaml"
         path.write_text(text)
@@ -34,7 +38,7 @@ def write(tmp_path: Path):
     return written
 
 
-def test_a_space_gives_distributions_and_trials(write) -> None:
+def test_a_space_gives_distributions_and_trials(write: Write) -> None:
     space = read_space(write(GOOD), "smoke")
     assert space.search == {
         "network.depth": IntDistribution(3, 5),
@@ -45,10 +49,12 @@ def test_a_space_gives_distributions_and_trials(write) -> None:
     assert (first.network.depth, first.network.blocks, first.network.filters) == (4, 1, 4)
     assert first.optimizer.learning_rate == Trial().optimizer.learning_rate
     assert first.optimizer.steps == 10
-    assert space.trial({**space.first, "task.loss.mask": "focal"}).task.loss.mask == "focal"
+    task = space.trial({**space.first, "task.loss.mask": "focal"}).task
+    assert isinstance(task, ClusteringTask)
+    assert task.loss.mask == "focal"
 
 
-def test_what_the_command_line_fixes_is_not_searched(write) -> None:
+def test_what_the_command_line_fixes_is_not_searched(write: Write) -> None:
     space = read_space(write(GOOD), "smoke", {"network.depth": 3, "optimizer.steps": 7})
     assert "network.depth" not in space.search
     assert space.first_trial().network.depth == 3
@@ -123,14 +129,16 @@ def test_what_the_command_line_fixes_is_not_searched(write) -> None:
         ),
     ],
 )
-def test_every_mistake_is_named_with_its_line(write, old: str, new: str, message: str) -> None:
+def test_every_mistake_is_named_with_its_line(
+    write: Write, old: str, new: str, message: str
+) -> None:
     assert old in GOOD
     with pytest.raises(ValueError, match=message) as caught:
         read_space(write(GOOD.replace(old, new, 1)), "smoke")
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_budget_lists_those_there_are(write) -> None:
+def test_an_unknown_budget_lists_those_there_are(write: Write) -> None:
     with pytest.raises(ValueError, match="no budget 'gpu'; there are smoke"):
         read_space(write(GOOD), "gpu")
 
@@ -138,19 +146,20 @@ def test_an_unknown_budget_lists_those_there_are(write) -> None:
 def test_settings_that_only_fit_together_may_be_given_one_by_one() -> None:
     narrow = {"task.max_margin": 0.2, "task.init_margin": 0.05}
     task = read_space(find_space("clustering"), "laptop", narrow).first_trial().task
+    assert isinstance(task, ClusteringTask)
     assert (task.max_margin, task.init_margin) == (0.2, 0.05)
     with pytest.raises(ValueError, match="init_margin: must be below"):
         read_space(find_space("clustering"), "laptop", {"task.max_margin": 0.1})
 
 
-def test_a_grid_is_searched_whole(write) -> None:
+def test_a_grid_is_searched_whole(write: Write) -> None:
     text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4]}")
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2, 2e-2]}")
     space = read_space(write(text.replace("{choice", "{grid")), "smoke")
     assert space.trials == 12
 
 
-def test_series_cross_only_the_axes_they_name(write) -> None:
+def test_series_cross_only_the_axes_they_name(write: Write) -> None:
     text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4, 5]}")
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2]}").replace("{choice", "{grid")
     axes = ["network.depth", "optimizer.learning_rate", "task.loss.mask"]
@@ -170,7 +179,7 @@ def test_series_cross_only_the_axes_they_name(write) -> None:
             read_space(write(text.replace("budgets:", f"series: {wrong}\nbudgets:")), "smoke")
 
 
-def test_costs_are_minimised_beside_the_objective(write) -> None:
+def test_costs_are_minimised_beside_the_objective(write: Write) -> None:
     text = GOOD.replace("budgets:", "costs: [seconds_an_event, inference_gib]\nbudgets:")
     assert read_space(write(text), "smoke").costs == ("seconds_an_event", "inference_gib")
 

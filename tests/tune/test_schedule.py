@@ -10,7 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from optuna import load_study
+from optuna import Study, load_study
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
@@ -91,7 +91,7 @@ def sampler(folder: Path) -> ReplayingOptunaSearch:
     )
 
 
-def told(search: ReplayingOptunaSearch, objectives: list[float]) -> list[dict]:
+def told(search: ReplayingOptunaSearch, objectives: list[float]) -> list[dict[str, Any]]:
     """Ask for a trial and tell its objective, one after the other."""
     found = []
     for number, objective in enumerate(objectives):
@@ -113,7 +113,7 @@ def test_the_sampler_gives_started_trials_again_and_remembers_their_objectives(
     other = [0.9, 0.8, 0.1, 0.0]  # as when trials end in another order
     mixed = sampler(tmp_path / "cut")
     assert told(mixed, other) == whole[:4], "the trials there are, whatever the sampler thinks"
-    study = mixed._ot_study
+    study: Study = vars(mixed)["_ot_study"]
     assert [trial.value for trial in study.trials if trial.value is not None] == other
 
 
@@ -150,7 +150,7 @@ def test_the_journal_has_each_trial_once_also_of_a_search_that_was_killed(tmp_pa
 def test_optuna_dashboard_shows_the_journal(tmp_path: Path) -> None:
     told(sampler(tmp_path / "a study"), [0.1, 0.2, 0.3])
     port = free_port()
-    command = [DASHBOARD, tmp_path / "a study" / JOURNAL, "--port", str(port)]
+    command = [str(DASHBOARD), str(tmp_path / "a study" / JOURNAL), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     try:

@@ -14,6 +14,8 @@ from random import Random
 from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
 from processes import descendants
 from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
@@ -60,6 +62,7 @@ def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path:
         assert {"filters", "learning_rate"} <= set(trial.data.params)
         assert len(trial.data.params) < 10, "short enough to compare"
         assert {"task", "engine", "data", "versions", "host"} <= set(trial.data.tags)
+        assert trial.inputs is not None
         assert len(trial.inputs.dataset_inputs) == 3
         assert "system/disk_usage_percentage" in trial.data.metrics
     assert "| ARI, all events | HIP |" in search.data.tags["mlflow.note.content"]
@@ -96,7 +99,7 @@ def longer(few_events: Path) -> tuple[str, ...]:
     return ("--budget", "laptop", "--data", str(few_events), *steps)
 
 
-def until(process: subprocess.Popen, pattern: str) -> None:
+def until(process: subprocess.Popen[str], pattern: str) -> None:
     """Read what a search says until it says this."""
     deadline = time.monotonic() + 600
     assert process.stderr is not None
@@ -107,7 +110,7 @@ def until(process: subprocess.Popen, pattern: str) -> None:
     raise AssertionError(f"it ended before {pattern!r}")
 
 
-def killed(process: subprocess.Popen) -> None:
+def killed(process: subprocess.Popen[str]) -> None:
     """End a driver as a power cut would; what it started ends by itself."""
     started = descendants(process.pid)
     process.send_signal(signal.SIGKILL)
@@ -184,7 +187,7 @@ def whole(
     return runs, out.split("in the browser")[0], time.monotonic() - began
 
 
-def histories(client: object, run: object) -> dict[str, list]:
+def histories(client: MlflowClient, run: Run) -> dict[str, list[Metric]]:
     """Number to all that MLflow has of it."""
     return {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
 

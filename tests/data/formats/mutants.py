@@ -162,11 +162,11 @@ def _absurd(file: h5py.File, name: str, rows: np.ndarray, rng: np.random.Generat
         place = int(rng.integers(len(rows)))
         changed = np.array(rows[place])
         with np.errstate(all="ignore"):
-            value = value % 2**63 if changed.dtype.kind in "iu" else float(value)
-            changed[int(rng.integers(len(changed)))] = value
+            whole = changed.dtype.kind in "iu"
+            changed[int(rng.integers(len(changed)))] = value % 2**63 if whole else float(value)
         file[name][place] = changed
         return f"{name}[{place}]: {value}"
-    field = str(rng.choice(rows.dtype.names))
+    field = str(rng.choice(rows.dtype.names or ()))
     place = int(rng.integers(len(rows)))
     limit = np.iinfo(rows.dtype[field].base) if rows.dtype[field].base.kind in "iu" else None
     rows[field][place] = min(value, int(limit.max)) if limit else float(value)

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import awkward
 import h5py
@@ -89,7 +90,7 @@ def test_codes_are_a_setting() -> None:
         ({"projection": 0}, "no sparse2d product of energies"),
     ],
 )
-def test_products_that_are_not_there(products: dict, message: str) -> None:
+def test_products_that_are_not_there(products: dict[str, Any], message: str) -> None:
     for path in (ROOT, HDF5):
         with pytest.raises(ValueError, match=rf"{path.name}: .*{message}") as caught:
             read(path, **products)
@@ -131,7 +132,7 @@ def test_voxel_sets_by_hand() -> None:
             voxel_sets(wrong)
 
 
-def tensors(file: h5py.File, name: str, images: list[list], shape: tuple[int, ...]) -> None:
+def tensors(file: h5py.File, name: str, images: list[list[Any]], shape: tuple[int, ...]) -> None:
     """A product of larcv3: for each event, for each projection its (id, value) pairs."""
     group = file.create_group(f"Data/{name}_group")
     flat = [image for event in images for image in event]
@@ -149,7 +150,7 @@ def tensors(file: h5py.File, name: str, images: list[list], shape: tuple[int, ..
     group["image_meta"] = meta
 
 
-def clusters(file: h5py.File, name: str, sets: list[list]) -> None:
+def clusters(file: h5py.File, name: str, sets: list[list[Any]]) -> None:
     """A cluster product of one event and one projection."""
     group = file.create_group(f"Data/{name}_group")
     firsts = np.cumsum([0, *[len(one) for one in sets]])

@@ -1,6 +1,7 @@
 """One event as arrays."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,11 +38,11 @@ def test_the_real_event() -> None:
         ({"energy": np.array([object(), 1])}, "event 0: energy holds object"),
     ],
 )
-def test_what_cannot_be(tmp_path: Path, changes: dict, message: str) -> None:
+def test_what_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     ones = np.ones(2, int)
     arrays = {"coord": np.eye(3, dtype=int)[:2], "energy": ones / 2, "motif": ones, "pid": ones}
     arrays |= {"instance": ones, **changes}
-    there = {name: array for name, array in arrays.items() if array is not None}
+    there: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
     np.savez(tmp_path / "a.npz", **there)
     with pytest.raises(ValueError, match=message) as caught, open_events(tmp_path / "a.npz") as a:
         list(a)

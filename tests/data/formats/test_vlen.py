@@ -3,6 +3,7 @@
 import io
 import lzma
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,7 +13,7 @@ from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.formats.vlen import Raw, Rows
 from lartpc_ray.data.splits import sample
 
-HOW: list[dict] = [
+HOW: list[dict[str, Any]] = [
     {},
     {"chunks": (3,)},
     {"chunks": (3,), "compression": "gzip", "shuffle": True},
@@ -23,7 +24,7 @@ HOW: list[dict] = [
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("block", [0, 512])
 def test_rows_are_what_hdf5_reads(
-    tmp_path: Path, rng: np.random.Generator, how: dict, block: int
+    tmp_path: Path, rng: np.random.Generator, how: dict[str, Any], block: int
 ) -> None:
     path = tmp_path / "a.h5"
     rows = [rng.random(int(n)).astype(">f4") for n in (5, 0, 3, 20_000, 1, 2, 7)]
