@@ -162,11 +162,12 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
         if block.rows
     ]
     title = f"thresholds, tuned on {result.events['tune']} other events"
-    for text, at in {title: result.thresholds, **result.alternatives}.items():
+    printed = {row["row"]: row["points"] for row in shown["thresholds"]}
+    for text, at in {title: result.thresholds, **result.alternatives, **printed}.items():
         names = list(at)
         cells = {axis: [f"{at[name][axis]:.3g}" for name in names] for axis in axes(at)}
         if cells:
-            heading = text if text == title else f"the same of {text}"
+            heading = f"the same of {text}" if text in result.alternatives else text
             made.append(table(heading, names, [("", *row) for row in cells.items()]))
     text = (
         f"Measured once, on {result.events['test']} events of the test split that had no part in "

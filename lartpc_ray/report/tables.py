@@ -12,6 +12,7 @@ import yaml
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.metrics.table import MEAN
 from lartpc_ray.predict.evaluate import EvaluationResult
+from lartpc_ray.report.published import resolved
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value
@@ -65,9 +66,12 @@ def _row(
 
 
 def layout(task: str) -> dict[str, Any]:
-    """What the table of a task shows: dashboards/TASK.yaml, with the published rows."""
+    """Read the layout of a task's table, dashboards/TASK.yaml, with the published numbers."""
     path = shipped("dashboards") / f"{task}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text())
+    for group, key in (("published", "means"), ("thresholds", "points")):
+        rows = content.get(group, [])
+        content[group] = [resolved(row, key) if key in row else row for row in rows]
     return content
 
 
@@ -84,6 +88,8 @@ def table(result: EvaluationResult) -> str:
     )
     for text, at in result.alternatives.items():
         lines += _thresholds(f"the same of {text}", names, at)
+    for row in shown["thresholds"]:
+        lines += _thresholds(row["row"], names, row["points"])
     lines += [
         "",
         shown["note"],
