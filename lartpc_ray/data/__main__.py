@@ -21,7 +21,7 @@ from lartpc_ray.data.formats.source import EventSource
 from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import SAMPLE_SIZES, sample
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def text(found: dict[str, Any]) -> str:
 def run_inspect(options: argparse.Namespace) -> int:
     path = _path(options.file)
     layout = _layout(options, options.low_energy or "drop")
-    say(f"reading {path}")
+    log.info(f"reading {path}")
     found = inspect(path, layout)
     print(json.dumps(found) if options.json else text(found))
     return 0
@@ -107,9 +107,9 @@ def run_convert(options: argparse.Namespace) -> int:
     _new(options)
     with open_events(path, _layout(options, options.low_energy or "unlabelled")) as events:
         chosen = _range(events, options.events)
-        say(f"{path}: {events.kind}, {len(chosen)} of {len(events)} events")
+        log.info(f"{path}: {events.kind}, {len(chosen)} of {len(events)} events")
         count = convert(events, target, chosen, check=options.check)
-    say(f"{count} events in {target}")
+    log.info(f"{count} events in {target}")
     return 0
 
 
@@ -130,7 +130,7 @@ def run_draw(options: argparse.Namespace) -> int:
     if len(event) < len(whole):
         title += f" (drawn: the {len(event)} of most energy)"
     picture = draw(options.output, event, title, views(event, predicted=predicted, found=found))
-    say(f"{options.output} and {picture}")
+    log.info(f"{options.output} and {picture}")
     return 0
 
 
@@ -157,7 +157,7 @@ def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None
         for number, event in enumerate(bomb, 1):
             yield event
             if number * 10 // events > (number - 1) * 10 // events:
-                say(f"{number} of {events} events")
+                log.info(f"{number} of {events} events")
 
     write_events(path, told())
 

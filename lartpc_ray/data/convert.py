@@ -12,7 +12,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.formats.source import MOST_SIDE, EventSource
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 
 KEPT = ("coords", "energy", "semantic", "cluster")
 """What a PILArNet-M file keeps of an event."""
@@ -57,7 +57,7 @@ def told(events: Iterable[Event], total: int, done: str) -> Iterator[Event]:
     for count, event in enumerate(events, 1):
         yield event
         if 10 * (count - 1) // total < 10 * count // total:
-            say(f"{count} of {total} events {done}")
+            log.info(f"{count} of {total} events {done}")
 
 
 def difference(one: Event, other: Event) -> str | None:
@@ -82,4 +82,4 @@ def _compare(source: EventSource, target: Path, chosen: range) -> None:
             differs = difference(event, back)
             if differs:
                 raise ValueError(f"{target}: event {n} of {source.path} came back with {differs}")
-    say(f"{len(chosen)} events came back as they were")
+    log.info(f"{len(chosen)} events came back as they were")

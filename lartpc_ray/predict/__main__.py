@@ -23,7 +23,7 @@ from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.clustering import METHODS
 from lartpc_ray.tasks.task import Thresholds, ThresholdTask
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
@@ -53,11 +53,11 @@ def main(options: argparse.Namespace) -> int:
             events = reconstruct_events(checkpoints.load(file), events, {})
     untuned = [name for name in state.trial.task.scored_classes if at and name not in at]
     if untuned:
-        say(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
+        log.info(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
     if options.dead or isinstance(state.trial.task, InfillTask):
         state = with_dead_map(state, options.dead)
     count = write_events(options.output, reconstruct_events(state, events, at), predicted=True)
-    say(f"{count} events in {options.output}")
+    log.info(f"{count} events in {options.output}")
     return 0
 
 

@@ -15,7 +15,7 @@ from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Means, Task, Thresholds, ThresholdTask, Validation
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 EARLIER_NAMES = {"beside": "alternatives", "tuned": "tune_scores"}
@@ -100,7 +100,7 @@ def evaluate_on_test(state: Checkpoint) -> EvaluationResult:
     tune_events, test_events = splits.events("tune"), splits.events("test")
     network, untrained = state.restored(), state.trial.make_network(engine="auto")
     tuned = validate(network, task, tune_events)
-    say(f"measuring {len(test_events)} test events")
+    log.info(f"measuring {len(test_events)} test events")
     plain = task.untuned()
     first = "tuned thresholds" if plain else ""
     others: dict[str, Task] = dict(task.alternatives()) if isinstance(task, ThresholdTask) else {}

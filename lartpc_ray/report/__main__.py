@@ -18,7 +18,7 @@ from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.report.record import write_page
 from lartpc_ray.report.tables import TrialRow, study_text, table, trial_rows
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 
@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
         result = EvaluationResult(**content) if content else None
         name = options.study or tracking.run_info(options.run)["name"]
         write_page(options.html, name, tracking, best, rows, result, options.data)
-        say(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
+        log.info(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
         return 0
     if options.json:
         trials = {"trials": [asdict(row) for row in rows]} if rows else {}

@@ -33,7 +33,7 @@ from lartpc_ray.report.importance import importance
 from lartpc_ray.report.tables import TrialRow, axes, blocks, cost_ratios, layout
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import ThresholdTask
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import format_value
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -116,7 +116,7 @@ def _network(page: Page, subject: Subject, shown: Mapping[str, Any], scratch: Pa
         _thresholds(page, subject, state, scratch)
         _events(page, subject.result, state, shown)
     except (ValueError, FileNotFoundError) as error:
-        say(f"not on the page is what the network finds: {error}")
+        log.warning(f"not on the page is what the network finds: {error}")
         page.add("What the network finds", f"It could not be drawn: {error}")
 
 

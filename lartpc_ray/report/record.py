@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from lartpc_ray.predict.evaluate import EvaluationResult, mean_of
 from lartpc_ray.report.tables import TrialRow, table, trial_rows
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -90,4 +90,4 @@ def log_report_page(
             tracking.log_artifact(search, path)
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        say(f"the search has no report.html in MLflow: {why}")
+        log.warning(f"the search has no report.html in MLflow: {why}")

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from lartpc_ray.data.splits import Split
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.trials.space import (
     BudgetName,
     Space,
@@ -46,7 +46,7 @@ def chosen_space(options: argparse.Namespace) -> Space:
         budget = "gpu" if torch.cuda.is_available() else "laptop"
         known = budgets(find_space(options.study))
         budget = budget if budget in known else next(iter(known))
-        say(f"budget: {budget} ({known[budget]}); --budget chooses another")
+        log.info(f"budget: {budget} ({known[budget]}); --budget chooses another")
     overrides = dict(parse_setting(text) for text in options.set)
     named = {
         "data.splits.path": options.data and str(Path(options.data).resolve()),

@@ -18,7 +18,7 @@ from ray import _raylet
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.signals import restore_interrupts
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 
@@ -68,7 +68,7 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
             ray.shutdown()
             if not again or "timed out" not in str(error):
                 raise RuntimeError(f"Ray does not start: {error}") from error
-            say("Ray did not start in the 30 s that it gives itself (a busy machine?); once more")
+            log.info("Ray did not start within its limit of 30 s; trying again")
     if not (dashboard or os.environ.get("RAY_ADDRESS")):
         live.write_prometheus_targets(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -43,7 +43,7 @@ class CheckpointOnSignal:
         if self._asking:
             self._stop(number, frame)
             return
-        say("stopping at the next step, with a checkpoint; a second signal stops at once")
+        log.info("stopping at the next step, with a checkpoint; a second signal stops at once")
         self._asking = threading.Thread(target=self._ask, daemon=True)
         self._asking.start()
 

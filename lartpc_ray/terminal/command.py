@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-_quiet = False
+log = logging.getLogger("lartpc_ray")
+"""The package's logger for progress; `run` alone gives it a handler."""
+
+
+class _StderrHandler(logging.Handler):
+    """Print messages on the present stderr, which rich replaces while a table is live."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,8 +47,9 @@ def run(
         arguments = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    global _quiet
-    _quiet = arguments.quiet
+    handler = _StderrHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if arguments.quiet else logging.INFO)
     try:
         return main(arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:
@@ -46,21 +57,11 @@ def run(
     except (RuntimeError, OSError, FloatingPointError) as error:
         return _failed(parser, arguments, error, 1)
     except KeyboardInterrupt:
-        say("interrupted")
+        log.info("interrupted")
         return 1
     finally:
-        _quiet = False
-
-
-def quiet() -> bool:
-    """Whether the command was told to show no progress."""
-    return _quiet
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    if not _quiet:
-        print(text, file=sys.stderr, flush=True)
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
 
 
 def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
-from lartpc_ray.terminal.command import quiet, say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import format_duration, format_value, short_names
 
 STATUS = 24
@@ -51,7 +52,7 @@ class Trials:
         self._rows: dict[int, dict[str, Any]] = {}
         self._began = time.monotonic()
         self._console = console or Console(stderr=True)
-        drawn = self._console.is_terminal and not quiet()
+        drawn = self._console.is_terminal and log.level <= logging.INFO
         self._live = Live(console=self._console, auto_refresh=False) if drawn else None
 
     def start(self) -> None:
@@ -87,7 +88,7 @@ class Trials:
             step, objective = format_value(row.get("step")), format_value(row.get("objective"))
             left = self.left(time.monotonic() - self._began)
             more = f"  ({format_duration(left)} left)" if left else ""
-            say(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
+            log.info(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
 
     def left(self, passed: float) -> float | None:
         """Seconds to the end of the search, as it went so far; None where nothing is known.
@@ -161,9 +162,9 @@ def follow_file(path: Path) -> Iterator[None]:
         with path.open() as file:
             while not ended.wait(0.5):
                 for text in file:
-                    say(text.rstrip())
+                    log.info(text.rstrip())
             for text in file:
-                say(text.rstrip())
+                log.info(text.rstrip())
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -188,7 +189,7 @@ class ProgressBar:
         self._done = 0
         self._told = time.monotonic()
         console = Console(stderr=True)
-        drawn = console.is_terminal and not quiet()
+        drawn = console.is_terminal and log.level <= logging.INFO
         self._bar = Progress(console=console) if drawn else None
 
     def __enter__(self) -> ProgressBar:
@@ -210,4 +211,4 @@ class ProgressBar:
             now = time.monotonic()
             if now - self._told >= PAUSE:
                 self._told = now
-                say(f"{self._title}: {self._done} of {self._total}")
+                log.info(f"{self._title}: {self._done} of {self._total}")

@@ -18,7 +18,7 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks.clustering import METHODS
 from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.thresholds.export import FORMS, exported
 from lartpc_ray.thresholds.record import table
 from lartpc_ray.thresholds.tuning import class_objectives, tune_run
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
         )
     for name, choice in choices.items():
         if choice.enough:
-            say(
+            log.info(
                 f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
                 f"{choice.enough} would give ±{ChoiceSettings().precision}"
             )

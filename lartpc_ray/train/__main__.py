@@ -28,7 +28,7 @@ from lartpc_ray.runtime.run_folder import (
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import Tracking
@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         write_json(folder / PLAN, plan.model_dump())
-        say(
+        log.info(
             f"training {plan.study}: {trial.optimizer.steps} steps, "
             f"{trial.resources.workers} workers"
         )
@@ -87,7 +87,7 @@ def main(options: argparse.Namespace) -> int:
                 run, steps, result, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
-            say(f"interrupted; go on with:\n  {again}")
+            log.info(f"interrupted; go on with:\n  {again}")
             return 1
     if options.json:
         print(json.dumps({"run": run, "steps": steps, **asdict(result)}, indent=1))

@@ -30,7 +30,7 @@ from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm, synchronise
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.evaluate import validate
 from lartpc_ray.runtime.resources import Meter
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
 from lartpc_ray.trials.trial import Trial
@@ -78,7 +78,7 @@ def train(
     report: Report,
     *,
     worker: Worker | None = None,
-    say: Callable[[str], None] = say,
+    notify: Callable[[str], None] = log.warning,
     watch: StepCallback = lambda step: None,
 ) -> None:
     """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
@@ -92,7 +92,7 @@ def train(
         folder: of its checkpoints; all ranks see the same one.
         report: takes the numbers of each validation, the first one first.
         rank: of this worker.
-        say: is told of a checkpoint that is refused.
+        notify: takes the reason why a damaged checkpoint is not used.
         watch: is told of every step.
 
     Raises:
@@ -103,7 +103,7 @@ def train(
     worker = worker or Worker()
     torch.set_num_threads(trial.resources.cpus)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, say))
+    run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, notify))
     for numbers in run.history:
         report(numbers)
     events = trial.data.splits.events("train")

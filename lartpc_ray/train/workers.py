@@ -65,7 +65,7 @@ def run_training_worker(
 
     watch = steps(labels, worker)
     try:
-        train(trial, folder, validated, worker=worker, say=record, watch=watch)
+        train(trial, folder, validated, worker=worker, notify=record, watch=watch)
     except Exception as error:
         if _at_fault(error, worker):
             try:

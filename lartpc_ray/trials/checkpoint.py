@@ -21,7 +21,7 @@ import torch
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks.task import ThresholdTask
-from lartpc_ray.terminal.command import say
+from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.trial import Trial
 
 FILE = "checkpoint.pt"
@@ -137,13 +137,15 @@ def add(folder: Path, checkpoint: Checkpoint) -> Path:
     return file
 
 
-def newest(folder: Path, trial: Trial, say: Callable[[str], None] = say) -> Checkpoint | None:
+def newest(
+    folder: Path, trial: Trial, notify: Callable[[str], None] = log.warning
+) -> Checkpoint | None:
     """The last checkpoint in a run's folder that is sound; None where there is none.
 
     Args:
         folder: of the run.
         trial: what is trained; it may have other resources than it had.
-        say: is told of each one that is refused.
+        notify: takes the reason why a damaged checkpoint is not used.
 
     Raises:
         ValueError: for a checkpoint of another trial.
@@ -152,7 +154,7 @@ def newest(folder: Path, trial: Trial, say: Callable[[str], None] = say) -> Chec
         try:
             found = load(file)
         except ValueError as error:
-            say(f"{error}; the one before is used, or the start")
+            notify(f"{error}; the one before is used, or the start")
             continue
         if found.trial.model_copy(update={"resources": trial.resources}) != trial:
             raise ValueError(f"{file}: of a trial with other settings; use another folder")

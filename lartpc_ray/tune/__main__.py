@@ -18,7 +18,7 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, say
+from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
@@ -68,17 +68,17 @@ def main(options: argparse.Namespace) -> int:
         return 0
     study = study or Study.create(options.runs, space, options.tracking_uri)
     with locked(study.folder):
-        say(f"study {study.folder.name}: {size}")
+        log.info(f"study {study.folder.name}: {size}")
         began = time.monotonic()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
             with ray_session(dashboard=options.dashboard or trial.resources.workers > 1):
                 results, progress = searched(study, options.concurrent, again)
                 restore_interrupts()
-                say(f"searched for {time.monotonic() - began:.0f} s")
+                log.info(f"searched for {time.monotonic() - began:.0f} s")
                 text, content = finish(study, results, progress, options.runs)
         except KeyboardInterrupt:
-            say(f"interrupted; nothing is lost. Go on with:\n  {again}")
+            log.info(f"interrupted; nothing is lost. Go on with:\n  {again}")
             return 1
         print(json.dumps(content, indent=1) if options.json else text)
     return 0

@@ -94,11 +94,11 @@ def test_found_clusters_stay_found_ones(tmp_path: Path, rng: np.random.Generator
         assert events.predicted
 
 
-def test_progress_is_a_line_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_a_line_at_each_tenth(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
     event = Event.of(np.zeros((0, 3), int), np.zeros(0), (4, 4, 4))
     assert len(list(told([event] * 250, 250, "made"))) == 250
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"{count} of 250 events made" for count in range(25, 251, 25)]
+    assert caplog.messages == [f"{count} of 250 events made" for count in range(25, 251, 25)]
 
 
 def test_a_check_that_fails_leaves_nothing(

@@ -130,7 +130,7 @@ def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_p
 
 
 def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of an earlier one that was resumed; then on a disk that is full."""
     study(tmp_path, 4, own="earlier")
@@ -146,8 +146,7 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", lambda *_: 1 / 0)
         assert kept() == ["clustering.yaml"]
-    said = "the search has no report.html in MLflow: division by zero\n"
-    assert capsys.readouterr().err.endswith(said)
+    assert caplog.messages[-1] == "the search has no report.html in MLflow: division by zero"
     assert kept() == ["clustering.yaml", "report.html"]
     text = tracking.fetch(search, "report.html", tmp_path).read_text()
     assert "<dd>4, 1 failed</dd>" in text, "not the newest search"

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lartpc_ray.terminal.command import Parser, run, say
+from lartpc_ray.terminal.command import Parser, log, run
 from lartpc_ray.terminal.screen import PAUSE, ProgressBar, Trials
 from lartpc_ray.terminal.text import align_columns
 
@@ -82,7 +82,7 @@ def test_a_failed_row_is_as_long_as_its_reason() -> None:
 
 def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
     def main(options: object) -> int:
-        say("progress")
+        log.info("progress")
         print("result")
         raise ValueError("wrong")
 
@@ -94,18 +94,19 @@ def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
     now = 0.0
     monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: now)
     with ProgressBar("network: event", 100) as bar:
         for _ in range(100):
             now += 0.1 * PAUSE
             bar.advance()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
+    assert caplog.messages == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
+    caplog.clear()
     with ProgressBar("network: event", 100) as bar:
         for _ in range(100):
             now += 0.01 * PAUSE * 0.99
             bar.advance()
-    assert not capsys.readouterr().err
+    assert not caplog.messages

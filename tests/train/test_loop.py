@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path: Pa
     newest.write_bytes(content[:-100])
     said: list[str] = []
     reports: list[dict[str, float]] = []
-    train(trial, tmp_path, reports.append, say=said.append)
+    train(trial, tmp_path, reports.append, notify=said.append)
     assert len(said) == 1
     assert "step-000000004.pt: not a checkpoint, or cut short" in said[0]
     assert "the one before is used" in said[0]
