@@ -1,9 +1,10 @@
-# Two commands: `make tune` runs the main job, `make test` checks everything. Both make .venv first.
+# `make tune` runs the main job, `make test` checks style, types and the fast tests, `make test-all` the slow tests
+# too. Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-cluster screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
+.PHONY: tune test test-all test-cluster screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -33,6 +34,8 @@ spconv: .venv/installed-dev
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest
+
+test-all: test
 	$(BIN)/python -m pytest -m slow
 
 # The pictures of docs/ that a browser draws, anew.
