@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
@@ -33,17 +33,12 @@ def convert(source: EventSource, target: Path, chosen: range, *, check: bool = F
     Raises:
         ValueError: naming file and event that cannot be read, or that came back different.
     """
-    whole = Path(f"{target}.unchecked") if check else target
-    try:
+    with replace_file(target) as part:
         events = told((source[n] for n in chosen), len(chosen), "converted")
-        count = write_events(whole, events, predicted=source.predicted)
+        count = write_events(part, events, predicted=source.predicted)
         if check:
-            _compare(source, whole, chosen)
-            os.replace(whole, target)
-        return count
-    finally:
-        if check:
-            whole.unlink(missing_ok=True)
+            _compare(source, part, chosen)
+    return count
 
 
 def told(events: Iterable[Event], total: int, done: str) -> Iterator[Event]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 from plotly import graph_objects as plotly
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.classes import CLASS_NAMES, NO_CLASS
 from lartpc_ray.data.event import Event
 
@@ -110,18 +110,11 @@ def draw(page: Path, event: Event, title: str, shown: Sequence[View]) -> Path:
     """
     picture = page.with_suffix(".png")
     scene, panels = _page(event, title, shown), _picture(event, title, shown)
-    _replace(page, lambda part: scene.write_html(part, include_plotlyjs=True))
-    _replace(picture, lambda part: panels.savefig(part, dpi=90, format="png"))
+    with replace_file(page) as part:
+        scene.write_html(part, include_plotlyjs=True)
+    with replace_file(picture) as part:
+        panels.savefig(part, dpi=90, format="png")
     return picture
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = Path(f"{path}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _clusters(title: str, event: Event, cluster: np.ndarray) -> View:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from typing import Literal
 import h5py
 import numpy as np
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.formats.larcv import HDF5File, RootFile
@@ -175,7 +175,7 @@ def write_events(
     Columns that an `Event` does not know are 0 (points) or -1 (clusters), as in the public files.
 
     Args:
-        path: to write; until all is written it is `PATH.part`, which the next write replaces.
+        path: to write.
         events: taken one by one, so that any number fits into memory.
         version: of the layout.
         predicted: say in the file that a network found its classes and clusters.
@@ -183,30 +183,25 @@ def write_events(
     Returns:
         the number of events written.
     """
-    part = Path(f"{path}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            file.attrs.update({PREDICTED: True} if predicted else {})
-            names = ["point", "cluster"] + (["cluster_extra"] if version != "v1" else [])
-            tables = {name: _growing(file, name) for name in names}
-            count = 0
-            for count, event in enumerate(events, 1):
-                rows = _rows(event, version)
-                if len(rows["filled"]) and "filled" not in tables:
-                    tables["filled"] = _growing(file, "filled")
-                for name, table in tables.items():
-                    if len(table) < count:
-                        table.resize(-(-count // CHUNK_EVENTS) * CHUNK_EVENTS, axis=0)
-                    table[count - 1] = rows[name].ravel()
-            for table in tables.values():
-                table.resize(count, axis=0)
-        os.replace(part, path)
-        return count
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(Path(path)) as part, h5py.File(part, "w") as file:
+        file.attrs.update({PREDICTED: True} if predicted else {})
+        names = ["point", "cluster"] + (["cluster_extra"] if version != "v1" else [])
+        tables = {name: _make_table(file, name) for name in names}
+        count = 0
+        for count, event in enumerate(events, 1):
+            rows = _rows(event, version)
+            if len(rows["filled"]) and "filled" not in tables:
+                tables["filled"] = _make_table(file, "filled")
+            for name, table in tables.items():
+                if len(table) < count:
+                    table.resize(-(-count // CHUNK_EVENTS) * CHUNK_EVENTS, axis=0)
+                table[count - 1] = rows[name].ravel()
+        for table in tables.values():
+            table.resize(count, axis=0)
+    return count
 
 
-def _growing(file: h5py.File, name: str) -> h5py.Dataset:
+def _make_table(file: h5py.File, name: str) -> h5py.Dataset:
     kind = h5py.vlen_dtype(np.int64 if name in ("cluster", "filled") else np.float32)
     return file.create_dataset(name, (0,), maxshape=(None,), chunks=(CHUNK_EVENTS,), dtype=kind)
 

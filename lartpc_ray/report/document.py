@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
+from lartpc_ray.atomic import write_text
 from lartpc_ray.data.draw import GREY, View
 from lartpc_ray.report.charts import Chart
 from lartpc_ray.trials.space import shipped
@@ -96,12 +96,7 @@ class Page:
             data=_json({"charts": self._charts, "scenes": self._events}),
             plotly=get_plotlyjs(),
         )
-        part = path.with_name(f"{path.name}.part")
-        try:
-            part.write_text(content, encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(path, content)
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Row]) -> str:

@@ -7,13 +7,14 @@ values as there are studies, trials and workers on the nodes, never one a step.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import ray
 from ray.util.metrics import Counter, Gauge
+
+from lartpc_ray.atomic import write_json
 
 NODES = "prom_metrics_service_discovery.json"
 """In Ray's folder: what Prometheus may scrape, of the session that began last."""
@@ -92,6 +93,4 @@ def write_prometheus_targets(session: Path) -> None:
     """
     nodes = ray.nodes()
     targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes]
-    part = session / NODES
-    part.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))
-    part.replace(session.parent / NODES)
+    write_json(session.parent / NODES, [{"labels": {"job": "ray"}, "targets": targets}])

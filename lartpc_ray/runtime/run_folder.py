@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import socket
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -49,13 +48,6 @@ def new_folder(runs: Path, name: str) -> Path:
     where a clock was set back.
     """
     return runs.resolve() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content))
-    part.replace(path)
 
 
 def resume_folder(options: argparse.Namespace, name: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lartpc_ray.atomic import write_text
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 from lartpc_ray.tasks.clustering import UNTUNED
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
@@ -60,9 +61,7 @@ def log_thresholds(
     text = yaml.safe_dump(content, sort_keys=False)
     file = f"thresholds-{content['method']}.yaml"
     if kept := as_folder(run):
-        part = kept / f"{file}.part"
-        part.write_text(text)
-        part.replace(kept / file)
+        write_text(kept / file, text)
         return
     name = f"thresholds {content['method']} {content['rule']}"
     child = tracking.start(name, {"kind": "thresholds", "of": name}, run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import socket
@@ -17,6 +16,7 @@ from typing import get_args
 
 import torch
 
+from lartpc_ray.atomic import write_json
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.sparse import resolve_name
 from lartpc_ray.trials.trial import Trial
@@ -82,9 +82,7 @@ def _digest(path: Path, file: Path) -> str:
     if key not in known:
         with path.open("rb") as content:
             known[key] = hashlib.file_digest(content, "sha256").hexdigest()
-        part = file.with_name(f"{file.name}.part{os.getpid()}")
-        part.write_text(json.dumps(dict(list(known.items())[-KEPT:]), indent=0))
-        part.replace(file)
+        write_json(file, dict(list(known.items())[-KEPT:]), indent=0)
     return known[key]
 
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.provenance import Source
@@ -339,14 +339,8 @@ def _make_store(path: Path) -> None:
     """
     if path.is_file():
         return
-    part = path.with_name(f"{path.name}.part{token_hex(4)}")
-    try:
+    with replace_file(path, keep_existing=True) as part:  # another search may be first
         MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
-        os.link(part, path)
-    except FileExistsError:  # another search was first
-        pass
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from lartpc_ray.atomic import write_json
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.report.displays import log_displays
 from lartpc_ray.report.record import access_hint, log_result
@@ -23,7 +24,6 @@ from lartpc_ray.runtime.run_folder import (
     locked,
     new_folder,
     resume_folder,
-    write_json,
 )
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings

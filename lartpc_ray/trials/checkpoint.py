@@ -8,8 +8,6 @@ other.
 from __future__ import annotations
 
 import hashlib
-import os
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -18,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks.task import ThresholdTask
@@ -74,16 +73,9 @@ def save(folder: Path, checkpoint: Checkpoint, name: str = FILE) -> Path:
     content = BytesIO()
     torch.save({**vars(checkpoint), "trial": checkpoint.trial.model_dump_json()}, content)
     digest = hashlib.sha256(content.getbuffer()).hexdigest().encode()
-    part = folder / f"{name}.part{random.SystemRandom().getrandbits(32):08x}"
-    try:
-        with part.open("wb") as file:
-            file.write(HEAD + digest + b"\n")
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, folder / name)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(folder / name) as part, part.open("wb") as file:
+        file.write(HEAD + digest + b"\n")
+        file.write(content.getbuffer())
     return folder / name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from lartpc_ray.runtime.run_folder import write_json
+from lartpc_ray.atomic import write_json
 from lartpc_ray.tune.sampler import TRIAL_INDEX
 
 FAILURE = "failure"

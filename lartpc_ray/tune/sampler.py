@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from lartpc_ray.runtime.run_folder import write_json
+from lartpc_ray.atomic import write_json
 from lartpc_ray.trials.paths import present_path
 
 TRIAL_INDEX = "number"

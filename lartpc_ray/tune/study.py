@@ -19,10 +19,11 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import ConcurrencyLimiter
 
+from lartpc_ray.atomic import write_json
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
 from lartpc_ray.report.tables import table
-from lartpc_ray.runtime.run_folder import load_plan, new_folder, resume_folder, write_json
+from lartpc_ray.runtime.run_folder import load_plan, new_folder, resume_folder
 from lartpc_ray.settings import Settings
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.screen import follow_file

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lartpc_ray.runtime.run_folder import load_plan, write_json
+from lartpc_ray.atomic import write_json
+from lartpc_ray.runtime.run_folder import load_plan
 from lartpc_ray.train.__main__ import TrainPlan
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.study import StudyPlan

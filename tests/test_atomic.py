@@ -1,0 +1,105 @@
+"""A file is written whole or not at all, also where a step of the write fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from socket import gethostname
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lartpc_ray.atomic import replace_file, write_json, write_text
+
+STEPS = ["body", "fsync", "replace", None]
+
+
+@given(
+    before=st.none() | st.binary(),
+    after=st.binary(),
+    failing=st.sampled_from(STEPS),
+    name=st.sampled_from(["plan.json", "[a]*?.pt", "x.part-7", "with space"]),
+)
+def test_readers_see_the_earlier_or_the_complete_file(
+    before: bytes | None, after: bytes, failing: str | None, name: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / name
+        if before is not None:
+            path.write_bytes(before)
+        if failing in ("fsync", "replace"):
+            patch.setattr(os, failing, fail)
+        try:
+            with replace_file(path) as part:
+                part.write_bytes(after)
+                assert (path.read_bytes() if path.exists() else None) == before
+                if failing == "body":
+                    fail()
+        except OSError:
+            assert failing
+        expected = before if failing else after
+        assert (path.read_bytes() if path.exists() else None) == expected
+        assert list(Path(folder).iterdir()) == ([] if expected is None else [path])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_an_interrupt_removes_the_part(tmp_path: Path, error: type[BaseException]) -> None:
+    def interrupted() -> None:
+        with replace_file(tmp_path / "a") as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_of_two_writers_wins_where_an_existing_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with replace_file(path, keep_existing=True) as part:
+        part.write_text("second")
+        write_text(path, "first")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_body_that_finds_a_file_is_not_silenced(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), replace_file(tmp_path / "a", keep_existing=True):
+        tmp_path.mkdir()
+
+
+def test_two_writers_of_one_process_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with replace_file(path) as first, replace_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first", "the last that ends"
+
+
+def test_the_part_of_a_killed_process_is_removed_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    code = f"""
+import os, signal
+from pathlib import Path
+from lartpc_ray.atomic import replace_file
+with replace_file(Path({str(path)!r})) as part:
+    part.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    living = [
+        tmp_path / f"a.json.part~{gethostname()}~{os.getppid()}~0",
+        tmp_path / f"a.json.part~{gethostname()}-2~1~0",
+        tmp_path / f"b.json.part~{gethostname()}~1~0",
+    ]
+    for other in living:
+        other.touch()
+    write_json(path, {"é": [1]})
+    assert path.read_text() == '{"\\u00e9": [1]}'
+    assert sorted(tmp_path.iterdir()) == sorted([path, *living])
