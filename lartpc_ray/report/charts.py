@@ -14,7 +14,6 @@ import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.draw import CLASS_COLOURS
-from lartpc_ray.metrics.costs import pareto
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 
 Chart = dict[str, Any]
@@ -22,9 +21,6 @@ Chart = dict[str, Any]
 FRONT, OTHER = "#d9480f", "#8a94a6"
 """What is meant, and what stands beside it; read on white and on black."""
 SCALE = "Viridis"
-GOOD = [[0, "#9aa5b8"], [0.5, "#e8a33d"], [1, "#c92a2a"]]
-"""From low to high objectives: no end of it is lost on white or on black."""
-TICKS = 5
 MOST_CLUSTERS = 8
 """True clusters of a class in an event from which on events are taken together."""
 
@@ -43,24 +39,6 @@ def chart(
     return {"data": list(traces), "layout": shown}
 
 
-def history(numbers: Sequence[int], objectives: Sequence[float]) -> Chart:
-    """The objective of each trial in the order of their numbers, and the best so far."""
-    order = np.argsort(numbers)
-    x, y = np.array(numbers)[order], np.array(objectives)[order]
-    best = np.maximum.accumulate(y)
-    return chart(
-        [
-            {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": "a trial"}
-            | {"marker": {"color": OTHER, "size": 7, "opacity": 0.75}},
-            {"type": "scatter", "mode": "lines", "x": x, "y": best, "name": "best so far"}
-            | {"line": {"color": FRONT, "shape": "hv", "width": 2}},
-        ],
-        "trial",
-        "objective",
-        xaxis={"dtick": 1} if len(x) <= 20 else {},
-    )
-
-
 def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
     """The objective of trials by training step; one of them is the best."""
     traces: list[Chart] = []
@@ -74,96 +52,6 @@ def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
             | {"marker": {"size": 5}, "opacity": 1 if meant else 0.6, "showlegend": meant}
         )
     return chart(traces, "training step", "objective")
-
-
-def front(
-    numbers: Sequence[int], objectives: Sequence[float], cost: np.ndarray, title: str
-) -> Chart:
-    """Objective against a cost; the trials that no other beats are joined."""
-    objective = np.array(objectives)
-    best = pareto(objective, cost[:, None])
-    order = np.flatnonzero(best)[np.argsort(cost[best], kind="stable")]
-    names = np.array([f"trial {number}" for number in numbers])
-    shared: Chart = {"type": "scatter", "hovertemplate": "%{text}<br>%{x:.3g}, %{y:.4f}"}
-    others = {
-        "x": cost[~best],
-        "y": objective[~best],
-        "text": names[~best].tolist(),
-        "mode": "markers",
-    }
-    joined = {"x": cost[order], "y": objective[order], "text": names[order].tolist()}
-    return chart(
-        [
-            {**shared, **others, "name": "beaten", "marker": {"color": OTHER, "size": 7}},
-            {**shared, **joined, "name": "no other beats it", "mode": "lines+markers"}
-            | {"line": {"color": FRONT, "shape": "hv"}, "marker": {"size": 9}},
-        ],
-        title,
-        "objective",
-    )
-
-
-def bars(shares: Mapping[str, float]) -> Chart:
-    """A share a name, the largest on top."""
-    names = list(shares)[::-1]
-    bar: Chart = {"type": "bar", "orientation": "h", "y": [escape(name) for name in names]}
-    bar |= {"x": [shares[name] for name in names], "marker": {"color": FRONT}}
-    bar |= {"hovertemplate": "%{y}: %{x:.0%}<extra></extra>"}
-    height = 90 + 28 * len(names)
-    return chart(
-        [bar], "share", "", height=height, xaxis={"tickformat": ".0%", "rangemode": "tozero"}
-    )
-
-
-def parallel(
-    search: Mapping[str, tuple[str, list[Any]]],
-    settings: Sequence[Mapping[str, str]],
-    objectives: Sequence[float],
-) -> Chart:
-    """A line a trial through its settings, in the colour of its objective."""
-    order = np.argsort(objectives)  # the best drawn last
-    axes = [
-        _axis(path, entry[0], entry[1], [settings[place][path] for place in order])
-        for path, entry in search.items()
-    ]
-    objective = np.array(objectives)[order]
-    line = {"color": objective, "colorscale": GOOD, "showscale": False}
-    axes.append(_scaled("objective", objective, np.array([objective.min(), objective.max()])))
-    trace: Chart = {"type": "parcoords", "dimensions": axes, "line": line, "labelangle": -20}
-    margin = {"l": 60, "r": 60, "t": 84, "b": 28}
-    return {"data": [trace], "layout": {"height": 420, "margin": margin}}
-
-
-def _axis(path: str, kind: str, values: list[Any], texts: Sequence[str]) -> Chart:
-    """One setting: names at even distances, numbers along their scale."""
-    label = escape(path.rsplit(".", 1)[-1].replace("_", " "))
-    if kind in ("choice", "grid"):
-        names = [str(value) for value in values]
-        places, ticks = [names.index(text) for text in texts], list(range(len(names)))
-        return {"label": label, "values": places, "tickvals": ticks} | {
-            "ticktext": [escape(name) for name in names],
-            "range": [-0.2, len(names) - 0.8],
-        }
-    numbers, ends = np.array(texts, float), np.array(values, float)
-    if kind == "int":
-        step = int(-(-(ends[1] - ends[0]) // TICKS))
-        whole = list(range(int(ends[0]), int(ends[1]) + 1, step))
-        return {**_scaled(label, numbers, ends), "tickvals": whole, "ticktext": [*map(str, whole)]}
-    return _scaled(label, numbers, ends, log=kind == "log")
-
-
-def _scaled(label: str, numbers: np.ndarray, ends: np.ndarray, *, log: bool = False) -> Chart:
-    """Numbers along an axis from end to end."""
-    scale = np.log10 if log else np.asarray
-    low, high = scale(ends)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    places = np.linspace(low, high, TICKS)
-    names = [f"{10**place if log else place:.3g}" for place in places]
-    return {"label": label, "values": scale(numbers), "range": [low, high]} | {
-        "tickvals": places,
-        "ticktext": names,
-    }
 
 
 def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:

@@ -26,10 +26,10 @@ from lartpc_ray.reconstruct.grid import (
     choose,
     objective_scores,
 )
-from lartpc_ray.report import charts, clusters, mistakes
+from lartpc_ray.report import charts, clusters, mistakes, search_plots
 from lartpc_ray.report.document import Page, Row, note, table, verbatim
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
-from lartpc_ray.report.importance import importance
+from lartpc_ray.report.search_plots import Search, make_study
 from lartpc_ray.report.tables import TrialRow, axes, blocks, cost_ratios, layout
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import ThresholdTask
@@ -99,7 +99,7 @@ def _space(subject: Subject, scratch: Path) -> str:
     return subject.tracking.fetch(parent, f"{subject.name}.yaml", scratch).read_text()
 
 
-def _searched(subject: Subject, space: str) -> dict[str, tuple[str, list[Any]]]:
+def _searched(subject: Subject, space: str) -> Search:
     """What the study searched: the settings in which its trials differ."""
     differ = subject.rows[0].settings if subject.rows else {}
     return {path: entry for path, entry in searched(space).items() if path in differ}
@@ -198,23 +198,20 @@ def _marked(
 def _trials(
     page: Page,
     subject: Subject,
-    search: Mapping[str, tuple[str, list[Any]]],
+    search: Search,
     costs: Sequence[str],
 ) -> None:
     """The search: its history, what was tried, which settings matter, what the objective costs."""
     rows = [row for row in subject.rows if row.objective is not None]
     if not rows:
         return
-    numbers = [row.trial for row in rows]
-    objectives = [row.objective for row in rows if row.objective is not None]
-    settings = [row.settings for row in rows]
+    study = make_study(rows, search)
     text = (
         f"{len(rows)} trials reported an objective, which is measured on the tune split. One that "
         "was stopped early counts with the last objective that it reported."
     )
-    body = [
-        page.chart(charts.history(numbers, objectives), "Objective of each trial in their order")
-    ]
+    history = search_plots.history(study)
+    body = [page.chart(history, "Objective of each trial in their order")]
     body.append(_best_trials(rows, list(search)))
     page.add(
         "The search",
@@ -224,21 +221,21 @@ def _trials(
         verbatim(cost_ratios(subject.name, subject.rows)),
     )
     if search and len(rows) > 1:
-        chart = charts.parallel(search, settings, objectives)
+        chart = search_plots.parallel(study)
         text = (
             f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
-            "objective. Drag along an axis to see only the trials that pass there."
+            "objective."
         )
         wide = 90 * (len(search) + 1)
         page.add("What was tried", text, page.chart(chart, "Parallel coordinates", wide=wide))
-    shares = importance(search, settings, objectives)
-    if shares:
+    importances = search_plots.importances(study)
+    if importances:
         text = (
-            f"How much each setting decides whether one of the {len(objectives)} trials is among "
+            f"How much each setting decides whether one of the {len(rows)} trials is among "
             "the best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched "
             "cannot be seen here."
         )
-        page.add("Which settings matter", text, page.chart(charts.bars(shares), "Importances"))
+        page.add("Which settings matter", text, page.chart(importances, "Importances"))
     _front(page, rows, costs)
 
 
@@ -278,15 +275,12 @@ def _front(page: Page, rows: Sequence[TrialRow], costs: Sequence[str]) -> None:
     for name in costs:
         known = [row for row in rows if row.costs.get(name) is not None]
         if len(known) > 1:
-            cost = np.array([row.costs[name] for row in known])
-            numbers = [row.trial for row in known]
-            objectives = [row.objective for row in known if row.objective is not None]
-            chart = charts.front(numbers, objectives, cost, COSTS[name])
+            chart = search_plots.pareto_front(make_study(known, {}, name), COSTS[name])
             body.append(page.chart(chart, f"Objective against {COSTS[name]}"))
     if body:
         text = (
-            "Each trial's objective against its cost, as measured while it ran. Joined are the "
-            "trials that no other beats: none is as good at a lower cost."
+            "Each trial's objective against its cost, as measured while it ran. A trial is on "
+            "the Pareto front if no other trial has as high an objective at a lower cost."
         )
         page.add("What it costs", text, *body)
 

@@ -75,11 +75,8 @@ def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
     assert heads(text) == ["The search", "What was tried", "Learning curves"]
     history, parallel, curves = data["charts"]
     assert history["data"][0]["y"] == pytest.approx([0.02, 0.27, 0.52])
-    assert [axis["label"] for axis in parallel["data"][0]["dimensions"]] == [
-        "learning rate",
-        "mask",
-        "objective",
-    ]
+    labels = parallel["layout"]["xaxis"]["ticktext"]
+    assert labels == ["objective", "learning_rate", "mask"]
     assert len(curves["data"]) == 3
     assert "<dd>4, 1 failed</dd>" in text
     assert "<dd>0.5200 (trial 2)</dd>" in text
