@@ -46,7 +46,7 @@ def trained(trial: Trial, folder: Path, *, logged: bool) -> float:
 
     def report(numbers: dict[str, float]) -> None:
         if logged:
-            tracking.log_metrics(run, numbers | machine.look(), int(numbers["step"]))
+            tracking.log_metrics(run, numbers | machine.read(), int(numbers["step"]))
 
     with tempfile.TemporaryDirectory() as scratch:
         train(trial, Path(scratch), report)

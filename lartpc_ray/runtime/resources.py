@@ -1,4 +1,4 @@
-"""What a piece of work took, and which of several trials are worth what they cost."""
+"""Measure the time and memory that work takes, and the load of the machine."""
 
 from __future__ import annotations
 
@@ -10,77 +10,64 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import torch
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-MEMORY = Path("/proc/meminfo")
-TIMES = Path("/proc/stat")
 GIB = 2**30
-GPU = {
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+GPU_QUERY = {
     "utilization.gpu": "utilization_percentage",
     "memory.used": "memory_usage_megabytes",
 }
-"""What nvidia-smi is asked for, and its name in MLflow."""
+"""Fields of nvidia-smi, and their names in MLflow. MLflow's own monitor of GPUs warns at each
+reading where a part of a GPU (MIG) has no load."""
 
 
 class Machine:
-    """The load of this machine, by the names of MLflow's system metrics (Linux; else of GPUs only).
+    """Read the load of this machine, by the names of MLflow's system metrics.
 
     Args:
-        folder: of whose disk the load is told.
+        folder: on the disk to read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._times = _processor_times()
+        psutil.cpu_percent()  # the next call counts from here
 
-    def look(self) -> dict[str, float]:
-        """Processors since the last look; memory, disk and GPUs now."""
-        before, self._times = self._times, _processor_times()
-        disk = shutil.disk_usage(self._folder)
-        found = {"disk_usage_percentage": 100 * disk.used / disk.total, **_gpus()}
-        passed = self._times[0] - before[0]
-        if passed:
-            idle = (self._times[1] - before[1]) / passed
-            found["cpu_utilization_percentage"] = 100 * (1 - idle)
-        if MEMORY.is_file():
-            lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-            total, free = (int(lines[key].split()[0]) for key in ("MemTotal", "MemAvailable"))
-            found["system_memory_usage_megabytes"] = (total - free) / 1024
-            found["system_memory_usage_percentage"] = 100 * (1 - free / total)
-        return {f"system/{name}": value for name, value in found.items()}
+    def read(self) -> dict[str, float]:
+        """Return the load of the CPUs since the last reading; memory, disk and GPUs now."""
+        memory = psutil.virtual_memory()
+        load = {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": (memory.total - memory.available) / 2**20,
+            "system_memory_usage_percentage": memory.percent,
+            "disk_usage_percentage": psutil.disk_usage(str(self._folder)).percent,
+        }
+        return {f"system/{name}": value for name, value in (load | _gpu_load()).items()}
 
 
-def _processor_times() -> tuple[int, int]:
-    """Ticks of all processors since the start, in all and idle (man 5 proc, /proc/stat)."""
-    if not TIMES.is_file():
-        return 0, 0
-    ticks = [int(text) for text in TIMES.read_text().splitlines()[0].split()[1:9]]
-    return sum(ticks), ticks[3] + ticks[4]
-
-
-def _gpus() -> dict[str, float]:
+def _gpu_load() -> dict[str, float]:
     command = shutil.which("nvidia-smi")
     if command is None:
         return {}
-    asked = [command, f"--query-gpu={','.join(GPU)}", "--format=csv,noheader,nounits"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = {}
-    for number, line in enumerate(said.splitlines()):
-        values = (text.strip() for text in line.split(","))
-        for name, value in zip(GPU.values(), values, strict=True):
-            if value.isdigit():  # a part of a GPU has no load: [N/A]
-                found[f"gpu_{number}_{name}"] = float(value)
-    return found
+    query = [command, f"--query-gpu={','.join(GPU_QUERY)}", "--format=csv,noheader,nounits"]
+    output = subprocess.run(query, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return {
+        f"gpu_{index}_{name}": float(value)
+        for index, line in enumerate(output.splitlines())
+        for name, value in zip(GPU_QUERY.values(), line.replace(" ", "").split(","), strict=True)
+        if value.isdigit()  # a part of a GPU has no load: [N/A]
+    }
 
 
 class Meter:
-    """Measures what is done inside a `with`.
+    """Measure the time and the peak memory of the work inside a `with`.
 
     Attributes:
-        seconds: wall time; of a GPU with all of its work done.
-        peak_gib: the most memory in use at a time, above what was in use before, GiB. Of the GPU
-            for work on one; of this process elsewhere (Linux only, else 0).
+        seconds: wall time; on a GPU until all of its work is done.
+        peak_gib: highest memory in use during the work, minus the memory in use before, GiB: of
+            the GPU for work on a GPU; else of this process (on Linux only; 0 elsewhere).
 
     Example:
         >>> with Meter("cpu") as meter:
@@ -95,12 +82,13 @@ class Meter:
         self.peak_gib = 0.0
 
     def __enter__(self) -> Meter:
+        """Start to measure."""
         if self._gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         else:
-            _give_back()
-            _forget_peak()
+            _release_freed_memory()
+            _reset_peak()
         self._before = memory("cuda" if self._gpu else "cpu")
         self._began = time.perf_counter()
         return self
@@ -111,39 +99,37 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Take the time and the peak."""
         if self._gpu:
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self._began
-        peak = torch.cuda.max_memory_allocated() if self._gpu else _status("VmHWM")
+        peak = torch.cuda.max_memory_allocated() if self._gpu else _peak()
         self.peak_gib = max(0, peak - self._before) / GIB
 
 
 def memory(device: str) -> int:
-    """Bytes in use: of the GPU by this process for work on one, else of this process (Linux; 0)."""
+    """Return the bytes that this process uses: of the GPU for work on a GPU, else of the RAM."""
     if torch.device(device).type == "cuda":
         return torch.cuda.memory_allocated()
-    return _status("VmRSS")
+    return int(psutil.Process().memory_info().rss)
 
 
-def _give_back() -> None:
-    """Give the system what was freed (glibc): taken again, it would not count as more."""
+def _release_freed_memory() -> None:
+    """Return freed memory to the system (glibc): using it again would not raise the peak."""
     with suppress(AttributeError, OSError):  # another C library, or another system
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _forget_peak() -> None:
-    """Let the kernel count the peak of this process anew (man 5 proc, clear_refs)."""
-    try:
+def _reset_peak() -> None:
+    """Make the kernel count the peak of this process from now on (man 5 proc, clear_refs)."""
+    with suppress(OSError):  # not Linux, or not allowed: the peak since the process started counts
         CLEAR.write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak of the whole life is given
-        return
 
 
-def _status(name: str) -> int:
-    """A line of /proc/self/status in bytes; 0 where there is none."""
-    try:
-        lines = STATUS.read_text().splitlines()
-    except OSError:
-        return 0
-    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-    return int(values[0]) * 1024 if values else 0
+def _peak() -> int:
+    """Return the peak memory of this process in bytes; 0 without /proc. psutil has no peak."""
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

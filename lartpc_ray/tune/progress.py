@@ -106,7 +106,7 @@ class Progress(tune.Callback):
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
         now = {"step": step, "objective": result["objective"], "loss": result["loss"]}
-        if not self._tracking.log_metrics(self.runs[number], kept | self._machine.look(), step):
+        if not self._tracking.log_metrics(self.runs[number], kept | self._machine.read(), step):
             now["before"] = step  # told again after a resume
         self._objectives[number] = result["objective"]
         live.record(

@@ -73,7 +73,7 @@ def test_the_machine_is_looked_at(tmp_path: Path) -> None:
     deadline = time.monotonic() + 0.2
     while time.monotonic() < deadline:
         pass
-    found = machine.look()
+    found = machine.read()
     assert 0 < found["system/cpu_utilization_percentage"] <= 100
     assert 0 < found["system/system_memory_usage_percentage"] < 100
     assert 0 < found["system/disk_usage_percentage"] < 100
