@@ -1,9 +1,8 @@
-"""How well predicted clusters are the true ones: ARI, AMI, purity, efficiency, SBD.
+"""Agreement of predicted and true clusters: ARI, AMI, purity, efficiency, SBD.
 
-All come from one table n (true cluster, predicted cluster) of shared voxels. A predicted label
--1 means that no cluster was found: such voxels are in no predicted cluster (for ARI and AMI each
-counts as one of its own, so that finding nothing is never rewarded). Voxels whose true label is -1
-are left out.
+All come from one table n (true cluster, predicted cluster) of shared voxels. A voxel with the
+predicted label -1 is in no predicted cluster. ARI and AMI count it as a cluster of one voxel, so an
+empty prediction is never rewarded. Voxels with the true label -1 are left out.
 """
 
 from __future__ import annotations
@@ -17,17 +16,19 @@ from numba import njit
 Labels = Integer[np.ndarray, " voxel"]
 
 SCORES = ("ari", "purity", "efficiency", "sbd", "ami", "n_clusters")
-"""The order in which `table_scores` gives them."""
+"""The scores, in the order in which `table_scores` returns them."""
 SMALLEST = float(np.finfo(np.float64).eps)
 RARE = 1e-18
-"""Probabilities so much below the likeliest do not change a float64 sum."""
+"""A probability this much below the largest does not change a float64 sum."""
+PART = 0.1
+"""Smallest share of a cluster's voxels that counts as a part of it."""
 
 
 def ari(truth: Labels, predicted: Labels) -> float:
-    """Adjusted Rand index (Hubert & Arabie 1985), equal to scikit-learn's.
+    """Compute the adjusted Rand index (Hubert & Arabie 1985), equal to scikit-learn's.
 
-    1 for the same clusters; about 0 for random ones, and 0 wherever one side is a single cluster
-    and the other is not.
+    It is 1 for equal clusters and about 0 for random ones. It is 0 if exactly one of the two sides
+    is a single cluster.
 
     Example:
         >>> ari(np.array([0, 0, 1, 1]), np.array([5, 5, 2, 2]))
@@ -37,7 +38,7 @@ def ari(truth: Labels, predicted: Labels) -> float:
 
 
 def ami(truth: Labels, predicted: Labels) -> float:
-    """Adjusted mutual information (Vinh et al. 2010), arithmetic mean, equal to scikit-learn's.
+    """Compute the adjusted mutual information (Vinh et al. 2010), equal to scikit-learn's.
 
     Example:
         >>> round(ami(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 2])), 4)
@@ -47,10 +48,9 @@ def ami(truth: Labels, predicted: Labels) -> float:
 
 
 def purity(truth: Labels, predicted: Labels) -> float:
-    """Mean over predicted clusters of the largest share that one true cluster has (Koh III.1).
+    """Average over predicted clusters the largest share of one true cluster (Koh III.1).
 
-    Raises:
-        ValueError: where there is no predicted or no true cluster.
+    It is NaN without a predicted or a true cluster.
 
     Example:
         >>> purity(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
@@ -60,7 +60,7 @@ def purity(truth: Labels, predicted: Labels) -> float:
 
 
 def efficiency(truth: Labels, predicted: Labels) -> float:
-    """Mean over true clusters of the largest share that one predicted cluster has (Koh III.2).
+    """Average over true clusters the largest share of one predicted cluster (Koh III.2).
 
     Example:
         >>> efficiency(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
@@ -70,7 +70,7 @@ def efficiency(truth: Labels, predicted: Labels) -> float:
 
 
 def sbd(truth: Labels, predicted: Labels) -> float:
-    """Symmetric best Dice: the smaller of both mean best Dice scores (Scharr et al. 2016).
+    """Compute the symmetric best Dice, the smaller of both means (Scharr et al. 2016).
 
     Example:
         >>> round(sbd(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])), 4)
@@ -82,23 +82,22 @@ def sbd(truth: Labels, predicted: Labels) -> float:
 def scores(
     truth: Labels, predicted: Labels, *, min_voxels: int = 0, metrics: Sequence[str] = SCORES
 ) -> dict[str, float]:
-    """Many metrics at once; `n_clusters` counts the predicted clusters.
+    """Compute many metrics at once; `n_clusters` counts the predicted clusters.
 
     Args:
         truth: (voxel,) true cluster, -1 none.
         predicted: (voxel,) predicted cluster, -1 none found.
         min_voxels: true clusters with fewer voxels are left out.
-        metrics: which of them; `ami` costs more than all others together.
+        metrics: some of `SCORES`; `ami` costs more than all others together.
 
     Returns:
-        metric to value; NaN where there is nothing to measure (no true cluster is left; purity
-        without a predicted cluster).
+        metric to value; NaN without a true cluster, and for purity without a predicted cluster.
 
     Raises:
         ValueError: for labels of different sizes.
     """
     values = many_scores(truth, [predicted], min_voxels=min_voxels, metrics=metrics)
-    return {name: float(each[0]) for name, each in values.items()}
+    return {name: float(column[0]) for name, column in values.items()}
 
 
 def many_scores(
@@ -108,7 +107,7 @@ def many_scores(
     min_voxels: int = 0,
     metrics: Sequence[str] = SCORES,
 ) -> dict[str, Float[np.ndarray, " prediction"]]:
-    """As `scores`, of many predictions for the same truth."""
+    """Compute `scores` of many predictions for the same truth."""
     index = true_index(truth, min_voxels)
     rows = [_scores(truth, index, predicted, "ami" in metrics) for predicted in predictions]
     values = np.array(rows).reshape(-1, len(SCORES))
@@ -125,38 +124,34 @@ def _scores(
 def _contingency(
     truth: Labels, index: Labels, predicted: Labels
 ) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
-    """`_shared` of any labels."""
+    """Return `_shared` of any labels, numbered or not."""
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
             f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
         )
     if predicted.max(initial=-1) >= len(predicted):  # names, not numbers counted from 0
-        names, place = np.unique(np.maximum(predicted, -1), return_inverse=True)
-        predicted = place - int(names[0] < 0)
+        names, numbers = np.unique(np.maximum(predicted, -1), return_inverse=True)
+        predicted = numbers - int(names[0] < 0)
     shared: tuple[np.ndarray, np.ndarray] = _shared(index, predicted)
     return shared
-
-
-PART = 0.1
-"""Share of a cluster's voxels that is not overlooked."""
 
 
 def true_cluster_outcomes(
     truth: Labels, predicted: Labels, *, min_voxels: int = 0
 ) -> dict[str, Bool[np.ndarray, " true"]]:
-    """What became of each true cluster, in the order of `true_index`.
+    """Mark the true clusters, in the order of `true_index`, by the outcome of the prediction.
 
-    A predicted cluster has a part of a true one if it has a tenth of its voxels. A true cluster may
-    be both split and merged.
+    A predicted cluster has a part of a true one if it holds a tenth of its voxels. A true cluster
+    may be both split and merged.
 
     Args:
         truth, predicted, min_voxels: as for `scores`.
 
     Returns:
         `split`: several predicted clusters have parts of it, or all pieces are smaller than a part;
-        `merged`: of a predicted cluster that has a part of it a tenth of the voxels are of other
-        true clusters that are not left out; `missed`: not a tenth of it is in predicted clusters;
-        `right`: none of these.
+        `merged`: a predicted cluster has a part of it and at least a tenth of its own voxels from
+        other true clusters; `missed`: predicted clusters hold less than a tenth of it; `right`:
+        none of these.
     """
     table, missed = _contingency(truth, true_index(truth, min_voxels), predicted)
     sizes = table.sum(axis=1) + missed
@@ -172,29 +167,29 @@ def true_cluster_outcomes(
 
 
 def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
-    """The shares of the true clusters that have each of the `fates`; empty without any.
+    """Return the share of the true clusters with each outcome; empty without true clusters.
 
     Example:
         >>> mistakes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
         {'right': 0.0, 'split': 0.5, 'merged': 1.0, 'missed': 0.0}
     """
-    found = true_cluster_outcomes(truth, predicted, min_voxels=min_voxels)
-    return {name: float(which.mean()) for name, which in found.items() if len(which)}
+    outcomes = true_cluster_outcomes(truth, predicted, min_voxels=min_voxels)
+    return {name: float(mask.mean()) for name, mask in outcomes.items() if len(mask)}
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
-    """True clusters counted from 0; -1 for voxels of none or of one with too few voxels."""
-    names, place, sizes = np.unique(truth, return_inverse=True, return_counts=True)
-    good = (names >= 0) & (sizes >= min_voxels)
-    number = np.where(good, np.cumsum(good) - 1, -1)
-    return number[place].astype(np.int64)
+    """Count the true clusters from 0; -1 for voxels without one or of too small a cluster."""
+    names, rank, sizes = np.unique(truth, return_inverse=True, return_counts=True)
+    kept = (names >= 0) & (sizes >= min_voxels)
+    number = np.where(kept, np.cumsum(kept) - 1, -1)
+    return number[rank].astype(np.int64)
 
 
 @njit(cache=True, nogil=True)
 def _shared(
     index: Labels, predicted: Labels
 ) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
-    """Voxels shared by each true and predicted cluster, and the voxels of each true in none."""
+    """Return the shared voxels, and the voxels of each true cluster in no predicted cluster."""
     rows, columns = 0, 0
     for voxel in range(len(index)):
         if index[voxel] >= 0:
@@ -218,7 +213,7 @@ def table_scores(
     missed: int,
     information: bool,
 ) -> Float[np.ndarray, " score"]:
-    """All of `SCORES` of one table.
+    """Compute all of `SCORES` from one table.
 
     Args:
         table: voxels shared by each true and predicted cluster; predicted ones may be empty.
@@ -230,21 +225,34 @@ def table_scores(
     count = sizes.sum()
     if count == 0:
         return out
-    best = np.zeros(len(sizes))
-    dice_true = np.zeros(len(sizes))
-    purities = 0.0
-    dice_predicted = 0.0
-    clusters = 0
-    together = 0
-    squares = missed
+    clusters, together, squares, shares, dices, best, best_dice = _overlaps(table, sizes)
+    out[0] = _ari(count, together + missed, (sizes * sizes).sum(), squares + missed)
+    if clusters > 0:
+        out[1] = shares / clusters
+    out[2] = best.mean()
+    out[3] = min(best_dice.mean(), dices / clusters) if clusters > 0 else 0.0
+    if information:
+        out[4] = _ami(table, sizes, missed)
+    out[5] = clusters
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _overlaps(table, sizes):  # type: ignore[no-untyped-def]
+    """Return the sums over predicted clusters, and the best overlap of each true cluster.
+
+    The sums: predicted clusters, squares of shared voxels, squares of predicted sizes, largest
+    shares of a predicted cluster, best Dice of a predicted cluster.
+    """
+    best, best_dice = np.zeros(len(sizes)), np.zeros(len(sizes))
+    clusters, together, squares, shares, dices = 0, 0, 0, 0.0, 0.0
     for j in range(table.shape[1]):
         size = table[:, j].sum()
         if size == 0:
             continue
         clusters += 1
         squares += size * size
-        largest = 0
-        dice_j = 0.0
+        largest, largest_dice = 0, 0.0
         for i in range(len(sizes)):
             shared = table[i, j]
             if shared == 0:
@@ -253,27 +261,19 @@ def table_scores(
             largest = max(largest, shared)
             best[i] = max(best[i], shared / sizes[i])
             dice = 2.0 * shared / (sizes[i] + size)
-            dice_j = max(dice_j, dice)
-            dice_true[i] = max(dice_true[i], dice)
-        purities += largest / size
-        dice_predicted += dice_j
-    out[0] = _ari(count, together + missed, (sizes * sizes).sum(), squares)
-    if clusters > 0:
-        out[1] = purities / clusters
-    out[2] = best.mean()
-    out[3] = min(dice_true.mean(), dice_predicted / clusters) if clusters > 0 else 0.0
-    if information:
-        out[4] = _ami(table, sizes, missed)
-    out[5] = clusters
-    return out
+            largest_dice = max(largest_dice, dice)
+            best_dice[i] = max(best_dice[i], dice)
+        shares += largest / size
+        dices += largest_dice
+    return clusters, together, squares, shares, dices, best, best_dice
 
 
 @njit(cache=True, nogil=True)
 def _ari(count: int, together: int, true_squares: int, predicted_squares: int) -> float:
-    """ARI from sums of squares: of the table, its row sums and its column sums.
+    """Compute the ARI from sums of squares: of the table, its row sums and its column sums.
 
-    Pairs of voxels are counted both ways round: together in both, in truth only, in the prediction
-    only, in neither (as scikit-learn's pair confusion matrix).
+    Each pair of voxels counts twice, as in scikit-learn's pair confusion matrix: together in both,
+    in the truth only, in the prediction only, in neither.
     """
     both = float(together - count)
     truth_only = float(true_squares - together)
@@ -290,7 +290,10 @@ def _ari(count: int, together: int, true_squares: int, predicted_squares: int) -
 
 @njit(cache=True, nogil=True)
 def _ami(table: Int[np.ndarray, "true predicted"], sizes: Labels, missed: int) -> float:
-    """(MI - E[MI]) / ((H(true) + H(predicted)) / 2 - E[MI]); a missed voxel is a cluster of one."""
+    """Compute (MI - E[MI]) / ((H(true) + H(predicted)) / 2 - E[MI]).
+
+    A missed voxel is a cluster of one voxel.
+    """
     count = sizes.sum()
     others = np.zeros(count + 1, np.int64)
     others[1] = missed
@@ -322,16 +325,16 @@ def _ami(table: Int[np.ndarray, "true predicted"], sizes: Labels, missed: int) -
 
 @njit(cache=True, nogil=True)
 def _away_from_0(value: float) -> float:
-    """As scikit-learn does, so that the same clusters give 1."""
+    """Keep a value off 0 as scikit-learn does, so that equal clusters give 1."""
     return min(value, -SMALLEST) if value < 0 else max(value, SMALLEST)
 
 
 @njit(cache=True, nogil=True)
 def _expected(a: int, b: int, count: int) -> float:
-    """What two random clusters of a and b voxels add to the mutual information, on average.
+    """Return the mean mutual information that two random clusters of a and b voxels add.
 
-    n shared voxels have the hypergeometric probability; it is followed from its mode both ways by
-    the ratio of neighbours, and normalised by its sum: no factorials.
+    n shared voxels have the hypergeometric probability. The sum starts at its mode, goes both ways
+    by the ratio of neighbours, and is normalised at the end, so no factorial is needed.
     """
     least, most = max(0, a + b - count), min(a, b)
     mode = min(max((a + 1) * (b + 1) // (count + 2), least), most)

@@ -11,9 +11,9 @@ COSTS = {
     "seconds_an_event": "s an event",
     "inference_gib": "inference GiB",
 }
-"""What a trial reports of its cost, and a short title of each."""
+"""The costs that a trial reports, each with a short title."""
 TOLERANCE = 0.01
-"""Objectives that differ by less are taken as equal in the pick: chance makes as much."""
+"""`pick` takes objectives that differ by less as equal: chance makes differences as large."""
 
 
 def pareto(
@@ -33,7 +33,7 @@ def pareto(
 
 
 def pick(objective: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]) -> int:
-    """Of the trials whose objective is within `TOLERANCE` of the best, the one of least first cost.
+    """Pick the trial of least first cost whose objective is within `TOLERANCE` of the best.
 
     Example:
         >>> pick(np.array([0.9, 0.895, 0.7]), np.array([[2.0], [1.0], [0.1]]))

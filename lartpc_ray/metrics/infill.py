@@ -1,7 +1,7 @@
-"""How well dead regions are filled: the voxels of each track that crosses one, and the regions.
+"""Scores of filled dead regions: the voxels of each crossing track, and whole regions.
 
-A track crosses a region when it is seen beyond two faces of it, none of which both voxels are
-beyond, and has voxels inside.
+A track crosses a region if it has voxels inside and two seen voxels outside that do not lie beyond
+the same face of the region.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from lartpc_ray.data.dead_regions import TRACKS, beyond, keys, region_of
 from lartpc_ray.data.event import Event
 
 NEAR = 3
-"""Voxels from a region within which a track must be seen on both sides."""
+"""Largest distance, in voxels, from a region to the seen voxels of a track on both sides."""
 CORRIDOR = 5.0
-"""A voxel found at most so many voxels from the line between a track's ends counts as its own.
+"""Largest distance, in voxels, of a track's voxel to the line between its ends.
 
-False voxels further away are no track's: they count in the scores of whole regions only.
+False voxels further away belong to no track and count in the scores of whole regions only.
 """
 SHAPES = ("f1", "iou", "precision", "recall")
 Counts = Float[np.ndarray, "crossing point"]
@@ -48,28 +48,28 @@ class Crossing:
 
 
 def crossings(event: Event) -> list[Crossing]:
-    """The tracks that cross the dead regions of an event, by their true clusters."""
+    """Find the tracks that cross the dead regions of an event, by their true clusters."""
     if event.regions is None:
         return []
     seen, hidden = event.select(~event.dead), event.regions.truth
     lies_in = region_of(hidden.coords, event.regions.corners)
-    found = []
+    crossing = []
     for region, box in enumerate(event.regions.corners):
         near = seen.select(beyond(seen.coords, box) <= NEAR)
         for particle in TRACKS:
             inside = (lies_in == region) & (hidden.semantic == particle) & (hidden.cluster >= 0)
             for cluster in np.unique(hidden.cluster[inside]):
-                mine = near.select((near.semantic == particle) & (near.cluster == cluster))
-                ends = _ends(mine.coords, box)
+                track = near.select((near.semantic == particle) & (near.cluster == cluster))
+                ends = _ends(track.coords, box)
                 if ends is not None:
                     truth = hidden.select(inside & (hidden.cluster == cluster))
-                    energy = float(mine.energy.mean())
-                    found.append(Crossing(region, particle.name, ends, energy, truth))
-    return found
+                    energy = float(track.energy.mean())
+                    crossing.append(Crossing(region, particle.name, ends, energy, truth))
+    return crossing
 
 
 def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 axis"] | None:
-    """The nearest pair of voxels that are not beyond the same face of the box; None without."""
+    """Return the nearest two voxels that do not lie beyond one face of the box; None without."""
     side = np.where(coords < box[0], -1, np.where(coords >= box[1], 1, 0))
     apart = ~((side[:, None] == side[None]) & (side[:, None] != 0)).any(axis=2)
     if not apart.any():
@@ -83,7 +83,7 @@ def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 
 def to_segment(
     coords: Int[np.ndarray, "place axis"], ends: Int[np.ndarray, "2 axis"]
 ) -> Float[np.ndarray, " place"]:
-    """Distance of each place to the straight line between two ends.
+    """Compute the distance of each voxel to the straight line between two ends.
 
     Example:
         >>> to_segment(np.array([[1, 2], [5, 0]]), np.array([[0, 0], [3, 0]])).tolist()
@@ -95,50 +95,51 @@ def to_segment(
 
 
 def assign_crossings(
-    event: Event, each: Sequence[Crossing], coords: Places
+    event: Event, tracks: Sequence[Crossing], coords: Places
 ) -> Int[np.ndarray, " place"]:
-    """The crossing that each voxel found in a dead region belongs to; -1 none.
+    """Return the crossing track that each voxel in a dead region belongs to; -1 none.
 
-    The one of its region to whose line it is nearest, if not further than `CORRIDOR`. Voxels where
-    something else than a crossing track left energy belong to none: they are not wrong. A track's
-    own voxels are its own wherever they are.
+    A voxel belongs to the track of its region with the nearest line, up to `CORRIDOR`. A true voxel
+    of a crossing track always belongs to that track; any other true voxel belongs to no crossing
+    track, because it is not wrong.
     """
     assert event.regions is not None
-    found = np.full(len(coords), -1)
+    owner = np.full(len(coords), -1)
     nearest = np.full(len(coords), CORRIDOR + 1e-9)
     lies_in = region_of(coords, event.regions.corners)
-    for number, crossing in enumerate(each):
+    for number, crossing in enumerate(tracks):
         distance = to_segment(coords, crossing.ends)
-        mine = (lies_in == crossing.region) & (distance < nearest)
-        found[mine], nearest[mine] = number, distance[mine]
-    at = keys(coords, event.shape)
-    found[np.isin(at, keys(event.regions.truth.coords, event.shape))] = -1
-    for number, crossing in enumerate(each):
-        found[np.isin(at, keys(crossing.truth.coords, event.shape))] = number
-    return found
+        closer = (lies_in == crossing.region) & (distance < nearest)
+        owner[closer], nearest[closer] = number, distance[closer]
+    own_keys = keys(coords, event.shape)
+    owner[np.isin(own_keys, keys(event.regions.truth.coords, event.shape))] = -1
+    for number, crossing in enumerate(tracks):
+        owner[np.isin(own_keys, keys(crossing.truth.coords, event.shape))] = number
+    return owner
 
 
 def crossing_voxels(
-    event: Event, each: Sequence[Crossing], coords: Places, score: Float[np.ndarray, " place"]
+    event: Event, tracks: Sequence[Crossing], coords: Places, score: Float[np.ndarray, " place"]
 ) -> dict[str, np.ndarray]:
-    """The voxels by which the crossings of an event are judged.
+    """Return the voxels that the scores of the crossing tracks count.
 
     Args:
         event: with dead regions.
-        each: its crossings.
-        coords: of what may have been found.
-        score: of each, 0 or more.
+        tracks: its crossing tracks.
+        coords: candidate voxels.
+        score: of each candidate, 0 or more.
 
     Returns:
-        `owner`: number of the crossing; `truth`: whether the voxel is the track's; `score`: -1 for
-        voxels of the track that are not in `coords`, below any threshold.
+        `owner`: number of the track; `truth`: whether the voxel is a true voxel of it; `score`: -1,
+        below any threshold, for a true voxel that is no candidate.
     """
-    owner = assign_crossings(event, each, coords)
-    mine = owner >= 0
-    at, truth = keys(coords, event.shape), [keys(one.truth.coords, event.shape) for one in each]
-    parts = [(owner[mine], np.isin(at, np.concatenate([at[:0], *truth]))[mine], score[mine])]
+    owner = assign_crossings(event, tracks, coords)
+    owned, own_keys = owner >= 0, keys(coords, event.shape)
+    truth = [keys(crossing.truth.coords, event.shape) for crossing in tracks]
+    right = np.isin(own_keys, np.concatenate([own_keys[:0], *truth]))
+    parts = [(owner[owned], right[owned], score[owned])]
     for number, wanted in enumerate(truth):
-        lost = int((~np.isin(wanted, at)).sum())
+        lost = int((~np.isin(wanted, own_keys)).sum())
         parts.append((np.full(lost, number), np.ones(lost, bool), np.full(lost, -1.0)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return dict(zip(("owner", "truth", "score"), columns, strict=True))
@@ -150,30 +151,32 @@ def counts(
     score: Float[np.ndarray, " voxel"],
     points: Float[np.ndarray, " point"],
 ) -> tuple[Counts, Counts, Counts]:
-    """Hits, voxels found and true voxels of each crossing, found where the score is above a point.
+    """Count the hits, the found voxels and the true voxels of each crossing track and point.
+
+    A voxel is found if its score is above the point.
 
     Example:
-        >>> one = (np.zeros(3, int), np.array([True, True, False]), np.array([0.9, 0.2, 0.6]))
-        >>> [table.tolist() for table in counts(*one, np.array([0.0, 0.5]))]
+        >>> voxels = (np.zeros(3, int), np.array([True, True, False]), np.array([0.9, 0.2, 0.6]))
+        >>> [table.tolist() for table in counts(*voxels, np.array([0.0, 0.5]))]
         [[[2.0, 1.0]], [[3.0, 2.0]], [[2.0, 2.0]]]
     """
     crossings = int(owner.max(initial=-1)) + 1
     passed = np.searchsorted(points, score, side="left")
 
     def above(mask: np.ndarray) -> np.ndarray:
-        place = owner[mask] * (len(points) + 1) + passed[mask]
-        table = np.bincount(place, minlength=crossings * (len(points) + 1)).astype(float)
+        cell = owner[mask] * (len(points) + 1) + passed[mask]
+        table = np.bincount(cell, minlength=crossings * (len(points) + 1)).astype(float)
         from_top = np.cumsum(table.reshape(crossings, -1)[:, ::-1], axis=1)[:, ::-1]
         return np.asarray(from_top[:, 1:])
 
-    mine = owner >= 0
-    true = np.bincount(owner[mine & active], minlength=crossings).astype(float)
-    hits, found = above(mine & active), above(mine)
+    owned = owner >= 0
+    true = np.bincount(owner[owned & active], minlength=crossings).astype(float)
+    hits, found = above(owned & active), above(owned)
     return hits, found, np.broadcast_to(true[:, None], hits.shape)
 
 
 def shape_scores(hits: np.ndarray, found: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
-    """F1, IoU, precision and recall of sets of voxels; NaN where there is nothing to divide by."""
+    """Compute F1, IoU, precision and recall of sets of voxels; NaN for a denominator of 0."""
 
     def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.asarray(part / np.where(whole > 0, whole, np.nan))
@@ -187,7 +190,7 @@ def shape_scores(hits: np.ndarray, found: np.ndarray, true: np.ndarray) -> dict[
 
 
 def distance_to_nearest(found: Places, truth: Places) -> Float[np.ndarray, " place"]:
-    """Distance of each voxel found to the nearest true one, voxels.
+    """Compute the distance of each found voxel to the nearest true voxel, in voxels.
 
     Example:
         >>> distance_to_nearest(np.array([[0, 0], [3, 4]]), np.array([[0, 0]])).tolist()

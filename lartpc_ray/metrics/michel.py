@@ -1,4 +1,4 @@
-"""How well Michel electrons are found: candidates against true clusters (Dominé & Terao 2020, VII).
+"""Michel electrons: candidates against true clusters (Dominé & Terao 2020, VII).
 
 A candidate belongs to the true cluster with which it shares most voxels.
 """
@@ -36,25 +36,25 @@ class Match:
 
     @property
     def purity(self) -> float:
-        """Share of the candidate's voxels that are the true cluster's."""
+        """Return the share of the candidate's voxels that are in the true cluster."""
         return self.shared / self.found
 
     @property
     def efficiency(self) -> float:
-        """Share of the true cluster's voxels that are the candidate's."""
+        """Return the share of the true cluster's voxels that are in the candidate."""
         return self.shared / self.true
 
 
 @dataclass(frozen=True)
 class MichelCounts:
-    """What one event says of the search for Michel electrons.
+    """The numbers of candidates and of true Michel electrons of one event.
 
     Attributes:
-        candidates: how many were found.
-        right: how many of them share a voxel with a true one.
-        electrons: how many true ones there are.
-        seen: how many of those a candidate belongs to.
-        matches: the best match of each true one that is seen.
+        candidates: number of candidates.
+        right: candidates that share a voxel with a true electron.
+        electrons: true electrons.
+        seen: true electrons to which a candidate belongs.
+        matches: the best match of each seen electron.
     """
 
     candidates: int
@@ -65,14 +65,14 @@ class MichelCounts:
 
     @property
     def matched(self) -> float:
-        """Share of the candidates and true electrons that belong to each other; 1 without any."""
+        """Return the share of candidates and true electrons that belong together; 1 without any."""
         both = self.candidates + self.electrons
         return (self.right + self.seen) / both if both else 1.0
 
 
 def michel_counts(
     truth: Labels,
-    found: Labels,
+    predicted: Labels,
     min_voxels: int = 0,
     energy: Float[np.ndarray, " voxel"] | None = None,
 ) -> MichelCounts:
@@ -80,36 +80,43 @@ def michel_counts(
 
     Args:
         truth: number of the true Michel electron of each voxel, -1 for all other voxels.
-        found: number of the candidate of each voxel, -1 none.
+        predicted: number of the candidate of each voxel, -1 none.
         min_voxels: smaller true clusters do not count, nor do candidates that belong to them.
         energy: of each voxel, MeV.
     """
     energy = np.zeros(len(truth)) if energy is None else energy
     names, sizes = np.unique(truth[truth >= 0], return_counts=True)
-    true_size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
+    large = {int(name) for name, size in zip(names, sizes, strict=True) if size >= min_voxels}
     candidates, right = 0, 0
     best: dict[int, Match] = {}
-    for candidate in np.unique(found[found >= 0]).tolist():
-        mine = truth[found == candidate]
-        partners, shared = np.unique(mine[mine >= 0], return_counts=True)
-        if not len(partners):
-            candidates += 1
+    for candidate in np.unique(predicted[predicted >= 0]).tolist():
+        match = _match(candidate, truth, predicted, energy)
+        if match is not None and match.truth not in large:
             continue
-        most = int(shared.argmax())
-        name = int(partners[most])
-        if true_size[name] < min_voxels:
+        candidates += 1
+        if match is None:
             continue
-        candidates, right = candidates + 1, right + 1
-        match = Match(
-            candidate=candidate,
-            truth=name,
-            shared=int(shared[most]),
-            found=len(mine),
-            true=true_size[name],
-            found_energy=float(energy[found == candidate].sum()),
-            true_energy=float(energy[truth == name].sum()),
-        )
-        if name not in best or match.shared > best[name].shared:
-            best[name] = match
-    counted = sum(size >= min_voxels for size in true_size.values())
-    return MichelCounts(candidates, right, counted, len(best), tuple(best.values()))
+        right += 1
+        if match.truth not in best or match.shared > best[match.truth].shared:
+            best[match.truth] = match
+    return MichelCounts(candidates, right, len(large), len(best), tuple(best.values()))
+
+
+def _match(
+    candidate: int, truth: Labels, predicted: Labels, energy: Float[np.ndarray, " voxel"]
+) -> Match | None:
+    """Match a candidate with the true cluster of most shared voxels; None without shared voxels."""
+    inside = predicted == candidate
+    partners, shared = np.unique(truth[inside & (truth >= 0)], return_counts=True)
+    if not len(partners):
+        return None
+    partner = int(partners[shared.argmax()])
+    return Match(
+        candidate=candidate,
+        truth=partner,
+        shared=int(shared.max()),
+        found=int(inside.sum()),
+        true=int((truth == partner).sum()),
+        found_energy=float(energy[inside].sum()),
+        true_energy=float(energy[truth == partner].sum()),
+    )

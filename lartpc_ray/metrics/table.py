@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MEAN = "mean"
-"""Of the classes; no class has this name."""
+"""The row of the mean over the classes; no class has this name."""
 
 
 class Row(NamedTuple):
-    """One measured value; what cannot be measured has no row."""
+    """One measured value; a value that cannot be measured has no row."""
 
     event: int
     name: str
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 class Metrics:
-    """What was measured, event by event and class by class.
+    """The measured values, event by event and class by class.
 
     Example:
         >>> table = Metrics([Row(0, "MIP", "ari", 0.5), Row(1, "MIP", "ari", 1.0)])
@@ -37,17 +37,17 @@ class Metrics:
             raise ValueError(f"event {wrong.event}: {wrong.name} {wrong.metric} is {wrong.value}")
 
     def values(self, name: str, metric: str) -> np.ndarray:
-        """All values of a metric of one class, in the order of the events."""
+        """Return the values of a metric of one class, in the order of the events."""
         wanted = [row.value for row in self.rows if row.name == name and row.metric == metric]
         return np.array(wanted)
 
     def mean(self, name: str, metric: str) -> float | None:
-        """Mean over the events that have the value; None without any."""
+        """Average over the events that have the value; None without such events."""
         values = self.values(name, metric)
         return float(values.mean()) if len(values) else None
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Mean of every metric by class."""
+        """Average every metric by class."""
         sums: dict[str, dict[str, list[float]]] = {}
         for row in self.rows:
             sums.setdefault(row.name, {}).setdefault(row.metric, []).append(row.value)
@@ -57,13 +57,13 @@ class Metrics:
         }
 
     def errors(self, classes: Sequence[str], draws: int = 1000) -> dict[str, dict[str, float]]:
-        """Half width of the central 68 % of every mean by class, if the events were others.
+        """Return the half width of the central 68 % of every mean, over bootstrap samples.
 
-        Bootstrap (Efron 1979): as many events are drawn with replacement, `draws` times.
+        Each of the `draws` samples holds as many events, drawn with replacement (Efron 1979).
 
         Args:
-            classes: over which the mean is `MEAN`.
-            draws: how often.
+            classes: the classes that `MEAN` averages.
+            draws: number of samples.
         """
         if not self.rows:
             return {}
@@ -73,14 +73,14 @@ class Metrics:
         for row in self.rows:
             sums[event[row.event], column[row[1:3]]] += row.value
             counts[event[row.event], column[row[1:3]]] += 1
-        alike = np.full(len(event), 1 / len(event))
-        drawn = np.random.default_rng(0).multinomial(len(event), alike, draws)
-        found = _ratio(drawn @ sums, drawn @ counts).T
-        means = {key: found[place] for key, place in column.items()}
+        equal = np.full(len(event), 1 / len(event))
+        drawn = np.random.default_rng(0).multinomial(len(event), equal, draws)
+        samples = _ratio(drawn @ sums, drawn @ counts).T
+        means = {key: samples[index] for key, index in column.items()}
         for metric in {metric for name, metric in column if name in classes}:
-            each = np.array([means[name, metric] for name in classes if (name, metric) in means])
-            known = np.isfinite(each)
-            means[MEAN, metric] = _ratio(np.where(known, each, 0).sum(axis=0), known.sum(axis=0))
+            rows = np.array([means[name, metric] for name in classes if (name, metric) in means])
+            known = np.isfinite(rows)
+            means[MEAN, metric] = _ratio(np.where(known, rows, 0).sum(axis=0), known.sum(axis=0))
         errors: dict[str, dict[str, float]] = {}
         for (name, metric), values in means.items():
             low, high = np.nanpercentile(values, [16, 84])
@@ -88,13 +88,13 @@ class Metrics:
         return errors
 
     def json(self) -> str:
-        """The rows as JSON, one list a row."""
+        """Return the rows as JSON, one list per row."""
         return json.dumps([list(row) for row in self.rows])
 
 
 def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
-    """A number for each, in the order in which they come."""
-    return {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    """Map distinct keys to numbers, in their order."""
+    return {key: number for number, key in enumerate(dict.fromkeys(keys))}
 
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -5,30 +5,31 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+Position = Float[np.ndarray, "voxel axis"]
+PerVoxel = Float[np.ndarray, " voxel"]
+Labels = Int[np.ndarray, " voxel"]
+
 SMALLEST_MARGIN = 1e-100
-"""Below, 1 / sigma² is no number any more."""
+"""Below this margin 1 / sigma² overflows."""
 
 
 def cluster(
-    position: Float[np.ndarray, "voxel axis"],
-    margin: Float[np.ndarray, " voxel"],
-    seediness: Float[np.ndarray, " voxel"],
-    s0: float,
-    p0: float,
-) -> Int[np.ndarray, " voxel"]:
+    position: Position, margin: PerVoxel, seediness: PerVoxel, s0: float, p0: float
+) -> Labels:
     """Cluster the voxels of one class of one event.
 
     Seeds are taken by decreasing seediness (ties: the lowest index) among the voxels that no
-    earlier seed reaches with p > p0, until the best left is below s0. A seed i has the kernel
-    p_j = exp(-|f_j - f_i|² / (2 sigma_i²)); every voxel joins the seed of highest p (ties: the
-    earliest). p > p0 is decided as |f_j - f_i|² / (2 sigma_i²) < -log p0, so nothing underflows.
+    earlier seed reaches with p > p0, until the best remaining seediness is below s0. A seed i has
+    the kernel p_j = exp(-|f_j - f_i|² / (2 sigma_i²)); every voxel joins the seed of highest p
+    (ties: the earliest). The test p > p0 compares |f_j - f_i|² / (2 sigma_i²) with -log p0, so
+    nothing underflows.
 
     Args:
-        position: embedding position, image from -1 to 1.
+        position: embedding position; the image spans -1 to 1.
         margin: kernel width sigma, above 0.
         seediness: 0 to 1.
         s0: seediness below which no seed is taken, 0 to 1.
-        p0: probability above which a voxel is no seed any more, 0 to 1.
+        p0: probability above which a voxel cannot become a seed, 0 to 1.
 
     Returns:
         labels (voxel,) counted from 0 in the order of the seeds; -1 everywhere without a seed.
@@ -47,14 +48,11 @@ def cluster(
 
 
 def seeds(
-    position: Float[np.ndarray, "voxel axis"],
-    margin: Float[np.ndarray, " voxel"],
-    seediness: Float[np.ndarray, " voxel"],
-    p0: float,
+    position: Position, margin: PerVoxel, seediness: PerVoxel, p0: float
 ) -> Int[np.ndarray, " seed"]:
-    """The voxels that are seeds where s0 is 0, in the order they are taken.
+    """Return the seed voxels for s0 = 0, in the order in which they are taken.
 
-    A higher s0 takes the first of them: those whose seediness is not below it.
+    A higher s0 takes the first of them: those with at least that seediness.
     """
     _, chosen = _grow(*checked(position, margin, seediness), 0.0, p0)
     return np.array(chosen, np.int64)
@@ -63,13 +61,13 @@ def seeds(
 def _grow(
     position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s0: float, p0: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Labels and seeds."""
+    """Return the labels and the seeds."""
     check_threshold("s0", s0)
     check_threshold("p0", p0)
     labels = np.full(len(seediness), -1, np.int64)
     nearest = np.full(len(seediness), np.inf)
     free = np.ones(len(seediness), bool)
-    reach = exponent_limit(p0)
+    limit = exponent_limit(p0)
     chosen: list[int] = []
     for seed in np.argsort(-seediness, kind="stable"):
         if seediness[seed] < s0:
@@ -80,27 +78,27 @@ def _grow(
         closer = q < nearest
         labels[closer] = len(chosen)
         nearest[closer] = q[closer]
-        free &= ~(q < reach)
+        free &= ~(q < limit)
         free[seed] = False
         chosen.append(int(seed))
     return labels, chosen
 
 
 def exponent_limit(p0: float) -> float:
-    """-log p0: p > p0 exactly where q is below; infinite for p0 = 0."""
+    """Return -log p0: p > p0 exactly where the exponent q is below it; infinite for p0 = 0."""
     return float("inf") if p0 == 0 else -float(np.log(p0))
 
 
 def checked(
     position: np.ndarray, margin: np.ndarray, seediness: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three outputs as float64, or an error that says what is wrong with them."""
+    """Return the three outputs as float64; raise a ValueError that explains a wrong one."""
     position = np.asarray(position, np.float64)
     margin = np.asarray(margin, np.float64)
     seediness = np.asarray(seediness, np.float64)
     if position.ndim != 2 or not len(position) == len(margin) == len(seediness):
         sizes = f"{position.shape}, {margin.shape}, {seediness.shape}"
-        raise ValueError(f"position, margin, seediness have shapes {sizes}: one row a voxel")
+        raise ValueError(f"position, margin, seediness have shapes {sizes}: one row per voxel")
     for name, values in (("position", position), ("margin", margin), ("seediness", seediness)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds NaN or infinity; did the training diverge?")
@@ -110,12 +108,13 @@ def checked(
 
 
 def check_threshold(name: str, value: float) -> None:
+    """Refuse a threshold outside [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} = {value}: must be from 0 to 1")
 
 
 def _exponents(position: np.ndarray, centre: np.ndarray, width: float) -> np.ndarray:
-    """q = |f - mu|² / (2 sigma²), axis after axis: the order in which sweep.py adds, too."""
+    """Return q = |f - mu|² / (2 sigma²), added axis by axis as sweep.py does: the same bits."""
     total = np.zeros(len(position))
     for axis in range(position.shape[1]):
         total += (position[:, axis] - centre[axis]) ** 2

@@ -1,4 +1,4 @@
-"""Clusters by density: the baseline that needs no training."""
+"""Clusters by density: the baseline without training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sklearn.cluster import DBSCAN
 def dbscan(
     coords: Int[np.ndarray, "voxel axis"], *, eps: float = 2.8, min_points: int = 1
 ) -> Int[np.ndarray, " voxel"]:
-    """DBSCAN (Ester et al. 1996) over voxel positions.
+    """Cluster voxels by DBSCAN (Ester et al. 1996) over their positions.
 
     Args:
         coords: voxel indices.
         eps: distance in voxels up to which two voxels are neighbours.
-        min_points: neighbours (itself included) that make a voxel a core of a cluster.
+        min_points: neighbours, the voxel itself included, that make it a core of a cluster.
 
     Returns:
         labels (voxel,), -1 noise.

@@ -1,4 +1,4 @@
-"""ThresholdGrid: the score of every event at every point, and what it says of the best point."""
+"""ThresholdGrid: the score of every event at every point, and the choice of the best point."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ class ThresholdGrid:
 
     @cached_property
     def means(self) -> dict[str, Float[np.ndarray, ...]]:
-        """Class to the mean over its events."""
+        """Return class to the mean over its events."""
         return {name: values.mean(axis=0) for name, values in self.scores.items()}
 
     def best(self, name: str) -> dict[str, float]:
-        """The point of highest score; of several equal ones the one nearest to their centre."""
+        """Return the point of highest score; of equal points the nearest to their centre."""
         return self.point(best_index(self.means[name]))
 
     def best_score(self, name: str) -> float:
-        """The highest score of a class."""
+        """Return the highest score of a class."""
         return float(self.means[name][best_index(self.means[name])])
 
     def point(self, index: tuple[int, ...]) -> dict[str, float]:
-        """The thresholds of a point."""
+        """Return the thresholds of the point with this index."""
         named = zip(self.axes.items(), index, strict=True)
         return {axis: float(points[number]) for (axis, points), number in named}
 
 
 def best_index(score: Float[np.ndarray, ...]) -> tuple[int, ...]:
-    """Index of the highest score; of several equal ones the one nearest to their centre."""
+    """Return the index of the highest score; of equal points the nearest to their centre."""
     equal = np.argwhere(score >= score.max() - 1e-12)
     return _nearest(equal, equal.mean(axis=0))
 
 
-def _nearest(places: np.ndarray, to: np.ndarray) -> tuple[int, ...]:
-    middle = ((places - to) ** 2).sum(axis=1).argmin()
-    return tuple(int(index) for index in places[middle])
+def _nearest(indices: np.ndarray, centre: np.ndarray) -> tuple[int, ...]:
+    nearest = ((indices - centre) ** 2).sum(axis=1).argmin()
+    return tuple(int(index) for index in indices[nearest])
 
 
 class ChoiceSettings(Settings):
-    """How a point is chosen and how well it is known."""
+    """The rule that chooses a point, and the estimates of its uncertainty."""
 
     rule: Rule = Field(
         default="robust",
@@ -82,14 +82,13 @@ class Choice:
     Attributes:
         thresholds: the chosen point.
         interval: axis to the central 68 % of the resamples' best points.
-        score: mean score of all events at the point; the point was tuned on the same events.
+        score: mean score of all events at the point, which was tuned on the same events.
         error: its standard error by the bootstrap.
-        held_out: mean score of events that had no part in choosing (K-fold); None for fewer
-            events than folds.
+        held_out: mean score of events that did not take part in the choice (K-fold); None for
+            fewer events than folds.
         plateau: the points not worse than the best within `sigmas` (paired over events).
         events: events that have the class.
-        enough: events at which the error would be the wanted precision, where it is larger; else
-            None.
+        enough: number of events that would reach the wanted precision; None if it is reached.
     """
 
     thresholds: dict[str, float]
@@ -105,8 +104,8 @@ class Choice:
 def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
     """Choose the thresholds of a class.
 
-    The same events are resampled for every point (paired bootstrap, Efron 1979), so that what
-    makes an event hard does not blur which point is better.
+    Every point sees the same resampled events (paired bootstrap, Efron 1979), so the difficulty
+    of single events does not blur the comparison of points.
 
     Args:
         grid: scores of the events.
@@ -118,9 +117,8 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
     rng = np.random.default_rng(settings.seed)
     weights = rng.multinomial(count, np.full(count, 1 / count), settings.resamples) / count
     bests = _bests(scores, weights)
-    place = _chosen(scores, bests, settings.rule)
-    at_place = weights @ _at(scores, place)
-    error = float(at_place.std(ddof=1))
+    index = _chosen(scores, bests, settings.rule)
+    error = float((weights @ _scores_at(scores, index)).std(ddof=1))
     few = error > settings.precision
     low, high = np.percentile(bests, [16, 84], axis=0, method="nearest")
     interval = {
@@ -128,9 +126,9 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
         for number, (axis, points) in enumerate(grid.axes.items())
     }
     return Choice(
-        thresholds=grid.point(place),
+        thresholds=grid.point(index),
         interval=interval,
-        score=float(_at(scores, place).mean()),
+        score=float(_scores_at(scores, index).mean()),
         error=error,
         held_out=_held_out(scores, settings, rng),
         plateau=_plateau(scores, weights, settings.sigmas),
@@ -139,22 +137,22 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
     )
 
 
-def _at(scores: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
-    """The scores of the events at a point."""
-    column = np.ravel_multi_index(place, scores.shape[1:])
+def _scores_at(scores: np.ndarray, index: tuple[int, ...]) -> np.ndarray:
+    """Return the scores of the events at a point."""
+    column = np.ravel_multi_index(index, scores.shape[1:])
     return scores.reshape(len(scores), -1)[:, column]
 
 
 def _bests(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The best point (resample, axis) of each resample."""
+    """Return the best point (resample, axis) of each resample."""
     flat = scores.reshape(len(scores), -1)
     return np.array([best_index((row @ flat).reshape(scores.shape[1:])) for row in weights])
 
 
 def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...]:
-    """By rule. Robust: of the points that were best in some resample, the nearest to their median.
+    """Return the best point, or by `robust` the resamples' best point nearest to their median.
 
-    The centre of the plateau is not taken: it was measured to cost 0.01 (docs/notes.md).
+    The centre of the plateau would cost 0.01 of the score (docs/notes.md).
     """
     if rule == "best":
         return best_index(scores.mean(axis=0))
@@ -163,7 +161,7 @@ def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...
 
 def _plateau(scores: np.ndarray, weights: np.ndarray, sigmas: float) -> np.ndarray:
     best = best_index(scores.mean(axis=0))
-    worse = _at(scores, best).reshape(-1, *[1] * (scores.ndim - 1)) - scores
+    worse = _scores_at(scores, best).reshape(-1, *[1] * (scores.ndim - 1)) - scores
     spread = np.tensordot(weights, worse, axes=1).std(axis=0, ddof=1)
     plateau: np.ndarray = worse.mean(axis=0) <= sigmas * spread + 1e-12
     return plateau
@@ -180,15 +178,15 @@ def _held_out(
     for number in range(settings.folds):
         rest = scores[fold != number]
         weights = rng.multinomial(len(rest), np.full(len(rest), 1 / len(rest)), 100) / len(rest)
-        place = _chosen(rest, _bests(rest, weights), settings.rule)
-        held[fold == number] = _at(scores, place)[fold == number]
+        index = _chosen(rest, _bests(rest, weights), settings.rule)
+        held[fold == number] = _scores_at(scores, index)[fold == number]
     return float(held.mean())
 
 
 def objective_scores(scores: dict[str, np.ndarray], objective: str) -> np.ndarray:
     """Return (event, point...) of an objective: a metric, or a product as in `purity*efficiency`.
 
-    Where there is nothing to measure, an event gives 0: it found nothing.
+    An event without a value scores 0, because the reconstruction found nothing.
     """
     value = np.ones(())
     for metric in objective.split("*"):

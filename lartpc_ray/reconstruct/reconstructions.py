@@ -1,7 +1,6 @@
-"""Cuts: the thresholds of a reconstruction, and the scores of every point of their grid.
+"""Reconstructions: their thresholds, and the scores at every point of the thresholds' grid.
 
-What tunes a cut (thresholds/tuning.py) knows only its axes and its scores; another reconstruction
-with other thresholds is another class here.
+thresholds/tuning.py uses only the axes and the scores; a new reconstruction is a new class here.
 """
 
 from __future__ import annotations
@@ -32,13 +31,18 @@ from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
 
 Voxels = dict[str, np.ndarray]
-"""Of one class of one event, (voxel, ...) each: `coords`, `truth`, and a network's outputs."""
+"""`coords`, `truth` and a network's outputs, (voxel, ...) each, of one class of one event."""
 Points = dict[str, Float[np.ndarray, " point"]]
+Scores = dict[str, np.ndarray]
+"""Metric to its value at every point."""
 Labels = Int[np.ndarray, " voxel"]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class SeedClustering(Settings):
-    """s0 and p0 of the seeds (Koh et al. 2020, II.C)."""
+    """Clusters around seeds, with the thresholds s0 and p0 (Koh et al. 2020, II.C)."""
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["seeds"] = "seeds"
@@ -52,31 +56,24 @@ class SeedClustering(Settings):
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """0 to 1 for both thresholds, p0 finer near 0."""
+        """Return 0 to 1 for both thresholds, p0 finer near 0."""
         points = np.linspace(0, 1, self.grid_points)
         return {"s0": points, "p0": np.union1d(points, self.extra_p0)}
 
     def refined(self, around: Iterable[float], between: int) -> SeedClustering:
-        """The same cut with `between` further points of p0 on both sides of some."""
+        """Add `between` points of p0 on both sides of each of some."""
         points = self.axes()["p0"]
         extra = set(self.extra_p0)
         for p0 in around:
-            place = int(np.searchsorted(points, p0))
-            for low, high in pairwise(points[max(0, place - 1) : place + 2]):
+            index = int(np.searchsorted(points, p0))
+            for low, high in pairwise(points[max(0, index - 1) : index + 2]):
                 extra |= {float(point) for point in np.linspace(low, high, between + 2)[1:-1]}
         return self.model_copy(update={"extra_p0": tuple(sorted(extra))})
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (s0, p0)."""
-        return sweep(
-            voxels["position"],
-            voxels["margin"],
-            voxels["seediness"],
-            voxels["truth"],
-            **self.axes(),
-            min_voxels=self.min_voxels,
-            metrics=metrics,
-        )
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+        """Return metric to (s0, p0)."""
+        rows = [voxels[name] for name in ("position", "margin", "seediness", "truth")]
+        return sweep(*rows, **self.axes(), min_voxels=self.min_voxels, metrics=metrics)
 
     def labels(self, voxels: Voxels, *, s0: float, p0: float) -> Labels:
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
@@ -93,26 +90,24 @@ LINKED_AXES = (
 
 
 class LinkedClustering(Settings):
-    """The voxels of seeds (s0, p0), of whose kernels some are one, that links hold together.
+    """Clusters around seeds (s0, p0), then merged by kernels, split by links, and cleaned.
 
-    Three steps follow the seeds. Clusters whose kernels overlap by more than `kernel_overlap` are
-    merged. A cluster is split where no link of at most `max_voxel_distance` and
-    `max_embedding_distance` joins its voxels. A cluster of fewer than `min_cluster_voxels` voxels
-    goes to the nearest larger one. Each step can be switched off. With p0 = 0 the first seed takes
-    all voxels and the links alone decide; without a limit in the embedding too, the method is
-    DBSCAN with min_points 1. So on the events it is tuned on, it is at least as good as either.
+    Clusters whose kernels overlap by more than `kernel_overlap` are merged. A cluster is split
+    where no link of at most `max_voxel_distance` and `max_embedding_distance` joins its voxels. A
+    cluster of fewer than `min_cluster_voxels` voxels goes to the nearest larger cluster. Each step
+    can be switched off. With p0 = 0 the first seed takes all voxels and the links alone decide;
+    without a limit in the embedding too, the method is DBSCAN with min_points 1. So on the events
+    of the tuning the method is at least as good as seeds alone and as DBSCAN.
     """
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["linked"] = "linked"
-    s0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.0, 0.8, 0.9), description="points of the seeds' s0"
-    )
-    p0: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+    s0: tuple[Share, ...] = Field(default=(0.0, 0.8, 0.9), description="points of the seeds' s0")
+    p0: tuple[Share, ...] = Field(
         default=(0.0, 0.05, 0.15, 0.4),
         description="points of the seeds' p0; 0: the first seed takes all voxels",
     )
-    kernel_overlap: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+    kernel_overlap: tuple[Share, ...] = Field(
         validation_alias=AliasChoices("kernel_overlap", "overlap"),
         default=(0.3, 1.0),
         description="points of the overlap above which two kernels are one cluster; 1: none are",
@@ -122,12 +117,12 @@ class LinkedClustering(Settings):
         default=(0.0, 2.8, 6.0, 20.0, 40.0),
         description="points of the longest link in the image, voxels; 0: nothing is split",
     )
-    max_embedding_distance: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    max_embedding_distance: tuple[Positive, ...] = Field(
         validation_alias=AliasChoices("max_embedding_distance", "reach"),
         default=(0.3, 0.5, 0.65, 1000.0),
         description="points of the longest link in the embedding, margins; the last one: no limit",
     )
-    min_cluster_voxels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    min_cluster_voxels: tuple[Count, ...] = Field(
         validation_alias=AliasChoices("min_cluster_voxels", "least"),
         default=(1, 6),
         description="voxels of a cluster; smaller ones go to the nearest larger",
@@ -135,40 +130,31 @@ class LinkedClustering(Settings):
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """Distances in the image in voxels, in the embedding in margins."""
+        """Return the points; distances are in voxels in the image, in margins in the embedding."""
         return {name: np.array(getattr(self, name), float) for name in LINKED_AXES}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to an array with one axis per entry of `LINKED_AXES`."""
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+        """Return metric to an array with one axis per entry of `LINKED_AXES`."""
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        linking = [
-            max_voxel_distance
-            for max_voxel_distance in self.max_voxel_distance
-            if max_voxel_distance
-        ]
-        forest = dict(zip(linking, find_links(coords, *outputs, linking), strict=True))
+        distances = [distance for distance in self.max_voxel_distance if distance]
+        forests = dict(zip(distances, find_links(coords, *outputs, distances), strict=True))
         pieces = [
-            forest[max_voxel_distance].labels(max_embedding_distance)
-            if max_voxel_distance
-            else _unsplit(coords)
-            for max_voxel_distance, max_embedding_distance in product(
-                self.max_voxel_distance, self.max_embedding_distance
-            )
+            forests[distance].labels(length) if distance else _unsplit(coords)
+            for distance, length in product(self.max_voxel_distance, self.max_embedding_distance)
         ]
         near = nearest_voxels(coords)
-        seeds = (
+        seeded = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        joined = (
-            merge_overlapping(each, *outputs, kernel_overlap)
-            for each in seeds
-            for kernel_overlap in self.kernel_overlap
+        merged = (
+            merge_overlapping(labels, *outputs, overlap)
+            for labels in seeded
+            for overlap in self.kernel_overlap
         )
-        whole = (split(each, piece) for each in joined for piece in pieces)
         labels = (
-            absorb_small(each, coords, near, min_cluster_voxels)
-            for each in whole
-            for min_cluster_voxels in self.min_cluster_voxels
+            absorb_small(whole, coords, near, min_size)
+            for whole in (split(labels, piece) for labels in merged for piece in pieces)
+            for min_size in self.min_cluster_voxels
         )
         shape = tuple(len(points) for points in self.axes().values())
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
@@ -199,33 +185,33 @@ class LinkedClustering(Settings):
 
 
 def _unsplit(coords: np.ndarray) -> Labels:
-    """All voxels in one piece."""
+    """Return one piece that holds all voxels."""
     return np.zeros(len(coords), np.int64)
 
 
 class DbscanClustering(Settings):
-    """eps and min_points of DBSCAN: needs no network."""
+    """Clusters by DBSCAN with the thresholds eps and min_points: needs no network."""
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["dbscan"] = "dbscan"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    eps: tuple[Positive, ...] = Field(
         default=(1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0),
         description="points of the reach, voxels",
     )
-    min_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    min_points: tuple[Count, ...] = Field(
         default=(1, 2, 3, 5, 10),
         description="points of the neighbours, the voxel itself included, that make a core",
     )
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """eps in voxels; neighbours, the voxel itself included, that make a core."""
+        """Return eps in voxels, and the neighbours, the voxel itself included, that make a core."""
         return {"eps": np.array(self.eps), "min_points": np.array(self.min_points, float)}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> dict[str, np.ndarray]:
-        """Metric to (eps, min_points)."""
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+        """Return metric to (eps, min_points)."""
         points = product(self.eps, self.min_points)
-        labels = (self.labels(voxels, eps=eps, min_points=least) for eps, least in points)
+        labels = (self.labels(voxels, eps=eps, min_points=count) for eps, count in points)
         shape = (len(self.eps), len(self.min_points))
         return _scores(voxels, labels, shape, self.min_voxels, metrics)
 
@@ -239,30 +225,30 @@ def _scores(
     shape: tuple[int, ...],
     min_voxels: int,
     metrics: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """Metric to the score of the labels of every point."""
-    found = many_scores(voxels["truth"], labels, min_voxels=min_voxels, metrics=metrics)
-    return {name: values.reshape(shape) for name, values in found.items()}
+) -> Scores:
+    """Return metric to the score of the labels of every point."""
+    scores = many_scores(voxels["truth"], labels, min_voxels=min_voxels, metrics=metrics)
+    return {name: values.reshape(shape) for name, values in scores.items()}
 
 
 MICHEL_AXES = ("eps", "min_points_mip", "min_points", "attached", "edge_radius")
 
 
 class MichelReconstruction(Settings):
-    """What makes a cluster of Michel voxels a Michel electron (Dominé & Terao 2020, VII)."""
+    """Michel electrons among the clusters of Michel voxels (Dominé & Terao 2020, VII)."""
 
     metrics: ClassVar[tuple[str, ...]] = ("matched",)
     name: Literal["michel"] = "michel"
-    eps: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    eps: tuple[Positive, ...] = Field(
         default=(1.8, 2.8, 3.7), description="points of DBSCAN's reach for both classes, voxels"
     )
-    min_points_mip: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    min_points_mip: tuple[Count, ...] = Field(
         default=(1, 5, 10), description="points of DBSCAN's core of a track"
     )
-    min_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    min_points: tuple[Count, ...] = Field(
         default=(1, 5, 10), description="points of DBSCAN's core of a Michel cluster"
     )
-    attached: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    attached: tuple[Positive, ...] = Field(
         default=(1.8, 2.83, 5.0, 10.0),
         description="points of the largest distance to the track, voxels",
     )
@@ -273,64 +259,65 @@ class MichelReconstruction(Settings):
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
-        """All in voxels but the neighbours that make a core."""
+        """Return the points: distances in voxels, and the neighbours that make a core."""
         return {name: np.array(getattr(self, name), float) for name in MICHEL_AXES}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> dict[str, np.ndarray]:
-        """`matched`: share of the candidates and the true clusters that belong to each other.
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> Scores:
+        """Return `matched`: the share of candidates and true clusters that belong to each other.
 
-        1 where there is neither. The F1 of identification, were all events one.
+        It is 1 for an event with neither, and the F1 of identification if all events were one.
         """
-        shape = [len(points) for points in self.axes().values()]
-        found = np.empty(shape)
+        matched = np.empty([len(points) for points in self.axes().values()])
         coords, semantic = voxels["coords"], voxels["semantic"]
         for row, column in np.ndindex(len(self.eps), len(self.min_points_mip)):
             eps = self.eps[row]
             tracks = find_tracks(coords, semantic, eps, self.min_points_mip[column])
             for layer, points in enumerate(self.min_points):
-                each = find_candidates(coords, semantic, *tracks, eps=eps, min_points=points)
-                found[row, column, layer] = self._matched(each, voxels["truth"], eps)
-        return dict.fromkeys(metrics, found)
+                clusters = find_candidates(coords, semantic, *tracks, eps=eps, min_points=points)
+                matched[row, column, layer] = self._matched(clusters, voxels["truth"], eps)
+        return dict.fromkeys(metrics, matched)
 
-    def _matched(self, each: Sequence[Candidate], truth: np.ndarray, eps: float) -> np.ndarray:
-        """(attached, edge_radius) of `matched`, from the clusters of one (eps, min_points)."""
-        ends = [[one.at_end(radius, eps) for radius in self.edge_radius] for one in each]
-        found = np.empty((len(self.attached), len(self.edge_radius)))
-        for row, column in np.ndindex(found.shape):
+    def _matched(self, clusters: list[Candidate], truth: np.ndarray, eps: float) -> np.ndarray:
+        """Return `matched` (attached, edge_radius) of the clusters of one (eps, min_points)."""
+        ends = [
+            [cluster.at_end(radius, eps) for radius in self.edge_radius] for cluster in clusters
+        ]
+        matched = np.empty((len(self.attached), len(self.edge_radius)))
+        for row, column in np.ndindex(matched.shape):
             labels = np.full(len(truth), -1, np.int64)
-            for number, one in enumerate(each):
-                if one.distance <= self.attached[row] and ends[number][column]:
-                    labels[one.voxels] = number
-            found[row, column] = michel_counts(truth, labels, self.min_voxels).matched
-        return found
+            for number, candidate in enumerate(clusters):
+                if candidate.distance <= self.attached[row] and ends[number][column]:
+                    labels[candidate.voxels] = number
+            matched[row, column] = michel_counts(truth, labels, self.min_voxels).matched
+        return matched
 
 
-def michel_settings(at: dict[str, float]) -> MichelSettings:
-    """A point of the grid as settings."""
-    whole = {name: int(at[name]) for name in ("min_points_mip", "min_points")}
-    return MichelSettings.model_validate({**at, **whole})
+def michel_settings(thresholds: dict[str, float]) -> MichelSettings:
+    """Return a point of the grid as settings."""
+    whole = {name: int(thresholds[name]) for name in ("min_points_mip", "min_points")}
+    return MichelSettings.model_validate({**thresholds, **whole})
 
 
 class ActiveVoxels(Settings):
-    """What makes a candidate voxel of a dead region active: its probability, or its energy."""
+    """Active voxels among the candidates of a dead region, by probability or by energy."""
 
     metrics: ClassVar[tuple[str, ...]] = SHAPES
     name: Literal["infill"] = "infill"
     grid_points: int = Field(default=50, ge=2, le=1001, description="evenly from 0 to below 1")
 
     def axes(self) -> Points:
-        """A probability or, where the network gives none, MeV."""
+        """Return the points: a probability, or MeV for a network without probabilities."""
         return {"threshold": np.arange(self.grid_points) / self.grid_points}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> dict[str, np.ndarray]:
-        """Metric to (threshold): the mean over the tracks that cross; nothing found gives 0."""
+    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> Scores:
+        """Return metric to (threshold): the mean over crossing tracks; an empty track scores 0."""
         rows = (voxels["owner"], voxels["truth"], voxels["score"])
-        found = shape_scores(*counts(*rows, self.axes()["threshold"]))
-        return {name: np.nan_to_num(found[name]).mean(axis=0) for name in metrics}
+        scores = shape_scores(*counts(*rows, self.axes()["threshold"]))
+        return {name: np.nan_to_num(scores[name]).mean(axis=0) for name in metrics}
 
 
 Clustering = SeedClustering | LinkedClustering | DbscanClustering
-"""What makes clusters of the voxels of a class."""
+"""The reconstructions that cluster the voxels of a class."""
 Reconstruction = Annotated[
     Clustering | MichelReconstruction | ActiveVoxels, Field(discriminator="name")
 ]

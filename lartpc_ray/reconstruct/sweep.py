@@ -1,8 +1,8 @@
-"""All thresholds at once: the metrics of every (s0, p0) of a grid, exactly.
+"""The metrics of every (s0, p0) of a grid, exactly, from one pass per p0.
 
 s0 only cuts the list of seeds, a kernel depends on its seed alone, and labels are a running
 arg-max. So one pass over the seeds for each p0 gives the whole s0 axis: the table of shared voxels
-is updated as voxels move, and read whenever the next seed falls below the next s0.
+is updated as voxels move, and scored whenever the next seed falls below the next s0.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ from jaxtyping import Float, Integer
 from numba import njit
 
 from lartpc_ray.metrics.clustering import SCORES, table_scores, true_index
-from lartpc_ray.reconstruct.clusters import check_threshold, checked, exponent_limit, seeds
+from lartpc_ray.reconstruct.clusters import (
+    PerVoxel,
+    Position,
+    check_threshold,
+    checked,
+    exponent_limit,
+    seeds,
+)
 
 BLOCK = 64
 """Voxels that a seed passes over at once."""
+Truth = Integer[np.ndarray, " voxel"]
 
 
 def sweep(
-    position: Float[np.ndarray, "voxel axis"],
-    margin: Float[np.ndarray, " voxel"],
-    seediness: Float[np.ndarray, " voxel"],
-    truth: Integer[np.ndarray, " voxel"],
+    position: Position,
+    margin: PerVoxel,
+    seediness: PerVoxel,
+    truth: Truth,
     s0: Float[np.ndarray, " s0"],
     p0: Float[np.ndarray, " p0"],
     *,
     min_voxels: int = 0,
     metrics: Sequence[str] = SCORES,
 ) -> dict[str, Float[np.ndarray, "s0 p0"]]:
-    """What `clusters.cluster` would score at every point of a grid of thresholds.
+    """Score `clusters.cluster` at every point of a grid of thresholds.
 
     Args:
         position, margin, seediness: of the voxels of one class of one event.
-        truth: (voxel,) true cluster, -1 none; such voxels may be seeds but are not scored.
+        truth: true cluster, -1 none; such voxels may be seeds but are not scored.
         s0, p0: ascending values from 0 to 1.
         min_voxels: true clusters with fewer voxels are not scored.
-        metrics: which of `ari`, `purity`, `efficiency`, `sbd`, `ami` and `n_clusters`; `ami` costs
-            more than all others together.
+        metrics: some of `metrics.clustering.SCORES`; `ami` costs more than all others together.
 
     Returns:
-        metric to (len(s0), len(p0)); NaN where there is nothing to measure (see
-        `metrics.clustering.scores`).
+        metric to (len(s0), len(p0)); NaN without a value, as in `metrics.clustering.scores`.
 
     Raises:
         ValueError: as `clusters.cluster`, and for thresholds that do not ascend.
@@ -55,46 +61,25 @@ def sweep(
         >>> grid["ari"][:, 0].tolist(), grid["n_clusters"][:, 0].tolist()
         ([1.0, 0.0], [2.0, 0.0])
     """
-    position, margin, seediness = checked(position, margin, seediness)
-    if np.shape(truth) != seediness.shape:
-        raise ValueError(f"truth has shape {np.shape(truth)} for {len(seediness)} voxels")
-    s0, p0 = _ascending("s0", s0), _ascending("p0", p0)
-    order = np.argsort(-seediness, kind="stable")
-    columns = np.ascontiguousarray(position.T)
-    if len(seediness) > BLOCK:
-        curve = _along_curve(columns)
-        place = np.empty_like(curve)
-        place[curve] = np.arange(len(curve))
-        order = place[order]
-        columns, margin, seediness = columns[:, curve].copy(), margin[curve], seediness[curve]
-        truth = np.asarray(truth)[curve]
-    values = _sweep(
-        columns,
-        0.5 / (margin * margin),
-        seediness,
-        order,
-        true_index(np.asarray(truth), min_voxels),
-        s0,
-        np.array([exponent_limit(value) for value in p0]),
-        "ami" in metrics,
-    )
+    voxels = _along_curve(*checked(position, margin, seediness), truth, min_voxels)
+    limits = np.array([exponent_limit(value) for value in _ascending("p0", p0)])
+    values = _sweep(*voxels, _ascending("s0", s0), limits, "ami" in metrics)
     return {name: values[SCORES.index(name)] for name in metrics}
 
 
 def sweep_exactly(
-    position: Float[np.ndarray, "voxel axis"],
-    margin: Float[np.ndarray, " voxel"],
-    seediness: Float[np.ndarray, " voxel"],
-    truth: Integer[np.ndarray, " voxel"],
+    position: Position,
+    margin: PerVoxel,
+    seediness: PerVoxel,
+    truth: Truth,
     p0: float,
     *,
     min_voxels: int = 0,
     metrics: Sequence[str] = SCORES,
 ) -> tuple[Float[np.ndarray, " step"], dict[str, Float[np.ndarray, " step"]]]:
-    """The scores as a function of s0, with every step of it: no mesh can miss one.
+    """Return the scores as a function of s0 with every step of it: no mesh can miss one.
 
-    Between two steps nothing changes, for s0 only cuts the list of seeds: each step is at the
-    seediness of a seed.
+    s0 only cuts the list of seeds, so the scores change only where s0 is the seediness of a seed.
 
     Args:
         position, margin, seediness, truth, min_voxels, metrics: as for `sweep`.
@@ -115,10 +100,9 @@ def sweep_exactly(
     steps = np.unique(np.asarray(seediness, np.float64)[chosen])
     if not len(steps) or steps[-1] < 1:
         steps = np.append(steps, 1.0)
-    only = np.array([p0])
-    raw = (position, margin, seediness, truth)
-    found = sweep(*raw, steps, only, min_voxels=min_voxels, metrics=metrics)
-    return steps, {name: values[:, 0] for name, values in found.items()}
+    outputs = (position, margin, seediness, truth)
+    grid = sweep(*outputs, steps, np.array([p0]), min_voxels=min_voxels, metrics=metrics)
+    return steps, {name: values[:, 0] for name, values in grid.items()}
 
 
 def _ascending(name: str, values: np.ndarray) -> np.ndarray:
@@ -130,59 +114,79 @@ def _ascending(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-@njit(cache=True, nogil=True)
-def _sweep(position, scale, seediness, order, truth, s0, reach, information):  # type: ignore[no-untyped-def]
-    """The scores (score, s0, p0); `order` lists the voxels by decreasing seediness.
+def _along_curve(
+    position: np.ndarray,
+    margin: np.ndarray,
+    seediness: np.ndarray,
+    truth: np.ndarray,
+    min_voxels: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Truth]:
+    """Return the voxels as `_sweep` reads them, along a curve through space if they are many."""
+    if np.shape(truth) != seediness.shape:
+        raise ValueError(f"truth has shape {np.shape(truth)} for {len(seediness)} voxels")
+    order = np.argsort(-seediness, kind="stable")
+    columns, truth = np.ascontiguousarray(position.T), np.asarray(truth)
+    if len(seediness) > BLOCK:
+        curve = _curve(columns)
+        rank = np.empty_like(curve)
+        rank[curve] = np.arange(len(curve))
+        order, columns, truth = rank[order], columns[:, curve].copy(), truth[curve]
+        margin, seediness = margin[curve], seediness[curve]
+    return columns, 0.5 / (margin * margin), seediness, order, true_index(truth, min_voxels)
 
-    A column keeps 16 bytes a voxel and the table of shared voxels. Voxels lie along a curve through
-    space, in blocks: a seed passes over the blocks that are too far for it to win a voxel.
+
+@njit(cache=True, nogil=True)
+def _sweep(position, scale, seediness, order, truth, s0, limits, information):  # type: ignore[no-untyped-def]
+    """Return the scores (score, s0, p0); `order` lists the voxels by decreasing seediness.
+
+    Voxels lie along a curve through space, in blocks: a seed skips each block that is too far away
+    for the seed to win a voxel of it.
     """
-    count = position.shape[1]
-    sizes = np.zeros(truth.max() + 1 if count else 0, np.int64)
-    for voxel in range(count):
-        if truth[voxel] >= 0:
-            sizes[truth[voxel]] += 1
-    scored = sizes.sum()
-    blocks = (count + BLOCK - 1) // BLOCK
-    low, high = _boxes(position, blocks)
-    out = np.empty((len(SCORES), len(s0), len(reach)))
-    label = np.empty(count, np.int64)
-    nearest = np.empty(count)
-    farthest = np.empty(blocks)
-    for column in range(len(reach)):
-        label[:] = -1
-        nearest[:] = np.inf
-        farthest[:] = np.inf
-        table = np.zeros((len(sizes), 16), np.int64)
-        found = 0
-        last = -1
-        place = 0
-        for row in range(len(s0) - 1, -1, -1):
-            while place < count and seediness[order[place]] >= s0[row]:
-                seed = order[place]
-                place += 1
-                if nearest[seed] < reach[column]:
-                    continue
-                if found == table.shape[1]:
-                    wider = np.zeros((len(sizes), 2 * found), np.int64)
-                    wider[:, :found] = table
-                    table = wider
-                _win(
-                    seed, found, position, scale, low, high, truth, nearest, farthest, label, table
-                )
-                found += 1
-            if found == last:
-                out[:, row, column] = out[:, row + 1, column]
-            else:
-                missed = scored if found == 0 else 0
-                out[:, row, column] = table_scores(table[:, :found], sizes, missed, information)
-                last = found
+    sizes = np.zeros(truth.max() + 1 if len(truth) else 0, np.int64)
+    for cluster in truth:
+        if cluster >= 0:
+            sizes[cluster] += 1
+    low, high = _boxes(position, (len(order) + BLOCK - 1) // BLOCK)
+    out = np.empty((len(SCORES), len(s0), len(limits)))
+    for column in range(len(limits)):
+        _sweep_s0(
+            position, scale, seediness, order, truth, sizes, low, high, s0, limits[column],
+            information, out[:, :, column],
+        )  # fmt: skip
     return out
 
 
 @njit(cache=True, nogil=True)
+def _sweep_s0(  # type: ignore[no-untyped-def]
+    position, scale, seediness, order, truth, sizes, low, high, s0, limit, information, out
+):
+    """Fill `out` (score, s0) for one p0; memory: 16 bytes per voxel and the table."""
+    label = np.full(len(order), -1, np.int64)
+    nearest = np.full(len(order), np.inf)
+    farthest = np.full(low.shape[1], np.inf)
+    table = np.zeros((len(sizes), 16), np.int64)
+    clusters, scored, taken = 0, -1, 0
+    for row in range(len(s0) - 1, -1, -1):
+        while taken < len(order) and seediness[order[taken]] >= s0[row]:
+            seed = order[taken]
+            taken += 1
+            if nearest[seed] < limit:
+                continue
+            if clusters == table.shape[1]:
+                table = np.concatenate((table, np.zeros_like(table)), axis=1)
+            _win(seed, clusters, position, scale, low, high, truth, nearest, farthest, label, table)
+            clusters += 1
+        if clusters == scored:
+            out[:, row] = out[:, row + 1]
+        else:
+            missed = sizes.sum() if clusters == 0 else 0
+            out[:, row] = table_scores(table[:, :clusters], sizes, missed, information)
+            scored = clusters
+
+
+@njit(cache=True, nogil=True)
 def _win(seed, number, position, scale, low, high, truth, nearest, farthest, label, table):  # type: ignore[no-untyped-def]
-    """Give a seed, the `number`-th, the voxels that it is nearest to, and keep the table true."""
+    """Give the `number`-th seed the voxels that it is nearest to, and update the table."""
     axes, count = position.shape
     q = np.empty(BLOCK)
     for block in range(low.shape[1]):
@@ -219,7 +223,7 @@ def _win(seed, number, position, scale, low, high, truth, nearest, farthest, lab
 
 @njit(cache=True, nogil=True)
 def _boxes(position, blocks):  # type: ignore[no-untyped-def]
-    """The least and greatest coordinate (axis, block) of each block of voxels."""
+    """Return the least and the greatest coordinate (axis, block) of each block of voxels."""
     axes, count = position.shape
     low = np.full((axes, blocks), np.inf)
     high = np.full((axes, blocks), -np.inf)
@@ -232,8 +236,8 @@ def _boxes(position, blocks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _along_curve(position):  # type: ignore[no-untyped-def]
-    """Order of the voxels along a Z curve: neighbours in space are mostly neighbours in it."""
+def _curve(position):  # type: ignore[no-untyped-def]
+    """Return the order of the voxels along a Z curve, which keeps near voxels mostly together."""
     axes, count = position.shape
     levels = min(60 // axes, 16)
     code = np.zeros(count, np.int64)

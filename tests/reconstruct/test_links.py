@@ -81,7 +81,7 @@ def test_without_a_limit_in_the_embedding_it_is_dbscan() -> None:
 
 def test_voxels_of_one_place_in_the_embedding_are_linked() -> None:
     coords = np.array([[0, 0], [1, 0], [5, 0]])
-    labels = cluster_by_links(coords, np.zeros((3, 2)), np.ones(3), eps=1.0, reach=0.1)
+    labels = cluster_by_links(coords, np.zeros((3, 2)), np.ones(3), eps=1.0, max_length=0.1)
     assert labels.tolist() == [0, 0, 1]
 
 
