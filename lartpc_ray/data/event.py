@@ -120,7 +120,7 @@ class Event:
         advice = f"outside the image {self.shape}; give the size of the image (side)"
         _refuse(np.asarray(outside), self.coords, "position", advice)
         if len(self.coords):
-            key = np.ravel_multi_index(tuple(self.coords.T), self.shape)
+            key = voxel_keys(self.coords, self.shape)
             order = np.argsort(key, kind="stable")
             again = np.zeros(len(key), bool)
             again[order[1:]] = key[order[1:]] == key[order[:-1]]
@@ -150,6 +150,13 @@ class DeadRegions:
 
     corners: Int32[np.ndarray, "region 2 axis"]
     truth: Event
+
+
+def voxel_keys(
+    coords: Integer[np.ndarray, "voxel axis"], shape: tuple[int, ...]
+) -> Integer[np.ndarray, " voxel"]:
+    """Return one integer per voxel of an image, in the order of its voxels."""
+    return np.asarray(np.ravel_multi_index(tuple(coords.T), shape))
 
 
 def _merged(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

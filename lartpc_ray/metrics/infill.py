@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from lartpc_ray.data.dead_regions import TRACKS, beyond, keys, region_of
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.dead_regions import TRACKS, distance_to_box, region_of
+from lartpc_ray.data.event import Event, voxel_keys
 
 NEAR = 3
 """Largest distance, in voxels, from a region to the seen voxels of a track on both sides."""
@@ -55,7 +55,7 @@ def crossings(event: Event) -> list[Crossing]:
     lies_in = region_of(hidden.coords, event.regions.corners)
     crossing = []
     for region, box in enumerate(event.regions.corners):
-        near = seen.select(beyond(seen.coords, box) <= NEAR)
+        near = seen.select(distance_to_box(seen.coords, box) <= NEAR)
         for particle in TRACKS:
             inside = (lies_in == region) & (hidden.semantic == particle) & (hidden.cluster >= 0)
             for cluster in np.unique(hidden.cluster[inside]):
@@ -74,7 +74,7 @@ def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 
     apart = ~((side[:, None] == side[None]) & (side[:, None] != 0)).any(axis=2)
     if not apart.any():
         return None
-    far = beyond(coords, box)
+    far = distance_to_box(coords, box)
     gap = np.linalg.norm(coords[:, None] - coords[None], axis=2)
     cost = np.where(apart, far[:, None] + far[None] + 1e-3 * gap, np.inf)
     return coords[list(np.unravel_index(cost.argmin(), cost.shape))]
@@ -111,10 +111,10 @@ def assign_crossings(
         distance = to_segment(coords, crossing.ends)
         closer = (lies_in == crossing.region) & (distance < nearest)
         owner[closer], nearest[closer] = number, distance[closer]
-    own_keys = keys(coords, event.shape)
-    owner[np.isin(own_keys, keys(event.regions.truth.coords, event.shape))] = -1
+    own_keys = voxel_keys(coords, event.shape)
+    owner[np.isin(own_keys, voxel_keys(event.regions.truth.coords, event.shape))] = -1
     for number, crossing in enumerate(tracks):
-        owner[np.isin(own_keys, keys(crossing.truth.coords, event.shape))] = number
+        owner[np.isin(own_keys, voxel_keys(crossing.truth.coords, event.shape))] = number
     return owner
 
 
@@ -134,8 +134,8 @@ def crossing_voxels(
         below any threshold, for a true voxel that is no candidate.
     """
     owner = assign_crossings(event, tracks, coords)
-    owned, own_keys = owner >= 0, keys(coords, event.shape)
-    truth = [keys(crossing.truth.coords, event.shape) for crossing in tracks]
+    owned, own_keys = owner >= 0, voxel_keys(coords, event.shape)
+    truth = [voxel_keys(crossing.truth.coords, event.shape) for crossing in tracks]
     right = np.isin(own_keys, np.concatenate([own_keys[:0], *truth]))
     parts = [(owner[owned], right[owned], score[owned])]
     for number, wanted in enumerate(truth):

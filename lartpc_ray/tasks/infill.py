@@ -20,14 +20,13 @@ from lartpc_ray.data.dead_regions import (
     Candidates,
     DeadMap,
     RandomRegions,
-    beyond,
     dead_region,
+    distance_to_box,
     fixed_rng,
-    keys,
-    line,
+    line_voxels,
     region_of,
 )
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.transforms import above
 from lartpc_ray.losses.infill import InfillForm, occupancy_loss, squared_loss
 from lartpc_ray.losses.loss import Loss
@@ -225,8 +224,8 @@ def _lines(event: Event, each: Sequence[Crossing]) -> _Fill:
     coords, energy = [event.coords[:0]], [np.zeros(0)]
     for crossing in each:
         assert event.regions is not None
-        places = line(*crossing.ends)
-        places = places[beyond(places, event.regions.corners[crossing.region]) <= 0]
+        places = line_voxels(*crossing.ends)
+        places = places[distance_to_box(places, event.regions.corners[crossing.region]) <= 0]
         coords.append(places.astype(np.int32))
         energy.append(np.full(len(places), crossing.energy))
     once, first = np.unique(np.concatenate(coords), axis=0, return_index=True)
@@ -273,7 +272,7 @@ def _of_regions(number: int, event: Event, each: Sequence[Crossing], fill: _Fill
     assert event.regions is not None
     corners, truth = event.regions.corners, event.regions.truth
     places = region_of(fill.coords, corners)
-    right = np.isin(keys(fill.coords, event.shape), keys(truth.coords, event.shape))
+    right = np.isin(voxel_keys(fill.coords, event.shape), voxel_keys(truth.coords, event.shape))
     true = np.bincount(region_of(truth.coords, corners), minlength=len(corners))
     rows = []
     for region in range(len(corners)):

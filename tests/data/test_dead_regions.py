@@ -12,14 +12,13 @@ from lartpc_ray.data.dead_regions import (
     RandomRegions,
     Slab,
     _Entries,
-    _links,
-    beyond,
+    _link,
     dead_region,
+    distance_to_box,
     fixed_rng,
-    keys,
     region_of,
 )
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.transforms import augment, overlay
 
 SHAPE = (40, 40, 40)
@@ -74,7 +73,7 @@ def test_two_that_point_to_the_same_one_are_not_both_linked_to_it() -> None:
     start = np.array([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0]])
     away = np.array([[1.0, 0.0], [10.0, -2.0], [-1.0, 0.0]])
     away /= np.linalg.norm(away, axis=1, keepdims=True)
-    links = _links(_Entries(start, away, np.ones(3), np.array([0, 0, 1])))
+    links = _link(_Entries(start, away, np.ones(3), np.array([0, 0, 1])))
     assert [places[0].tolist() for places, _ in links] == [[0, 0]]
 
 
@@ -85,8 +84,8 @@ def test_candidates_do_not_depend_on_what_is_inside() -> None:
     empty = dead_region(whole.select(~inside), ACROSS, margin=2, limit=9999)
     np.testing.assert_array_equal(full.coords, empty.coords)
     assert (empty.truth[empty.dead] == 0).all()
-    at = keys(full.coords[full.dead], SHAPE)
-    assert np.isin(keys(whole.coords[inside], SHAPE), at).all(), "a straight track is covered"
+    at = voxel_keys(full.coords[full.dead], SHAPE)
+    assert np.isin(voxel_keys(whole.coords[inside], SHAPE), at).all(), "a straight track is covered"
 
 
 def test_what_only_touches_a_region_or_is_far_gives_no_candidate() -> None:
@@ -148,11 +147,11 @@ def test_regions_are_the_same_for_the_same_event_and_lie_on_tracks(
     assert (np.sort(sides, axis=1)[:, 1:] == 40).all(), "a slab is as wide as the image"
     assert (sides.min(axis=1) <= 10).all()
     assert (sides.min(axis=1) >= 5).all(), "3 cm are 10 voxels; the image's face cuts some"
-    touched = [(beyond(event.coords, box) <= 0).any() for box in corners]
+    touched = [(distance_to_box(event.coords, box) <= 0).any() for box in corners]
     assert all(touched)
     boxes = RandomRegions(kind="box", width=(0.9, 0.9), number=5).corners(event, rng)
     assert ((boxes[:, 1] - boxes[:, 0]) <= 3).all()
-    with pytest.raises(ValueError, match="give the smaller one first"):
+    with pytest.raises(ValueError, match="give the smaller width first"):
         RandomRegions(width=(3.0, 1.0))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.dead_regions import dead_region, line
+from lartpc_ray.data.dead_regions import dead_region, line_voxels
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.infill import (
     assign_crossings,
@@ -56,9 +56,9 @@ def test_a_box_may_be_left_by_another_face() -> None:
 
 
 def test_a_line_passes_every_voxel_once() -> None:
-    straight = line(np.array([0, 0, 0]), np.array([0, 0, 3]))
+    straight = line_voxels(np.array([0, 0, 0]), np.array([0, 0, 3]))
     assert straight.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 3]]
-    passed = line(np.array([0, 0]), np.array([7, 3]))
+    passed = line_voxels(np.array([0, 0]), np.array([7, 3]))
     assert len(passed) == 10, "eight columns, two of which it leaves for the next row"
 
 
