@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def quick_databases() -> Iterator[None]:
     from mlflow.store.db import utils
 
     empty = sqlite3.connect(":memory:")
-    make_tables = utils._upgrade_db
+    make_tables: Callable[[Any], None] = utils._upgrade_db
 
     def copy_tables(engine: Any) -> None:
         with closing(engine.raw_connection()) as database:

@@ -1,4 +1,4 @@
-"""The search: its table twice the same, killed and resumed, trials lost, trials that fail."""
+"""The search: killed and resumed, trials lost, trials that fail."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from processes import descendants
 from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
-from searches import best_of, checked, finished, mlflow_runs, registered, tune
+from searches import checked, finished, mlflow_runs, tune
 
 from lartpc_ray.trials.trial import Resources
 from lartpc_ray.tune.study import fitting
@@ -38,65 +37,24 @@ def test_as_many_trials_run_as_fit() -> None:
     assert fitting(Resources(gpus=1), 1, {"CPU": 16.0}) == 0
 
 
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_table_twice_and_all_is_in_mlflow(tmp_path: Path) -> None:
-    tables = []
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        budget = ("--budget", "laptop")
-        status, out, err = finished(tune(tmp_path / folder, *budget))
-        assert status == 0, err
-        tables.append(out.split("in the browser")[0])
-        assert "Traceback" not in err
-    assert tables[0] == tables[1]
-    assert "DBSCAN" in tables[0]
-    assert "untrained network" in tables[0]
-    named = mlflow_runs(tmp_path / "a")
-    (search,) = [runs[0] for name, runs in named.items() if name.startswith("smoke-")]
-    for number in (0, 1):
-        (trial,) = named[f"trial {number}"]
-        assert trial.data.tags["mlflow.parentRunId"] == search.info.run_id
-        assert trial.info.status == "FINISHED"
-        assert {"loss", "objective", "MIP/ari", "MIP/s0"} <= set(trial.data.metrics)
-        assert trial.data.params["depth"] == "3"
-        assert {"filters", "learning_rate"} <= set(trial.data.params)
-        assert len(trial.data.params) < 10, "short enough to compare"
-        assert {"task", "engine", "data", "versions", "host"} <= set(trial.data.tags)
-        assert trial.inputs is not None
-        assert len(trial.inputs.dataset_inputs) == 3
-        assert "system/disk_usage_percentage" in trial.data.metrics
-    assert "| ARI, all events | HIP |" in search.data.tags["mlflow.note.content"]
-    (surfaces,) = named["thresholds seeds robust"]
-    assert surfaces.data.tags["mlflow.parentRunId"] == best_of(named).info.run_id
-    assert named["MIP"][0].data.tags["mlflow.parentRunId"] == surfaces.info.run_id
-    (first,) = named["trial 0"]
-    wanted = {"champion": best_of(named).info.run_id, "paper": first.info.run_id}
-    assert {alias: one.run_id for alias, one in registered(tmp_path / "a").items()} == wanted
-    best = out.split("--run ")[1].split()[0]
-    command = [sys.executable, "-m", "lartpc_ray.report", "--run", best]
-    again = subprocess.run(
-        [*command, "--runs", str(tmp_path / "b")], capture_output=True, text=True, cwd=ROOT
-    )
-    assert again.stdout.strip() in tables[1]
-    command = [sys.executable, "-m", "lartpc_ray.report", "smoke", "--runs", str(tmp_path / "b")]
-    study = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert study.stdout.startswith("smoke: 2 trials, best first")
-    assert "learning_rate" in study.stdout.splitlines()[1]
-    assert again.stdout.strip() in study.stdout
-    page = tmp_path / "a/mlartifacts/smoke" / search.info.run_id / "artifacts/report.html"
-    assert "<h2>Worst and best events</h2>" in page.read_text()
-    assert "could not be drawn" not in page.read_text()
-    artefacts = {path.name for path in (tmp_path / "b").rglob("mlartifacts/**/*") if path.is_file()}
-    assert {"checkpoint.pt", "trial.json", "verdict.json", "table.txt", "smoke.yaml"} <= artefacts
-    assert "report.html" in artefacts
+def of_steps(steps: int, every: int, events: Path) -> tuple[str, ...]:
+    """Give the options of a search with two trials at a time on few events."""
+    settings = (f"steps={steps}", f"evaluate_every={every}", "batchnorm_batches=2")
+    words = [word for setting in settings for word in ("--set", f"optimizer.{setting}")]
+    return ("--budget", "laptop", "--data", str(events), *words)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def longer(few_events: Path) -> tuple[str, ...]:
-    """Two trials at a time of 100 steps on few events."""
-    settings = ("steps=100", "evaluate_every=10", "batchnorm_batches=2")
-    steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
-    return ("--budget", "laptop", "--data", str(few_events), *steps)
+    return of_steps(100, 10, few_events)
+
+
+@pytest.fixture(scope="module")
+def longer_table(longer: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Search `longer` without a kill, and give the table."""
+    status, out, err = finished(tune(tmp_path_factory.mktemp("longer"), *longer))
+    assert status == 0, err
+    return out.split("in the browser")[0]
 
 
 def until(process: subprocess.Popen[str], pattern: str) -> None:
@@ -122,13 +80,10 @@ def killed(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
-    tmp_path: Path, longer: tuple[str, ...]
+    tmp_path: Path, longer: tuple[str, ...], longer_table: str
 ) -> None:
     """SIGKILL where trials train and where one has ended; then SIGTERM; two drivers at once."""
-    (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    status, out, err = finished(tune(tmp_path / "whole", *longer))
-    assert status == 0, err
     process = tune(tmp_path / "cut", *longer)
     until(process, r"trial 1 +20 steps")
     (folder,) = (tmp_path / "cut").glob("smoke-*")
@@ -162,17 +117,14 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     assert f"--resume {again}" in err
     status, resumed, err = finished(tune(tmp_path / "cut", "--resume", again))
     assert status == 0, err
-    assert resumed.split("in the browser")[0] == out.split("in the browser")[0]
+    assert resumed.split("in the browser")[0] == longer_table
     checked(tmp_path / "cut", folder.name, 2)
     assert "not a checkpoint, or cut short" in (folder / "notes.txt").read_text()
 
 
 @pytest.fixture(scope="module")
 def brief(few_events: Path) -> tuple[str, ...]:
-    """Two trials at a time of 40 steps on few events."""
-    settings = ("steps=40", "evaluate_every=5", "batchnorm_batches=2")
-    steps = [text for one in settings for text in ("--set", f"optimizer.{one}")]
-    return ("--budget", "laptop", "--data", str(few_events), *steps)
+    return of_steps(40, 5, few_events)
 
 
 @pytest.fixture(scope="module")
@@ -375,12 +327,9 @@ def test_a_search_in_which_every_trial_fails_says_so_also_when_resumed(tmp_path:
 
 @pytest.mark.slow
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
-    tmp_path: Path, longer: tuple[str, ...]
+    tmp_path: Path, longer: tuple[str, ...], longer_table: str
 ) -> None:
-    (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    status, out, err = finished(tune(tmp_path / "whole", *longer))
-    assert status == 0, err
     process = tune(tmp_path / "cut", *longer)
     until(process, r"trial 1 +10 steps")
     actors = [
@@ -390,7 +339,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     until(process, "lost its process; goes on from its checkpoint")
     status, mended, err = finished(process)
     assert status == 0, err
-    assert mended.split("in the browser")[0] == out.split("in the browser")[0]
+    assert mended.split("in the browser")[0] == longer_table
     checked(tmp_path / "cut", next((tmp_path / "cut").glob("smoke-*")).name, 2)
 
 
