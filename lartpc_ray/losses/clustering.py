@@ -19,7 +19,7 @@ CLASSES = len(ParticleClass)
 
 
 class ClusteringLoss(Settings):
-    """Which mask loss, and the weights of the terms."""
+    """The mask loss, and the weights of the terms."""
 
     mask: MaskName = Field(default="lovasz_hinge", description="Koh II.5 is the Lovász hinge")
     gamma_seediness: NonNegativeFloat = Field(default=1.0, description="gamma1 of Koh II.11")
@@ -35,7 +35,7 @@ class TrueClusters:
 
     Attributes:
         voxel: the voxels that belong to a cluster.
-        own: the cluster of each of those.
+        own: the cluster of each of these voxels.
         group: the (event, class) of each cluster; clusters of one group compete.
         weight: of each cluster in the batch, summing to 1: averages run over the clusters of a
             class, the classes of an event, and the events.
@@ -53,7 +53,7 @@ class TrueClusters:
         cluster: Int[Tensor, " voxel"],
         min_voxels: int = 1,
     ) -> TrueClusters:
-        """Find them; voxels with no class or no cluster, or of too small a one, are left out."""
+        """Find the clusters, without voxels that have no class, no cluster or too small a one."""
         voxel = torch.nonzero((semantic >= 0) & (cluster >= 0))[:, 0]
         groups_of = event[voxel] * CLASSES + semantic[voxel]
         key = (groups_of << 32) + cluster[voxel]
@@ -72,24 +72,18 @@ class TrueClusters:
         return len(self.group)
 
     def pairs(self) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-        """All (member, cluster) with the cluster in the member's group; clusters are sorted."""
-        sizes = torch.bincount(self.group)
-        first = torch.cumsum(sizes, 0) - sizes
-        mine = self.group[self.own]
-        member = torch.repeat_interleave(sizes[mine])
-        start = torch.cumsum(sizes[mine], 0) - sizes[mine]
-        within = torch.arange(len(member), device=member.device) - start[member]
-        return member, first[mine][member] + within
+        """Return all (member, cluster) with the cluster in the member's group, sorted by member."""
+        return _partners(self.group[self.own], torch.bincount(self.group))
 
     def mean(self, values: Float[Tensor, member * rest]) -> Float[Tensor, cluster * rest]:
-        """Mean over the voxels of each cluster."""
+        """Average over the voxels of each cluster."""
         total = values.new_zeros(len(self), *values.shape[1:]).index_add(0, self.own, values)
         count = torch.bincount(self.own, minlength=len(self)).to(values)
         return total / count.view(-1, *[1] * (values.dim() - 1))
 
 
 def clustering_loss(embedding: Embedding, clusters: TrueClusters, settings: ClusteringLoss) -> Loss:
-    """L = gamma1 L_seed + gamma2 (L_mask + L_smooth + L_inter) (Koh II.8, II.11).
+    """Compute L = gamma1 L_seed + gamma2 (L_mask + L_smooth + L_inter) (Koh II.8, II.11).
 
     A batch with no cluster gives 0, with a gradient of 0.
     """
@@ -118,14 +112,14 @@ def exponents(
     centre: Float[Tensor, "pair axis"],
     width: Float[Tensor, " pair"],
 ) -> Float[Tensor, " pair"]:
-    """q = |f - mu|² / (2 sigma²), so that p = exp(-q) (Koh II.3, II.4)."""
+    """Return q = |f - mu|² / (2 sigma²), so that p = exp(-q) (Koh II.3, II.4)."""
     return (position - centre).square().sum(1) / (2 * width.square())
 
 
 def smoothing(
     margin: Float[Tensor, " member"], width: Float[Tensor, " cluster"], clusters: TrueClusters
 ) -> Float[Tensor, ""]:
-    """Mean of (sigma_i - sigma~_k)² over each cluster, sigma~ not differentiated (Koh II.6)."""
+    """Average (sigma_i - sigma~_k)² over each cluster, sigma~ not differentiated (Koh II.6)."""
     spread = (margin - width.detach()[clusters.own]).square()
     return clusters.mean(spread) @ clusters.weight
 
@@ -133,16 +127,13 @@ def smoothing(
 def separation(
     centre: Float[Tensor, "cluster axis"], clusters: TrueClusters, distance: float
 ) -> Float[Tensor, ""]:
-    """Mean over pairs of clusters of [2 delta_d - |mu_a - mu_b|]₊² (Koh II.7).
+    """Average [2 delta_d - |mu_a - mu_b|]₊² over pairs of clusters of a class (Koh II.7).
 
-    Within each class of each event; a class with one cluster contributes 0.
+    A class with one cluster contributes 0.
     """
     sizes = torch.bincount(clusters.group)
-    first = torch.cumsum(sizes, 0) - sizes
     count = sizes[clusters.group]
-    a = torch.repeat_interleave(count)
-    start = torch.cumsum(count, 0) - count
-    b = first[clusters.group][a] + torch.arange(len(a), device=a.device) - start[a]
+    a, b = _partners(clusters.group, sizes)
     a, b = a[a != b], b[a != b]
     gap = (centre[a] - centre[b]).square().sum(1).clamp(min=1e-12).sqrt()
     short = torch.relu(2 * distance - gap).square()
@@ -153,5 +144,15 @@ def separation(
 def seediness_loss(
     seediness: Float[Tensor, " member"], p: Float[Tensor, " member"], clusters: TrueClusters
 ) -> Float[Tensor, ""]:
-    """Mean of (s_i - p_i)² over each cluster, p of the voxel's own kernel, detached (Koh II.9)."""
+    """Average (s_i - p_i)² over each cluster, p of the own kernel, detached (Koh II.9)."""
     return clusters.mean((seediness - p.detach()).square()) @ clusters.weight
+
+
+def _partners(
+    group: Int[Tensor, " row"], sizes: Int[Tensor, " group"]
+) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Pair each row with every cluster of its group; `sizes` counts the clusters of a group."""
+    first, count = torch.cumsum(sizes, 0) - sizes, sizes[group]
+    row = torch.repeat_interleave(count)
+    start = torch.cumsum(count, 0) - count
+    return row, first[group][row] + torch.arange(len(row), device=row.device) - start[row]

@@ -1,4 +1,4 @@
-"""The losses of infill: which voxels of a dead region are active, and with which energy."""
+"""The losses of infill: the activity and the energy of the voxels of a dead region."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Values = Float[Tensor, " candidate"]
 
 
 def squared_loss(
-    found: Values, target: Values, balance: Float[Tensor, 2], *, over_all: bool
+    predicted: Values, target: Values, balance: Float[Tensor, 2], *, over_all: bool
 ) -> Loss:
-    """w1 S(target != 0) + w0 S(target = 0), S the squared error (LArDRIP).
+    """Compute w1 S(target != 0) + w0 S(target = 0), S the squared error (LArDRIP).
 
     (w1, w0) = softmax(balance). S is divided by the number of all candidates (the numel of the mask
-    in the source), or of those it is summed over.
+    in the source), or by the number of candidates in its sum.
 
     Args:
-        found, target: of each candidate, in the same unit.
+        predicted, target: of each candidate, in the same unit.
         balance: learned logits of the two weights.
         over_all: divide by all candidates.
 
@@ -33,7 +33,7 @@ def squared_loss(
         the loss; 0, with a gradient of 0, without candidates.
     """
     active = target != 0
-    error = (found - target).square()
+    error = (predicted - target).square()
     hit, empty = (_share(error, mask, over_all) for mask in (active, ~active))
     weight = torch.softmax(balance, dim=0)
     terms = {"hit": hit, "empty": empty, "weight_hit": weight[0]}
@@ -41,16 +41,16 @@ def squared_loss(
     return Loss(total, {name: value.detach() for name, value in terms.items()})
 
 
-def occupancy_loss(logit: Values, found: Values, target: Values, *, focal: bool) -> Loss:
-    """Cross-entropy of "active", and the squared error of the energy where it is.
+def occupancy_loss(logit: Values, predicted: Values, target: Values, *, focal: bool) -> Loss:
+    """Sum the cross-entropy of "active" and the squared energy error of active candidates.
 
-    Both are divided by the number of active candidates, as Lin et al. 2017 do: the empty ones are
-    a hundred times as many. With `focal` each entropy is times (1 - p of the truth)².
+    Both are divided by the number of active candidates, as Lin et al. 2017 do, because the empty
+    candidates are a hundred times as many. `focal` multiplies the entropy by (1 - p of the truth)².
 
     Args:
         logit: of a candidate being active.
-        found, target: energies in the same unit.
-        focal: weigh down what is already right.
+        predicted, target: energies in the same unit.
+        focal: give less weight to candidates that are already right.
     """
     active = target != 0
     entropy = functional.binary_cross_entropy_with_logits(logit, active.to(logit), reduction="none")
@@ -58,7 +58,7 @@ def occupancy_loss(logit: Values, found: Values, target: Values, *, focal: bool)
         entropy = (1 - torch.exp(-entropy)) ** FOCUS * entropy
     count = active.sum().clamp(min=1)
     occupancy = entropy.sum() / count
-    hit = _share((found - target).square(), active, over_all=False)
+    hit = _share((predicted - target).square(), active, over_all=False)
     terms = {"occupancy": occupancy.detach(), "hit": hit.detach()}
     return Loss(occupancy + hit, terms)
 

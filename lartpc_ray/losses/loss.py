@@ -1,4 +1,4 @@
-"""Loss: a total to minimise and the named terms it is made of."""
+"""Loss: a total to minimise and its named terms."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class Loss:
     terms: dict[str, Tensor]
 
     def numbers(self) -> dict[str, float]:
-        """Total and terms as plain numbers."""
+        """Return the total and the terms as plain numbers."""
         named = {"loss": self.total, **self.terms}
         return {name: float(value.detach()) for name, value in named.items()}

@@ -1,8 +1,8 @@
-"""Mask losses: does the kernel of a cluster cover the cluster and nothing else?
+"""Mask losses: each is small if the kernel of a cluster covers the cluster and nothing else.
 
-All take the same pairs (voxel i, cluster k) of one event and class, and give one number a cluster.
-The kernel is p_ik = exp(-q_ik) with q_ik = |f_i - mu_k|² / (2 sigma_k²) (Koh et al. 2020, II.4);
-q is what they take, so that nothing underflows.
+All take the same pairs (voxel i, cluster k) of one event and class, and return one value per
+cluster. The kernel is p_ik = exp(-q_ik) with q_ik = |f_i - mu_k|² / (2 sigma_k²) (Koh et al. 2020,
+II.4). The functions take q instead of p, so nothing underflows.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NEAREST = 1e-6
 
 
 def lovasz_hinge(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCluster:
-    """Lovász extension of the Jaccard loss with hinge errors 1 - (2p - 1)·(±1) (Koh II.5).
+    """Compute the Lovász extension of the Jaccard loss of 1 - (2p - 1)·(±1) (Koh II.5).
 
-    The errors of a cluster are sorted, largest first; each is weighted by how much the Jaccard
-    loss grows when the voxel joins those before it (Berman et al. 2018, algorithm 1).
+    The hinge errors of a cluster are sorted, largest first. The weight of each is the growth of
+    the Jaccard loss when its voxel joins the voxels before it (Berman et al. 2018, algorithm 1).
     """
     sign = inside.to(q) * 2 - 1
     error = 1 - (2 * torch.exp(-q) - 1) * sign
@@ -55,12 +55,12 @@ def lovasz_hinge(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> Pe
 
 
 def bce(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCluster:
-    """Binary cross-entropy -[y log p + (1 - y) log(1 - p)], mean over the voxels of the class."""
+    """Average -[y log p + (1 - y) log(1 - p)] over the voxels of the class."""
     return _mean(_cross_entropy(q, inside), owner, clusters)
 
 
 def balanced_bce(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCluster:
-    """Binary cross-entropy, half the mean over the cluster's voxels and half over the others'."""
+    """Average the binary cross-entropy over the cluster and over all others, then the two."""
     value = _cross_entropy(q, inside)
     own = _mean(value[inside], owner[inside], clusters)
     other = _mean(value[~inside], owner[~inside], clusters)
@@ -68,7 +68,7 @@ def balanced_bce(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> Pe
 
 
 def soft_dice(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCluster:
-    """1 - 2 sum(p y) / (sum p + sum y)."""
+    """Compute 1 - 2 sum(p y) / (sum p + sum y)."""
     p = torch.exp(-q)
     member = inside.to(q)
     both = _sum(p * member, owner, clusters)
@@ -76,7 +76,7 @@ def soft_dice(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCl
 
 
 def focal(q: Exponent, inside: Inside, owner: Owner, clusters: int) -> PerCluster:
-    """Cross-entropy times (1 - p of the truth)², mean over voxels (Lin et al. 2017)."""
+    """Average cross-entropy times (1 - p of the truth)² over voxels (Lin et al. 2017)."""
     p = torch.exp(-q)
     wrong = torch.where(inside, 1 - p, p)
     return _mean(wrong**FOCUS * _cross_entropy(q, inside), owner, clusters)
@@ -92,7 +92,7 @@ MASKS: dict[MaskName, Callable[[Exponent, Inside, Owner, int], PerCluster]] = {
 
 
 def _cross_entropy(q: Exponent, inside: Inside) -> Float[Tensor, " pair"]:
-    """-log p = q inside, -log(1 - p) outside."""
+    """Return -log p = q inside, -log(1 - p) outside."""
     return torch.where(inside, q, -torch.log(-torch.expm1(-q.clamp(min=NEAREST))))
 
 
@@ -101,6 +101,6 @@ def _sum(values: Tensor, owner: Tensor, clusters: int) -> PerCluster:
 
 
 def _mean(values: Tensor, owner: Tensor, clusters: int) -> PerCluster:
-    """Mean over the pairs of each cluster; 0 where it has none."""
+    """Average over the pairs of each cluster; 0 for a cluster without pairs."""
     count = torch.bincount(owner, minlength=clusters).clamp(min=1)
     return _sum(values, owner, clusters) / count

@@ -19,13 +19,13 @@ def segmentation_loss(
     event: Int[Tensor, " voxel"],
     reduction: Reduction,
 ) -> Float[Tensor, ""]:
-    """Softmax cross-entropy of the voxels whose class is known.
+    """Compute the softmax cross-entropy of the voxels with a known class.
 
     Args:
-        logits: one channel a class.
+        logits: one channel per class.
         semantic: the true class, -1 unknown.
         weight: of each voxel.
-        event: whose each voxel is.
+        event: of each voxel.
         reduction: `event_mean`: mean over an event's voxels, then over the events (Dominé & Terao
             2020); `sum`: sum over the voxels of an event, mean over the events (SparseSSNet).
 
@@ -35,9 +35,9 @@ def segmentation_loss(
     known = torch.nonzero(semantic >= 0)[:, 0]
     if not len(known):
         return logits.sum() * 0
-    each = functional.cross_entropy(logits[known].float(), semantic[known], reduction="none")
+    entropy = functional.cross_entropy(logits[known].float(), semantic[known], reduction="none")
     events, of_event = torch.unique(event[known], return_inverse=True)
-    total = each.new_zeros(len(events)).index_add(0, of_event, each * weight[known])
+    total = entropy.new_zeros(len(events)).index_add(0, of_event, entropy * weight[known])
     if reduction == "event_mean":
         total = total / torch.bincount(of_event, minlength=len(events))
     return total.mean()

@@ -12,14 +12,14 @@ Rows = Float[Tensor, "site channel"]
 
 
 class Norm(nn.BatchNorm1d):
-    """BatchNorm over the sites. One site has no spread: its running averages serve it."""
+    """BatchNorm over the sites; a single site has no spread and uses the running averages."""
 
     def forward(self, rows: Rows) -> Rows:
         out: Tensor = super().forward(rows) if len(rows) > 1 else self.evaluated(rows)
         return out
 
     def evaluated(self, rows: Rows) -> Rows:
-        """By the running averages."""
+        """Normalise by the running averages."""
         return nn.functional.batch_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
@@ -29,7 +29,7 @@ class SynchronisedNorm(Norm):
     """BatchNorm over the sites of all workers, on any device (torch's own wants a GPU).
 
     Attributes:
-        alone: this worker computes something without the others.
+        alone: this worker computes without the others, as in an evaluation.
     """
 
     alone = False
@@ -56,14 +56,14 @@ class SynchronisedNorm(Norm):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Let every `Norm` of a network see all workers; its weights stay."""
+    """Let every `Norm` of a network use the sites of all workers; keep its weights."""
     for module in network.modules():
         if type(module) is Norm:
             module.__class__ = SynchronisedNorm
 
 
 class _Total(torch.autograd.Function):
-    """The sum over the workers; so is its gradient."""
+    """The sum over the workers; its gradient is summed too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

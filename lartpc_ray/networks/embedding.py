@@ -1,4 +1,4 @@
-"""Embedding: the raw outputs of the two branches as position, margin and seediness."""
+"""Embedding: position, margin and seediness from the raw outputs of the two branches."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.networks.uresnet import UResNet
 
 NARROWEST = 1e-6
-"""Least value of the margin's sigmoid: float32 reaches 0, where a kernel has no width."""
+"""Least value of the margin's sigmoid, which float32 would round to 0, a kernel without width."""
 
 
 def embedding_branches(axes: int) -> dict[str, int]:
-    """Branch "embedding": an offset an axis and the margin; branch "seediness": one channel."""
+    """Return the channels: an offset per axis and the margin; the seediness."""
     return {"embedding": axes + 1, "seediness": 1}
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Where each voxel points to (Koh et al. 2020, II.1).
+    """The position in the embedding that each voxel points to (Koh et al. 2020, II.1).
 
     Attributes:
         position: tanh(offset) + x / (L/2) - 1, so that the image spans -1 to 1.
         margin: 2 · sigmoid, never below 2e-6: the width of the voxel's kernel.
-        seediness: sigmoid, in (0, 1): how good a seed the voxel is.
+        seediness: sigmoid, in (0, 1): the quality of the voxel as a seed.
     """
 
     position: Float[Tensor, "voxel axis"]
@@ -40,11 +40,11 @@ class Embedding:
         outputs: dict[str, Tensor],
         coords: Int[Tensor, "voxel axis"],
         shape: tuple[int, ...],
-        widest: float = 2.0,
+        max_margin: float = 2.0,
     ) -> Embedding:
-        """Koh II.1, from the raw outputs; without a seediness branch the seediness is 0.
+        """Compute Koh II.1 from the raw outputs; without a seediness branch the seediness is 0.
 
-        `widest` is the factor of the margin's sigmoid, 2 in the paper.
+        `max_margin` is the factor of the margin's sigmoid, 2 in the paper.
         """
         half = torch.tensor(shape, dtype=torch.float32, device=coords.device) / 2
         raw = outputs["embedding"].float()
@@ -53,7 +53,7 @@ class Embedding:
             seediness = torch.sigmoid(outputs["seediness"].float()[:, 0])
         return Embedding(
             position=torch.tanh(raw[:, :-1]) + coords / half - 1,
-            margin=widest * torch.sigmoid(raw[:, -1]).clamp(min=NARROWEST),
+            margin=max_margin * torch.sigmoid(raw[:, -1]).clamp(min=NARROWEST),
             seediness=seediness,
         )
 
@@ -61,10 +61,10 @@ class Embedding:
 def own_head(
     outputs: Float[Tensor, "voxel heads"], semantic: Int[Tensor, " voxel"]
 ) -> Float[Tensor, "voxel channel"]:
-    """Of the outputs of all classes, class by class, those of each voxel's own.
+    """Select the outputs of each voxel's class; the channels are ordered class by class.
 
-    Classes are clustered apart from each other, so nothing asks them to share one embedding. A
-    voxel without a class takes the first; it joins no cluster.
+    Classes are clustered separately, so each may have an embedding of its own. A voxel without a
+    class takes the first class; it joins no cluster.
     """
     heads = outputs.view(len(outputs), len(ParticleClass), -1)
     own: Tensor = heads[torch.arange(len(outputs), device=outputs.device), semantic.clamp(min=0)]
@@ -75,17 +75,17 @@ def init_embedding(
     network: UResNet,
     margin: float,
     offset_scale: float,
-    widest: float = 2.0,
+    max_margin: float = 2.0,
     heads: int = 1,
 ) -> None:
-    """Begin with small offsets and a given margin, so that a voxel starts at its own place.
+    """Set small offsets and one margin, so that each voxel starts at its position in the image.
 
     Args:
         network: with the branches of `embedding_branches`.
-        margin: the margin every voxel begins with, below `widest`.
+        margin: the first margin of every voxel, below `max_margin`.
         offset_scale: factor on the initial weights of the offsets and the margin.
-        widest: factor of the margin's sigmoid.
-        heads: how often the branches are there, once or once a class.
+        max_margin: factor of the margin's sigmoid.
+        heads: copies of the branches: 1, or one per class.
     """
     out = network.decoders["embedding"].out
     if not isinstance(out, nn.Linear):
@@ -94,4 +94,4 @@ def init_embedding(
         out.weight.mul_(offset_scale)
         out.bias.zero_()
         channels = out.out_features // heads
-        out.bias[channels - 1 :: channels] = math.log(margin / (widest - margin))
+        out.bias[channels - 1 :: channels] = math.log(margin / (max_margin - margin))

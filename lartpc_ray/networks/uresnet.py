@@ -26,7 +26,7 @@ class NetworkSettings(Settings):
     )
     depth: int = Field(default=7, ge=2, le=8, description="resolutions, the input's included")
     filters: PositiveInt = Field(default=32, description="at the first level; level l has (l+1)×")
-    blocks: PositiveInt = Field(default=2, description="residual blocks a level")
+    blocks: PositiveInt = Field(default=2, description="residual blocks per level")
     chunk: PositiveInt = Field(
         default=CHUNK,
         description="neighbours whose features native gathers at a time on a GPU: less memory, or "
@@ -44,8 +44,8 @@ class UResNet(nn.Module):
         settings: depth, filters, blocks and engine.
         branches: output channels of each branch by name; each branch has its own decoder.
         axes: 2 or 3.
-        inputs: input features a voxel.
-        constants: how many learned numbers by name that are the same for all voxels; 0 at first.
+        inputs: input features per voxel.
+        constants: name to the number of learned values that all voxels share; they start at 0.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class UResNet(nn.Module):
         events: Int[Tensor, " voxel"],
         without: tuple[str, ...] = (),
     ) -> dict[str, Tensor]:
-        """The output (voxel, channel) of each branch but `without`, and the constants.
+        """Return the output (voxel, channel) of each branch but `without`, and the constants.
 
-        Rows are in the order of the voxels given.
+        Rows have the order of the given voxels.
         """
         x = self.stem(self.engine.sites(coords, features, shape, events))
         levels = []
@@ -99,15 +99,15 @@ class UResNet(nn.Module):
             levels.append(x)
             if level < len(self.down):
                 x = self.down[level](x)
-        found: dict[str, Tensor] = {
+        outputs: dict[str, Tensor] = {
             name: decoder(levels) for name, decoder in self.decoders.items() if name not in without
         }
-        # a copy: data-parallel training looks for parameters behind what forward returns
-        return found | {name: value.clone() for name, value in self.constants.items()}
+        # a copy: data-parallel training finds used parameters through the returned tensors
+        return outputs | {name: value.clone() for name, value in self.constants.items()}
 
 
 class Decoder(nn.Module):
-    """From the coarsest level back to the voxels, joining the encoder's features on the way."""
+    """From the coarsest level back to the voxels, with the encoder's features of each level."""
 
     def __init__(
         self, engine: Engine, axes: int, widths: list[int], blocks: int, channels: int
@@ -188,7 +188,7 @@ class Activated(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two activated convolutions beside the identity, or a linear map where widths differ."""
+    """Two activated convolutions, added to the input or to a linear map of it."""
 
     def __init__(self, engine: Engine, axes: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -221,6 +221,6 @@ def _apply(
 
 
 def _kernel(offsets: int, inputs: int, outputs: int, copies: int | None = None) -> nn.Parameter:
-    """(offset, in, out) weights of variance 2 / (inputs that meet in one output)."""
+    """Draw weights (offset, in, out) of variance 2 / (inputs that meet in one output)."""
     weight = torch.empty(copies or offsets, inputs, outputs)
     return nn.Parameter(nn.init.normal_(weight, std=(2 / (offsets * inputs)) ** 0.5))

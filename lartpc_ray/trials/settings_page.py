@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lartpc_ray.data.dead_regions import Box, DeadMap, Slab
-from lartpc_ray.data.simulation.generator import BombSettings, Gun
+from lartpc_ray.data.simulation.generator import BombSettings, Primaries
 from lartpc_ray.reconstruct.grid import ChoiceSettings
 from lartpc_ray.reconstruct.michels import MichelSettings
 from lartpc_ray.settings import Settings
@@ -28,7 +28,7 @@ limits are refused before anything starts.
 """
 PARTS = (DeadMap, Slab, Box)
 """What stands in a list or in a file of its own."""
-IN_PYTHON = (ChoiceSettings, MichelSettings, BombSettings, Gun)
+IN_PYTHON = (ChoiceSettings, MichelSettings, BombSettings, Primaries)
 WORDS = {"integer": "whole number", "number": "number", "string": "text"}
 LIMITS = {
     "minimum": "≥ {}",

@@ -1,10 +1,10 @@
 """The particle bomb: simulated events of any size, without Geant4.
 
-Particles from a vertex, stopping and crossing muons; what happens to them on their way is in
-physics.py. Instances and classes follow the Geant4 sample: an instance is a particle with its
-whole shower; what a Michel electron radiates away is shower; delta electrons of less than
-`delta_energy` belong to their parent; pieces of a shower of fewer than ten voxels, and tracks of
-fewer than five, are low-energy deposits with neither class nor cluster.
+An event holds particles from a vertex, stopping muons and crossing muons; physics.py moves them
+through the argon. Instances and classes follow the Geant4 sample: an instance is a particle with
+its whole shower; the radiation of a Michel electron is shower; delta electrons below `delta_energy`
+belong to their parent; pieces of a shower of fewer than ten voxels, and tracks of fewer than five,
+are low-energy deposits with neither class nor cluster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
@@ -41,50 +41,50 @@ from lartpc_ray.settings import Settings
 
 HIP, MIP, SHOWER, DELTA, MICHEL = (int(particle) for particle in ParticleClass)
 TRACK_CLASS = np.array([SHOWER, MIP, MIP, MIP, HIP])
-"""Of each `Kind`."""
+"""Class of each `Kind`."""
 PHOTON = -1
 CHOICE = np.array([Kind.PROTON, Kind.ELECTRON, PHOTON, Kind.PION, Kind.MUON, Kind.ANTIMUON])
-"""What may come from a vertex."""
+"""Particles that may come from a vertex."""
 POSITIVE_MUONS = 0.55
-"""Share of the crossing muons."""
+"""Share of µ+ among the crossing muons."""
 SMALLEST_DELTA = 0.5
-"""Delta electrons below it are part of the fluctuations, MeV."""
+"""Least energy of a delta electron, MeV; softer ones are part of the fluctuations."""
 INELASTIC_LENGTH = np.array([np.inf, np.inf, np.inf, 50.0, 70.0])
-"""Mean way of each `Kind` to its nuclear interaction, cm; as in the Geant4 sample."""
+"""Mean path of each `Kind` to its nuclear interaction, cm; as in the Geant4 sample."""
 DECAY = np.array([0.0, 0.26, 1.0, 0.5, 0.0])
 """Share of each `Kind` at rest that gives a Michel electron: argon captures 74 % of the negative
-muons (their lifetime there is 0.57 µs) and all negative pions."""
+muons (their lifetime in argon is 0.57 µs) and all negative pions."""
 PION_SURVIVES = 0.3
-"""Share of the pions that come out of a nucleus again."""
+"""Share of the pions that leave a nucleus again."""
 PION_EXCHANGE = 0.2
 """Share of the pions that become neutral."""
 PROTONS = 1.5
 """Mean number of protons that a nuclear interaction knocks out."""
 PROTON_SHARE = 0.3
-"""Mean share of the energy that one of them gets."""
+"""Mean share of the energy that one of these protons gets."""
 PROTON_LEAST = 15.0
-"""Least energy of one, MeV."""
+"""Least energy of such a proton, MeV."""
 NEUTRONS = 0.024
-"""Mean number of neutrons that it sets free for each MeV."""
+"""Mean number of neutrons per MeV of a nuclear interaction."""
 NEUTRON_LENGTH = 35.0
-"""Mean way of a neutron to where its recoils are, cm."""
+"""Mean path of a neutron to its recoils, cm."""
 RECOIL_SPREAD = 8.0
-"""How far these are from their middle along an axis, cm."""
+"""Standard deviation of the recoils' positions along an axis, cm."""
 RECOILS = 3.0
 """Mean number of a neutron's recoils."""
 RECOIL_ENERGY = 0.02
-"""Mean energy of one, above the threshold, MeV."""
+"""Mean energy of a recoil above the threshold, MeV."""
 MARGIN = 0.05
 """Vertices keep this share of the side away from the faces."""
 AROUND = 29.0
-"""Argon around the image, cm: what happens there may leave traces inside."""
+"""Argon around the image, cm: particles that start there may leave energy inside."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gun(Settings):
-    """What an event of one sort starts with: numbers from, to (both included), energies in MeV."""
+class Primaries(Settings):
+    """The first particles of one sort of event: numbers and energies (MeV), from and to."""
 
     vertex: tuple[int, int] = Field(default=(1, 6), description="particles from the vertex")
     shares: tuple[Share, Share, Share, Share, Share, Share] = Field(
@@ -99,7 +99,7 @@ class Gun(Settings):
     )
 
 
-MIXED = Gun(
+MIXED = Primaries(
     vertex=(3, 8),
     shares=(0.52, 0.09, 0.09, 0.15, 0.075, 0.075),
     proton_energy=(80.0, 600.0),
@@ -111,7 +111,7 @@ MIXED = Gun(
 
 
 class BombSettings(Settings):
-    """What is simulated."""
+    """The image and the particles of simulated events."""
 
     side: PositiveInt = Field(default=768, description="voxels along each axis of the image")
     pitch: PositiveFloat = Field(default=0.3, description="side of a voxel, cm")
@@ -120,13 +120,16 @@ class BombSettings(Settings):
     delta_energy: float = Field(
         default=2.7, ge=SMALLEST_DELTA, description="least energy of a delta of its own, MeV"
     )
-    guns: tuple[Gun, ...] = Field(
-        default=(MIXED, Gun()), min_length=1, description="sorts of events, taken in turn"
+    primaries: tuple[Primaries, ...] = Field(
+        validation_alias=AliasChoices("primaries", "guns"),
+        default=(MIXED, Primaries()),
+        min_length=1,
+        description="sorts of events, taken in turn",
     )
 
 
 class Bomb(Sequence[Event]):
-    """Simulated events; each depends on nothing but settings, seed and its number.
+    """Simulated events; each depends only on the settings, the seed and its number.
 
     Example:
         >>> events = Bomb(2, seed=1, settings=BombSettings(side=128))
@@ -149,13 +152,13 @@ class Bomb(Sequence[Event]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(f"event {index} of {len(self)}; count from 0")
-        gun = self.settings.guns[index % len(self.settings.guns)]
+        sort = self.settings.primaries[index % len(self.settings.primaries)]
         rng = np.random.default_rng([self._seed, int(index)])
-        return _EventGenerator(self.settings, rng).event(gun)
+        return _EventGenerator(self.settings, rng).event(sort)
 
 
 class _EventGenerator:
-    """One event while it is made; lengths in cm."""
+    """The generator of one event; lengths in cm."""
 
     def __init__(self, settings: BombSettings, rng: np.random.Generator) -> None:
         self.settings = settings
@@ -165,9 +168,9 @@ class _EventGenerator:
         self.photons: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.electrons: list[Particles] = []
 
-    def event(self, gun: Gun) -> Event:
-        """Primaries, what they hit, electrons with all that they radiate; then the image."""
-        primary = self.primaries(gun)
+    def event(self, sort: Primaries) -> Event:
+        """Make the primaries, their products, all electrons with their radiation, and the image."""
+        primary = self.make_primaries(sort)
         flight, hits = self.propagate(primary, self.rng.exponential(INELASTIC_LENGTH[primary.kind]))
         product, recoils = self.products(*hits)
         second, _ = self.propagate(product, np.full(len(product), np.inf))
@@ -189,32 +192,32 @@ class _EventGenerator:
     def make_particles(
         self, kind: Any, energy: np.ndarray, start: np.ndarray, direction: np.ndarray, semantic: Any
     ) -> Particles:
-        """Particles, each an instance of its own."""
+        """Make particles, each as an instance of its own."""
         count = len(energy)
         cluster = np.arange(self.clusters, self.clusters + count)
         self.clusters += count
         kinds, classes = np.full(count, kind), np.full(count, semantic)
-        trunk, pending_radiation = np.ones(count, bool), np.zeros(count)
+        first, pending_radiation = np.ones(count, bool), np.zeros(count)
         return Particles(
-            kinds, energy, start, direction, cluster, classes, trunk, pending_radiation
+            kinds, energy, start, direction, cluster, classes, first, pending_radiation
         )
 
-    def primaries(self, gun: Gun) -> Particles:
-        """The tracks that an event starts with; its electrons and photons are put aside."""
+    def make_primaries(self, sort: Primaries) -> Particles:
+        """Return the first tracks of an event; keep its electrons and photons for later."""
         copies = int(np.ceil(self.settings.density))
         share = self.settings.density / copies
         tracks = []
         for _ in range(copies):
-            tracks += [self.vertex(gun, share), self.muons(gun, share)]
+            tracks += [self.vertex(sort, share), self.muons(sort, share)]
         return Particles.join(tracks)
 
-    def vertex(self, gun: Gun, share: float) -> Particles:
-        """The particles from one vertex, in all directions."""
+    def vertex(self, sort: Primaries, share: float) -> Particles:
+        """Make the particles from one vertex, in all directions."""
         rng = self.rng
-        count = int(rng.binomial(rng.integers(*gun.vertex, endpoint=True), share))
-        kind = CHOICE[np.searchsorted(np.cumsum(gun.shares[:-1]), rng.random(count), "right")]
-        energy = rng.uniform(*gun.energy, count)
-        energy = np.where(kind == Kind.PROTON, rng.uniform(*gun.proton_energy, count), energy)
+        count = int(rng.binomial(rng.integers(*sort.vertex, endpoint=True), share))
+        kind = CHOICE[np.searchsorted(np.cumsum(sort.shares[:-1]), rng.random(count), "right")]
+        energy = rng.uniform(*sort.energy, count)
+        energy = np.where(kind == Kind.PROTON, rng.uniform(*sort.proton_energy, count), energy)
         start = np.repeat(self.somewhere(1), count, axis=0)
         direction = isotropic(count, rng)
         gamma, electron, track = kind < 0, kind == Kind.ELECTRON, kind > 0
@@ -224,15 +227,15 @@ class _EventGenerator:
         self.electrons.append(particles.take(electron))
         return particles.take(track)
 
-    def muons(self, gun: Gun, share: float) -> Particles:
-        """Muons that cross the image from above (cos² of the zenith angle), or µ+ inside."""
+    def muons(self, sort: Primaries, share: float) -> Particles:
+        """Make muons that cross the image from above (cos² of the zenith angle), or µ+ inside."""
         rng = self.rng
-        count = int(rng.binomial(rng.integers(*gun.muons, endpoint=True), share))
-        start = self.somewhere(count, 0.0 if gun.crossing else MARGIN)
-        if not gun.crossing:
-            energy = rng.uniform(*gun.muon_energy, count)
+        count = int(rng.binomial(rng.integers(*sort.muons, endpoint=True), share))
+        start = self.somewhere(count, 0.0 if sort.crossing else MARGIN)
+        if not sort.crossing:
+            energy = rng.uniform(*sort.muon_energy, count)
             return self.make_particles(Kind.ANTIMUON, energy, start, isotropic(count, rng), MIP)
-        low, high = np.log(gun.muon_energy)
+        low, high = np.log(sort.muon_energy)
         energy = np.exp(rng.uniform(low, high, count))
         cosine = np.cbrt(rng.random(count))
         angle = rng.uniform(0, 2 * np.pi, count)
@@ -246,43 +249,44 @@ class _EventGenerator:
         return self.size * self.rng.uniform(margin, 1 - margin, (count, 3))
 
     def to_the_edge(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """How far it is, straight on, to the end of the argon."""
+        """Return the straight distance to the end of the argon."""
         edge = np.where(direction > 0, self.size + AROUND, -AROUND)
         return np.asarray(((edge - start) / direction).min(axis=1))
 
-    def inside(self, place: np.ndarray) -> np.ndarray:
-        """Whether places are in the argon."""
-        return np.asarray((np.abs(place - self.size / 2) < self.size / 2 + AROUND).all(axis=1))
+    def inside(self, point: np.ndarray) -> np.ndarray:
+        """Return whether points are in the argon."""
+        return np.asarray((np.abs(point - self.size / 2) < self.size / 2 + AROUND).all(axis=1))
 
     def propagate(
         self, tracks: Particles, nucleus: np.ndarray
     ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Follow tracks until they stop, leave or hit a nucleus; Michel electrons are put aside.
+        """Follow tracks until they stop, leave or hit a nucleus; keep Michel electrons for later.
 
         Args:
-            nucleus: how far it is to it, cm.
+            tracks: their starts.
+            nucleus: distance to the nucleus that each would hit, cm.
 
         Returns:
-            the steps; kind, energy, place and direction of those that hit one.
+            the steps; kind, energy, point and direction of the tracks that hit a nucleus.
         """
-        reach = csda_range(tracks.kind, tracks.energy)
+        stopping = csda_range(tracks.kind, tracks.energy)
         edge = self.to_the_edge(tracks.start, tracks.direction) + 1.0
-        length = np.minimum(np.minimum(reach, nucleus), edge)
+        length = np.minimum(np.minimum(stopping, nucleus), edge)
         steps = walk(tracks, length, self.settings.pitch, SMALLEST_DELTA, self.rng)
         last = np.searchsorted(steps.particle, np.arange(len(tracks)), side="right") - 1
-        place, direction = steps.end[last], steps.direction[last]
-        inside = self.inside(place)
+        end, direction = steps.end[last], steps.direction[last]
+        inside = self.inside(end)
         decays = self.rng.random(len(tracks)) < DECAY[tracks.kind]
-        stops = place[inside & (length == reach) & decays]
+        stops = end[inside & (length == stopping) & decays]
         energy = michel_energies(len(stops), self.rng)
         axis = isotropic(len(stops), self.rng)
         self.electrons.append(self.make_particles(Kind.ELECTRON, energy, stops, axis, MICHEL))
         hit = np.flatnonzero(inside & (length == nucleus))
-        left = kinetic_energy(tracks.kind, reach - length)
-        return steps, (tracks.kind[hit], left[hit], place[hit], direction[hit])
+        left = kinetic_energy(tracks.kind, stopping - length)
+        return steps, (tracks.kind[hit], left[hit], end[hit], direction[hit])
 
     def knock_on(self, tracks: Particles, steps: Steps) -> None:
-        """The delta electrons of tracks: instances of their own, or part of the track."""
+        """Make the delta electrons of tracks, as instances of their own or as part of the track."""
         step, energy, start, direction = delta_rays(
             steps, tracks.kind[steps.particle], SMALLEST_DELTA, self.rng
         )
@@ -294,13 +298,13 @@ class _EventGenerator:
         self.electrons.append(replace(delta, cluster=cluster, semantic=semantic))
 
     def products(
-        self, kind: np.ndarray, energy: np.ndarray, place: np.ndarray, direction: np.ndarray
+        self, kind: np.ndarray, energy: np.ndarray, point: np.ndarray, direction: np.ndarray
     ) -> tuple[Particles, Particles]:
-        """What comes of nuclear interactions, in the manner of the Geant4 sample.
+        """Make the products of nuclear interactions, as in the Geant4 sample.
 
         A pion comes out again, charged or neutral (two photons) and with a part of its energy, or
-        is absorbed and leaves its mass to the nucleons. Protons share what is left; neutrons knock
-        on nuclei.
+        is absorbed and leaves its mass to the nucleons. Protons share the remaining energy;
+        neutrons knock on nuclei.
 
         Returns:
             the tracks, and the recoils of the neutrons.
@@ -313,54 +317,52 @@ class _EventGenerator:
         left = energy + np.where(pion, MASS[Kind.PION], 0.0)
         axis = isotropic(int(neutral.sum()), rng)
         kept = MASS[Kind.PION] + energy[neutral] * rng.random(len(axis))
-        photons, way = neutral_pions(kept, axis, rng)
-        self.photons.append((photons, np.tile(place[neutral], (2, 1)), way))
-        recoils = self.recoils(np.repeat(place, rng.poisson(NEUTRONS * left), axis=0))
+        photons, directions = neutral_pions(kept, axis, rng)
+        self.photons.append((photons, np.tile(point[neutral], (2, 1)), directions))
+        recoils = self.recoils(np.repeat(point, rng.poisson(NEUTRONS * left), axis=0))
         parent = np.repeat(np.arange(len(kind)), rng.poisson(PROTONS, len(kind)))
         share = rng.exponential(PROTON_SHARE, len(parent))
         knocked = np.where(out | neutral, energy / 2, left)[parent] * share
         parent, knocked = parent[knocked > PROTON_LEAST], knocked[knocked > PROTON_LEAST]
-        flies = np.concatenate([np.full(len(parent), Kind.PROTON), kind[out]])
+        kinds = np.concatenate([np.full(len(parent), Kind.PROTON), kind[out]])
         energy = np.concatenate([knocked, energy[out] * rng.random(int(out.sum()))])
         parent = np.concatenate([parent, np.flatnonzero(out)])
         aside = isotropic(len(parent), rng) * rng.uniform(0, 2, (len(parent), 1))
-        way = unit(direction[parent] + aside)
-        return self.make_particles(flies, energy, place[parent], way, TRACK_CLASS[flies]), recoils
+        away, start = unit(direction[parent] + aside), point[parent]
+        return self.make_particles(kinds, energy, start, away, TRACK_CLASS[kinds]), recoils
 
-    def recoils(self, place: np.ndarray) -> Particles:
-        """What neutrons knock on far from `place`: those of a neutron are one instance."""
+    def recoils(self, point: np.ndarray) -> Particles:
+        """Make the recoils of neutrons from some points, one instance per neutron."""
         rng = self.rng
-        count = rng.geometric(1 / RECOILS, len(place))
-        way = rng.gamma(2.0, NEUTRON_LENGTH / 2, (len(place), 1))
-        axis = isotropic(len(place), rng)
-        neutron = self.make_particles(Kind.PROTON, way[:, 0], place + way * axis, axis, HIP)
-        each = neutron.take(np.repeat(np.arange(len(place)), count))
-        start = each.start + rng.normal(0, RECOIL_SPREAD, each.start.shape)
-        energy = self.settings.threshold + rng.exponential(RECOIL_ENERGY, len(each))
-        return replace(each, energy=energy, start=start)
+        count = rng.geometric(1 / RECOILS, len(point))
+        path = rng.gamma(2.0, NEUTRON_LENGTH / 2, (len(point), 1))
+        axis = isotropic(len(point), rng)
+        neutron = self.make_particles(Kind.PROTON, path[:, 0], point + path * axis, axis, HIP)
+        recoil = neutron.take(np.repeat(np.arange(len(point)), count))
+        start = recoil.start + rng.normal(0, RECOIL_SPREAD, recoil.start.shape)
+        energy = self.settings.threshold + rng.exponential(RECOIL_ENERGY, len(recoil))
+        return replace(recoil, energy=energy, start=start)
 
     def pairs(self) -> Particles:
-        """The two electrons of each photon, one instance, where it converts."""
-        energy, start, direction = (
-            np.concatenate([one[i] for one in self.photons]) for i in range(3)
-        )
-        way = self.rng.exponential(CONVERSION_LENGTH, len(energy))
+        """Make the two electrons of each converted photon, as one instance."""
+        energy, start, direction = map(np.concatenate, zip(*self.photons, strict=True))
+        path = self.rng.exponential(CONVERSION_LENGTH, len(energy))
         share = self.rng.random(len(energy))
-        place = start + way[:, None] * direction
-        one = self.make_particles(Kind.ELECTRON, energy * share, place, direction, SHOWER)
-        return Particles.join([one, replace(one, energy=energy * (1 - share))])
+        end = start + path[:, None] * direction
+        first = self.make_particles(Kind.ELECTRON, energy * share, end, direction, SHOWER)
+        return Particles.join([first, replace(first, energy=energy * (1 - share))])
 
     def radiate(self, electrons: Particles) -> Particles:
-        """Electrons, and those that come of what they radiate."""
+        """Return the electrons, and the electrons that their radiation makes."""
         electrons = electrons.take(self.inside(electrons.start))
         lost = radiated(electrons.energy, self.rng)
         lost[electrons.energy < self.settings.delta_energy] = 0
         parent, energy, depth, radius, turn = fragments(electrons.energy, lost, self.rng)
-        each = electrons.take(parent)
-        aside = radius[:, None] * across(each.direction, self.rng)
-        start = each.start + depth[:, None] * each.direction + aside
-        way = unit(each.direction + turn[:, None] * isotropic(len(parent), self.rng))
-        rest = replace(electrons, energy=electrons.energy - lost, pending_radiation=lost)
-        off = np.zeros(len(parent), bool)
-        pieces_off = replace(each, energy=energy, start=start, direction=way, trunk=off)
-        return Particles.join([rest, pieces_off])
+        source = electrons.take(parent)
+        aside = radius[:, None] * across(source.direction, self.rng)
+        start = source.start + depth[:, None] * source.direction + aside
+        away = unit(source.direction + turn[:, None] * isotropic(len(parent), self.rng))
+        later = np.zeros(len(parent), bool)
+        made = replace(source, energy=energy, start=start, direction=away, first=later)
+        kept = replace(electrons, energy=electrons.energy - lost, pending_radiation=lost)
+        return Particles.join([kept, made])

@@ -1,7 +1,7 @@
-"""How particles pass through liquid argon: ranges, scattering, delta rays, showers.
+"""Particles in liquid argon: ranges, scattering, delta rays, showers.
 
 Lengths are in cm, energies in MeV. "PDG" is the Review of Particle Physics, "Passage of
-particles through matter", with the heading there. All functions work on many particles at once.
+particles through matter", with the heading of the section. All functions take many particles.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Each = Float[np.ndarray, " particle"]
+PerParticle = Float[np.ndarray, " particle"]
 Number = Int[np.ndarray, " particle"]
 Points = Float[np.ndarray, "particle 3"]
 Values = Float[np.ndarray, " step"]
-Places = Float[np.ndarray, "step 3"]
+StepPoints = Float[np.ndarray, "step 3"]
 
 RADIATION_LENGTH = 14.0
-"""Of liquid argon, cm: 19.55 g/cm² at 1.396 g/cm³ (PDG, atomic and nuclear properties)."""
+"""X0 of liquid argon, cm: 19.55 g/cm² at 1.396 g/cm³ (PDG, atomic and nuclear properties)."""
 CRITICAL_ENERGY = 32.8
-"""Of electrons in liquid argon, MeV (PDG, atomic and nuclear properties)."""
+"""Ec of electrons in liquid argon, MeV (PDG, atomic and nuclear properties)."""
 MOLIERE_RADIUS = 9.04
 """21.2 MeV · X0/Ec (PDG, electromagnetic cascades), cm."""
 CONVERSION_LENGTH = 18.0
-"""Mean way of a photon to its pair: 9/7 X0 (PDG, energy loss by photons), cm."""
+"""Mean path of a photon to its pair: 9/7 X0 (PDG, energy loss by photons), cm."""
 KNOCK_ON = 0.0966
 """K/2 · Z/A · density = 0.1535 · 0.4506 · 1.396 MeV/cm, of the delta-ray spectrum (PDG, energetic
-knock-on electrons).."""
+knock-on electrons)."""
 MINIMUM_TRANSFER = 12.5
-"""Most energy of a delta electron of a minimum-ionising muon (βγ = 3.5), MeV."""
+"""Largest energy of a delta electron of a minimum-ionising muon (βγ = 3.5), MeV."""
 MICHEL_END = 52.83
 """End point of the Michel spectrum: half the muon's mass, MeV."""
 ELECTRON_MASS = 0.511
 NEUTRAL_PION = 134.98
-"""Its mass, MeV."""
+"""Mass of the neutral pion, MeV."""
 FRAGMENT_LEAST, FRAGMENT_MOST = 1.0, 60.0
-"""Energies of the electrons of a shower away from its first, MeV."""
+"""Range of the energies of a shower's electrons without the first electron, MeV."""
 FRAGMENT_WIDE = 2.0
-"""Harder fragments are nearer to the shower's axis, by as much as they are above this, MeV."""
+"""Energy scale, MeV, above which a fragment is nearer to the shower's axis."""
 PAIR_ENERGY = 10.0
-"""Photons above it make pairs, those below a single electron, MeV."""
-CRUMB_LEAST = 0.05
-"""Energy of the softest of them, MeV."""
-CRUMBS = 1.0
-"""Soft electrons, below FRAGMENT_LEAST, a MeV of radiated energy."""
+"""Energy, MeV, above which a photon makes a pair, and below it a single electron."""
+SOFT_LEAST = 0.05
+"""Least energy of a soft electron, MeV."""
+SOFT_RATE = 1.0
+"""Soft electrons, below FRAGMENT_LEAST, per MeV of radiated energy."""
 
 
 class Kind(IntEnum):
@@ -59,14 +59,14 @@ class Kind(IntEnum):
 
 
 MASS = np.array([ELECTRON_MASS, 105.66, 105.66, 139.57, 938.27])
-"""Of each `Kind`, MeV."""
+"""Mass of each `Kind`, MeV."""
 BRAGG = np.array([0.75, 8.0, 8.0, 8.0, 17.0])
 """A of dE/dx = A·R^-0.42, MeV/cm with the residual range R in cm (ArgoNeuT: Acciarri et al. 2013,
-JINST 8 P08005). That of the electron gives 0.15 mm at 0.1 MeV (NIST ESTAR)."""
+JINST 8 P08005). The electron's A gives 0.15 mm at 0.1 MeV (NIST ESTAR)."""
 FALL = 0.42
 PLATEAU = np.array([CRITICAL_ENERGY / RADIATION_LENGTH, 2.12, 2.12, 2.12, 2.12])
-"""dE/dx of fast particles of each `Kind`, MeV/cm: of the minimum 1.519 MeV cm²/g at 1.396 g/cm³;
-of electrons by Rossi's definition of the critical energy (PDG, critical energy)."""
+"""dE/dx of fast particles of each `Kind`, MeV/cm: the minimum 1.519 MeV cm²/g at 1.396 g/cm³; for
+electrons by Rossi's definition of the critical energy (PDG, critical energy)."""
 TURN = (BRAGG / PLATEAU) ** (1 / FALL)
 """Residual range above which the particle is minimum-ionising, cm."""
 
@@ -77,34 +77,34 @@ class Particles:
 
     Attributes:
         kind: `Kind` of each.
-        energy: kinetic, MeV.
+        energy: kinetic energy, MeV.
         start: cm from the corner of the image.
-        direction: of length 1.
+        direction: unit vector.
         cluster: number of the instance that their voxels belong to.
         semantic: `ParticleClass` of these voxels.
-        trunk: whether it starts where its instance starts; a shower's fragments do not.
-        burden: energy it has beside and will radiate, MeV; stiffens its path.
+        first: whether it starts at its instance's start; a shower's fragments do not.
+        pending_radiation: further energy that it will radiate, MeV; it stiffens the path.
     """
 
     kind: Number
-    energy: Each
+    energy: PerParticle
     start: Points
     direction: Points
     cluster: Number
     semantic: Number
-    trunk: Bool[np.ndarray, " particle"]
-    pending_radiation: Each
+    first: Bool[np.ndarray, " particle"]
+    pending_radiation: PerParticle
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def take(self, index: np.ndarray) -> Particles:
-        """Those of `index`, numbers or a mask."""
+        """Select particles by number or by mask."""
         return Particles(*(getattr(self, name)[index] for name in COLUMNS))
 
     @staticmethod
     def join(parts: list[Particles]) -> Particles:
-        """All of them, in order."""
+        """Concatenate particles in order."""
         return Particles(*(np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS))
 
 
@@ -113,26 +113,26 @@ COLUMNS = tuple(field.name for field in fields(Particles))
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Paths in straight steps, those of a particle one after the other.
+    """Paths in straight steps, particle after particle.
 
     Attributes:
-        particle: which particle's.
+        particle: number of its particle.
         begin, end: cm.
-        direction: of length 1.
-        kinetic: energy of the particle where the step begins, MeV.
+        direction: unit vector.
+        kinetic: energy of the particle at the begin of the step, MeV.
         deposit: energy left on the step, MeV.
     """
 
     particle: Int[np.ndarray, " step"]
-    begin: Places
-    end: Places
-    direction: Places
+    begin: StepPoints
+    end: StepPoints
+    direction: StepPoints
     kinetic: Values
     deposit: Values
 
     @staticmethod
     def join(parts: list[Steps], particles: list[int]) -> Steps:
-        """All of them, in order; the parts are those of so many particles each."""
+        """Concatenate steps in order; `particles` counts the particles of each part."""
         offset = np.cumsum([0, *particles])
         joined = [np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Steps)]
         joined[0] = np.concatenate([o + p.particle for o, p in zip(offset, parts, strict=False)])
@@ -140,7 +140,7 @@ class Steps:
 
 
 def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Range, cm: the integral of 1/(dE/dx), with dE/dx = max(A·R^-0.42, PLATEAU).
+    """Compute the range, cm: the integral of 1/(dE/dx), dE/dx = max(A·R^-0.42, PLATEAU).
 
     Example:
         >>> csda_range(np.array([Kind.MUON, Kind.PROTON]), np.full(2, 100.0)).round(1).tolist()
@@ -152,18 +152,18 @@ def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
 
 
 def kinetic_energy(kind: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Kinetic energy, MeV, of a particle with a residual range of `left` cm."""
+    """Return the kinetic energy, MeV, of a particle with a residual range of `left` cm."""
     near = np.minimum(left, TURN[kind])
     return np.asarray(BRAGG[kind] / (1 - FALL) * near ** (1 - FALL) + PLATEAU[kind] * (left - near))
 
 
 def beta_squared(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """(v/c)² of a particle of this kinetic energy."""
+    """Return (v/c)² of a particle of this kinetic energy."""
     return np.asarray(1 - (MASS[kind] / (energy + MASS[kind])) ** 2)
 
 
 def scattering_angle(kind: np.ndarray, energy: np.ndarray, length: float) -> np.ndarray:
-    """Width of the scattering angle in a plane after `length` cm, radians.
+    """Return the width of the scattering angle in a plane after `length` cm, radians.
 
     Highland's formula as fitted by Lynch & Dahl 1991 (NIM B 58, 6; PDG, multiple scattering):
     13.6 MeV/(βcp) · sqrt(x/X0) · (1 + 0.038 ln(x/X0)).
@@ -175,28 +175,29 @@ def scattering_angle(kind: np.ndarray, energy: np.ndarray, length: float) -> np.
 
 
 def largest_transfer(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Most energy that a delta electron can get, MeV (PDG, maximum energy transfer)."""
+    """Return the largest energy of a delta electron, MeV (PDG, maximum energy transfer)."""
     gamma = 1 + energy / MASS[kind]
     ratio = ELECTRON_MASS / MASS[kind]
     return np.asarray(2 * ELECTRON_MASS * (gamma**2 - 1) / (1 + 2 * gamma * ratio + ratio**2))
 
 
 def walk(
-    particles: Particles, length: Each, step: float, cut: float, rng: np.random.Generator
+    particles: Particles, length: PerParticle, step: float, cut: float, rng: np.random.Generator
 ) -> Steps:
-    """The path of each particle, in steps.
+    """Move each particle in steps.
 
-    It loses energy by its residual range, less what delta electrons above `cut` take along
-    (`delta_rays` makes them), and fluctuates; it scatters at every step. The direction is a
-    Brownian motion in space whose steps grow as it moves away, scaled to length 1: Highland's
-    angle θ where it is small, and <cos θ> falls as exp(-Σθ²), as it must for a tumbling electron.
-    A step's own turns shorten its way by Lewis' mean (1950, Phys. Rev. 78, 526),
-    (1 - exp(-θ²))/θ².
+    A particle loses energy by its residual range, without the energy of delta electrons above `cut`
+    (`delta_rays` makes them). The loss fluctuates, and the particle scatters at every step. Its
+    direction is a Brownian motion in space with growing steps, scaled to length 1: for small angles
+    this is Highland's angle θ, and <cos θ> falls as exp(-Σθ²), as for a tumbling electron. The
+    turns within a step shorten it by Lewis' mean (1950, Phys. Rev. 78, 526), (1 - exp(-θ²))/θ².
 
     Args:
-        length: of each path, cm; shorter than the range where the particle stops flying before.
+        particles: their starts.
+        length: of each path, cm; shorter than the range if the particle ends before it stops.
         step: cm.
-        cut: delta electrons above it are particles of their own, MeV.
+        cut: energy, MeV, above which a delta electron is a particle of its own.
+        rng: source of random numbers.
     """
     counts = np.maximum(np.ceil(length / step), 1).astype(np.int64)
     particle = np.repeat(np.arange(len(counts)), counts)
@@ -222,13 +223,13 @@ def walk(
 
 
 def before(values: np.ndarray, first: np.ndarray, particle: np.ndarray) -> np.ndarray:
-    """The sum of the values of a particle's earlier steps."""
+    """Sum the values of a particle's earlier steps."""
     total = np.cumsum(values, axis=0) - values
     return np.asarray(total - total.take(first, axis=0).take(particle, axis=0))
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """Vectors scaled to length 1."""
+    """Scale vectors to length 1."""
     return np.asarray(vector / np.sqrt(np.einsum("ij,ij->i", vector, vector))[:, None])
 
 
@@ -240,12 +241,12 @@ def _fluctuating(
     cut: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Energy left on each step: the restricted mean and Moyal's approximation to Landau.
+    """Return the energy left on each step: the restricted mean and Moyal's form of Landau.
 
     Moyal 1955 (Phil. Mag. 46, 263): -ln z² of a normal z, mean γ + ln 2, variance π²/2, times
     ξ = 0.0966/β² · size, but no wider than the variance ξ·Tmax of the losses below the cut (PDG,
-    fluctuations in energy loss). The mean lost to harder electrons is that of minimum-ionising
-    particles at most: above it the relativistic rise pays for them.
+    fluctuations in energy loss). The mean loss to harder electrons is at most that of
+    minimum-ionising particles: beyond them the relativistic rise makes up for it.
     """
     electron = kind == Kind.ELECTRON
     xi = KNOCK_ON * size / np.maximum(beta_squared(kind, kinetic), 0.01)
@@ -260,16 +261,19 @@ def _fluctuating(
 def delta_rays(
     steps: Steps, kind: np.ndarray, cut: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The delta electrons above `cut` MeV that are knocked on along some steps.
+    """Make the delta electrons above `cut` MeV along some steps.
 
     dN/dx dT = 0.0966/β² · (1 - β² T/Tmax)/T² and cos θ = T pmax/(p Tmax) (PDG, energetic
     knock-on electrons).
 
     Args:
+        steps: paths of particles.
         kind: of the particle of each step.
+        cut: least energy, MeV.
+        rng: source of random numbers.
 
     Returns:
-        the step of each, its energy, where it starts (cm) and its direction.
+        the step of each, its energy (MeV), its start (cm) and its direction.
     """
     beta2 = beta_squared(kind, steps.kinetic)
     most = largest_transfer(kind, steps.kinetic)
@@ -290,21 +294,21 @@ def delta_rays(
 
 
 def across(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random direction at right angles to each axis."""
+    """Return a random direction at right angles to each axis."""
     vector = rng.standard_normal(axis.shape)
     return unit(vector - np.einsum("ij,ij->i", vector, axis)[:, None] * axis)
 
 
 def isotropic(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 3) directions, all equally likely."""
+    """Return (count, 3) directions, all equally likely."""
     return unit(rng.standard_normal((count, 3)))
 
 
 def michel_energies(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Energies of electrons of muons decaying at rest, MeV: dN/dx = 2x²(3 - 2x) up to 52.83 MeV.
+    """Return energies of electrons from muons that decay at rest, MeV, up to 52.83 MeV.
 
-    That is a third of Beta(3, 2) and two thirds of Beta(3, 1) (Michel 1950; PDG, muon decay
-    parameters).
+    dN/dx = 2x²(3 - 2x) is a third of Beta(3, 2) and two thirds of Beta(3, 1) (Michel 1950; PDG,
+    muon decay parameters).
     """
     second = np.where(rng.random(count) < 1 / 3, 2.0, 1.0)
     return np.asarray(MICHEL_END * rng.beta(3.0, second))
@@ -313,14 +317,15 @@ def michel_energies(count: int, rng: np.random.Generator) -> np.ndarray:
 def neutral_pions(
     energy: np.ndarray, axis: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The photons of neutral pions, the first of each and then the second of each.
+    """Return the photons of neutral pions: the first of each pion, then the second of each.
 
-    They are isotropic where the pion is at rest: with u = cos θ there and v/c = β the energies are
-    E(1 ± βu)/2, the cosines (β ± u)/(1 ± βu) (PDG, kinematics).
+    They are isotropic in the rest frame of the pion. With u = cos θ in this frame and v/c = β the
+    energies are E(1 ± βu)/2 and the cosines (β ± u)/(1 ± βu) (PDG, kinematics).
 
     Args:
-        energy: in all, MeV; at least the mass.
+        energy: total energy, MeV; at least the mass.
         axis: directions of the pions.
+        rng: source of random numbers.
 
     Returns:
         energies and directions.
@@ -338,11 +343,11 @@ def neutral_pions(
 
 
 def radiated(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Energy, MeV, that electrons lose to photons until they stop.
+    """Return the energy, MeV, that electrons lose to photons until they stop.
 
-    With the loss c + T/X0 a cm (c·X0 = Ec, Rossi's critical energy) Ec·ln(1 + T/Ec) is left for
-    ionisation in the mean; the share that is left fluctuates as e^-z with z from a Gamma
-    distribution (Bethe & Heitler 1934, Proc. R. Soc. A 146, 83).
+    With the loss c + T/X0 per cm (c·X0 = Ec, Rossi's critical energy) the mean energy left for
+    ionisation is Ec·ln(1 + T/Ec); this share fluctuates as e^-z with z from a Gamma distribution
+    (Bethe & Heitler 1934, Proc. R. Soc. A 146, 83).
     """
     kept = CRITICAL_ENERGY * np.log1p(energy / CRITICAL_ENERGY)
     return np.asarray(energy * -np.expm1(-rng.gamma(np.log2(energy / kept))))
@@ -351,43 +356,50 @@ def radiated(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def fragments(
     energy: np.ndarray, lost: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The electrons that photons of showers make away from the first electron.
+    """Make the electrons that photons of showers set free away from the first electron.
 
-    Their energies go as 1/T up to FRAGMENT_MOST, with CRUMBS a MeV of softer ones as 1/T²; they
-    share what was radiated. Depths are Longo & Sestili's (1975, NIM 128, 283; PDG, electromagnetic
-    cascades): dE/dt ~ (bt)^(a-1) e^(-bt), b = 0.5, t in radiation lengths, maximum (a-1)/b at
-    ln(E/Ec) - 0.5; below the critical energy there is no maximum, and a is 1. Radii go as
-    2rR²/(r² + R²)² (Grindhammer & Peters 1993), R a third of the Molière radius, which then holds
-    90 % of the energy.
+    Depths are Longo & Sestili's (1975, NIM 128, 283; PDG, electromagnetic cascades):
+    dE/dt ~ (bt)^(a-1) e^(-bt), b = 0.5, t in radiation lengths, maximum (a-1)/b at ln(E/Ec) - 0.5;
+    below the critical energy the maximum is at 0 and a is 1. Radii go as 2rR²/(r² + R²)²
+    (Grindhammer & Peters 1993) with R a third of the Molière radius, which then holds 90 % of the
+    energy.
 
     Args:
         energy: of the first electrons, MeV.
-        lost: what each of them radiated, MeV.
+        lost: radiated by each of them, MeV.
+        rng: source of random numbers.
 
     Returns:
         of each fragment the number of the first electron, its energy (MeV), depth and radius (cm),
-        and how much its direction is off (0 along the shower, above 1 almost any).
+        and the deviation of its direction (0 along the shower, above 1 almost any).
     """
-    most = np.maximum(np.minimum(lost, FRAGMENT_MOST), FRAGMENT_LEAST)
-    log = np.log(most / FRAGMENT_LEAST)
-    count = rng.poisson(lost / most * log) + (lost > FRAGMENT_LEAST)
-    hard = np.repeat(np.arange(len(lost)), count)
-    soft = np.repeat(np.arange(len(lost)), rng.poisson(CRUMBS * lost))
-    value = FRAGMENT_LEAST * np.exp(rng.random(len(hard)) * log[hard])
-    soft_fragment = CRUMB_LEAST / (1 - rng.random(len(soft)) * (1 - CRUMB_LEAST / FRAGMENT_LEAST))
-    free = lost - np.bincount(soft, soft_fragment, len(lost))
-    total = np.bincount(hard, value, len(lost))
-    value *= np.maximum(free, 0.1 * lost)[hard] / total[hard]
-    parent = np.concatenate([hard, soft])
-    value = np.concatenate([value, soft_fragment])
+    parent, value = _fragment_energies(lost, rng)
     peak = np.log(energy[parent] / CRITICAL_ENERGY) - 0.5
     depth = RADIATION_LENGTH * rng.gamma(np.maximum(1 + 0.5 * peak, 1)) / 0.5
     draw = rng.random(len(parent))
     soft_share = 1 / (1 + value / FRAGMENT_WIDE)
     radius = MOLIERE_RADIUS / 3 * soft_share * np.sqrt(draw / (1 - draw))
-    parent, depth, radius = (np.tile(one, 2) for one in (parent, depth, radius))
+    parent, depth, radius = (np.tile(column, 2) for column in (parent, depth, radius))
     share = np.where(value > PAIR_ENERGY, rng.random(len(value)), 1)
     value = np.concatenate([value * share, value * (1 - share)])
     real = value > 0
     value = value[real]
     return parent[real], value, depth[real], radius[real], FRAGMENT_WIDE / value
+
+
+def _fragment_energies(lost: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Share the radiated energy, MeV, among fragments; return the parent and energy of each.
+
+    Energies go as 1/T up to FRAGMENT_MOST, with SOFT_RATE softer ones per MeV as 1/T².
+    """
+    most = np.maximum(np.minimum(lost, FRAGMENT_MOST), FRAGMENT_LEAST)
+    log = np.log(most / FRAGMENT_LEAST)
+    count = rng.poisson(lost / most * log) + (lost > FRAGMENT_LEAST)
+    hard = np.repeat(np.arange(len(lost)), count)
+    soft = np.repeat(np.arange(len(lost)), rng.poisson(SOFT_RATE * lost))
+    value = FRAGMENT_LEAST * np.exp(rng.random(len(hard)) * log[hard])
+    soft_value = SOFT_LEAST / (1 - rng.random(len(soft)) * (1 - SOFT_LEAST / FRAGMENT_LEAST))
+    free = lost - np.bincount(soft, soft_value, len(lost))
+    total = np.bincount(hard, value, len(lost))
+    value *= np.maximum(free, 0.1 * lost)[hard] / total[hard]
+    return np.concatenate([hard, soft]), np.concatenate([value, soft_value])

@@ -10,7 +10,7 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.formats.layout import ClassMap, Layout
-from lartpc_ray.data.simulation.generator import MIXED, Bomb, BombSettings, Gun
+from lartpc_ray.data.simulation.generator import MIXED, Bomb, BombSettings, Primaries
 from lartpc_ray.data.splits import sample
 from lartpc_ray.terminal.command import run
 
@@ -62,9 +62,9 @@ def test_an_event_can_be_empty_and_the_image_tiny() -> None:
 
 
 def test_stopping_muons_give_michel_electrons() -> None:
-    gun = Gun(vertex=(1, 1), shares=(1.0, 0, 0, 0, 0, 0), proton_energy=(50.0, 60.0),
+    protons = Primaries(vertex=(1, 1), shares=(1.0, 0, 0, 0, 0, 0), proton_energy=(50.0, 60.0),
               muons=(1, 1), muon_energy=(50.0, 80.0), crossing=False)  # fmt: skip
-    events = list(Bomb(20, 5, BombSettings(side=512, guns=(gun,))))
+    events = list(Bomb(20, 5, BombSettings(side=512, primaries=(protons,))))
     found = [{int(one) for one in np.unique(event.semantic)} for event in events]
     with_michel = sum(ParticleClass.MICHEL in one for one in found)
     assert with_michel >= 17  # µ+ of at most 15 cm, not all inside
@@ -73,8 +73,8 @@ def test_stopping_muons_give_michel_electrons() -> None:
 
 
 def test_the_sorts_of_events_take_turns() -> None:
-    quiet = Gun(vertex=(0, 0), muons=(0, 0))
-    events = Bomb(4, 1, BombSettings(side=256, guns=(quiet, MIXED)))
+    quiet = Primaries(vertex=(0, 0), muons=(0, 0))
+    events = Bomb(4, 1, BombSettings(side=256, primaries=(quiet, MIXED)))
     assert [len(event) > 0 for event in events] == [False, True, False, True]
 
 

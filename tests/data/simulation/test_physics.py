@@ -33,7 +33,7 @@ def beam(kind: Kind, energy: float, count: int) -> Particles:
         direction=np.tile([1.0, 0.0, 0.0], (count, 1)),
         cluster=np.arange(count),
         semantic=np.zeros(count, int),
-        trunk=np.ones(count, bool),
+        first=np.ones(count, bool),
         pending_radiation=np.zeros(count),
     )
 

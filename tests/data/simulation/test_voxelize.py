@@ -11,7 +11,7 @@ HIP, MIP, SHOWER, DELTA, MICHEL = ParticleClass
 
 
 def draw(*rows: tuple[ParticleClass, int, bool, int, int, int, float]) -> Event:
-    """Lines along x: (class, cluster, trunk, first x, y, voxels, MeV a voxel)."""
+    """Lines along x: (class, cluster, at its start, first x, y, voxels, MeV per voxel)."""
     count = len(rows)
     particles = Particles(
         kind=np.zeros(count, int),
@@ -20,7 +20,7 @@ def draw(*rows: tuple[ParticleClass, int, bool, int, int, int, float]) -> Event:
         direction=np.zeros((count, 3)),
         cluster=np.array([row[1] for row in rows]),
         semantic=np.array([int(row[0]) for row in rows]),
-        trunk=np.array([row[2] for row in rows]),
+        first=np.array([row[2] for row in rows]),
         pending_radiation=np.zeros(count),
     )
     lines = [
