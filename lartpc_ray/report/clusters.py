@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lartpc_ray.report import charts
-from lartpc_ray.report.document import Page
+from lartpc_ray.report.document import Grid, Page, Plot
 from lartpc_ray.report.gallery import EventScan
 
 
@@ -19,18 +19,18 @@ def write(page: Page, looked: EventScan, metric: str) -> None:
         "and how many clusters are found, by how many there are. Bars are standard errors; a point "
         "without one is a single event, or its events agree."
     )
-    body = page.chart(score, f"{metric} by clusters") + page.chart(count, "Clusters found")
-    page.add("Many clusters", text, f'<div class="grid">{body}</div>')
-    body = "".join(
-        page.chart(charts.counted(true, found[name]), f"Clusters of {name}", name)
+    by_clusters = [Plot(score, f"{metric} by clusters"), Plot(count, "Clusters found")]
+    page.add("Many clusters", text, Grid(by_clusters))
+    counted = [
+        Plot(charts.counted(true, found[name]), f"Clusters of {name}", name)
         for name, true in looked.true.items()
-    )
+    ]
     text = (
         "As in their Fig. 7: the events by their true and predicted clusters of each class. The "
         "colour is the share among events with as many true ones. True clusters too small to be "
         "scored are not counted, nor are predicted ones that hold voxels of such clusters only."
     )
-    page.add("Clusters counted", text, f'<div class="grid">{body}</div>')
+    page.add("Clusters counted", text, Grid(counted))
     text = (
         "As in their Fig. 6: the margin, averaged over each true cluster, against its extent, the "
         "largest distance of two voxels along an axis. Both in the units of the embedding, where "
@@ -38,4 +38,4 @@ def write(page: Page, looked: EventScan, metric: str) -> None:
         "lies in the image; where it does not, the network must pull its voxels together. Clusters "
         "of one voxel have no extent and are not drawn."
     )
-    page.add("Margin and extent", text, page.chart(charts.margins(looked.sizes), "Margins"))
+    page.add("Margin and extent", text, Plot(charts.margins(looked.sizes), "Margins"))

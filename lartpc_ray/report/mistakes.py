@@ -13,7 +13,7 @@ from lartpc_ray.data.event import Event, Events
 from lartpc_ray.metrics.clustering import PART, true_cluster_outcomes, true_index
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.report.document import Page, Panel, table
+from lartpc_ray.report.document import EventFigure, Page, Panel, Row, Table
 from lartpc_ray.report.gallery import match_colours, subsample
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Outputs, Thresholds
@@ -60,7 +60,7 @@ def write(
         return
     names = list(dict.fromkeys(name for each in tallies.values() for name in each.fates))
     rows = [
-        ("", name, [str(each.clusters), *(str(each.fates[fate].count) for fate in names)])
+        Row("", name, [str(each.clusters), *(str(each.fates[fate].count) for fate in names)])
         for name, each in tallies.items()
     ]
     text = (
@@ -79,14 +79,14 @@ def write(
     ]
     found = _predicted(network, task, events, [case.event for _, _, case in cases])
     body = [
-        page.event(
+        EventFigure(
             _panels(task, event, outputs, at, name, case.cluster),
             f"{name} {fate}, {DRAWN[fate]}: {case.count} of {tallies[name].clusters}, the largest "
             f"with {case.voxels} voxels in event {case.event}",
         )
         for (name, fate, case), (event, outputs) in zip(cases, found, strict=True)
     ]
-    page.add("Mistakes", text, table("true clusters", ["all", *names], rows), *body)
+    page.add("Mistakes", text, Table("true clusters", ["all", *names], rows), *body)
 
 
 def count_outcomes(

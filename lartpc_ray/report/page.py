@@ -27,7 +27,7 @@ from lartpc_ray.reconstruct.grid import (
     objective_scores,
 )
 from lartpc_ray.report import charts, clusters, mistakes, search_plots
-from lartpc_ray.report.document import Page, Row, note, table, verbatim
+from lartpc_ray.report.document import Block, EventFigure, Grid, Page, Plot, Row, Table, Text
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
 from lartpc_ray.report.search_plots import Search, make_study
 from lartpc_ray.report.tables import TrialRow, axes, blocks, cost_ratios, layout
@@ -156,7 +156,7 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
         return
     published = {row["row"]: row["means"] for row in shown["published"]}
     made = [
-        table(block.title, block.heads, _marked(block.rows, result, published))
+        Table(block.title, block.heads, _marked(block.rows, result, published), aligned=True)
         for part in shown["tables"]
         for block in blocks(part, result.rows | published)
         if block.rows
@@ -168,7 +168,8 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
         cells = {axis: [f"{at[name][axis]:.3g}" for name in names] for axis in axes(at)}
         if cells:
             heading = f"the same of {text}" if text in result.alternatives else text
-            made.append(table(heading, names, [("", *row) for row in cells.items()]))
+            rows = [Row("", *row) for row in cells.items()]
+            made.append(Table(heading, names, rows, aligned=True))
     text = (
         f"Measured once, on {result.events['test']} events of the test split that had no part in "
         "training or tuning. The first row is the network of this page. – is nothing to measure, "
@@ -176,7 +177,7 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
     )
     sources = sorted({row["source"] for row in shown["published"]})
     small = f"{shown['note']} Published rows: {', '.join(sources)}." if sources else shown["note"]
-    page.add("Result", text, f'<div class="blocks">{"".join(made)}</div>', note(small))
+    page.add("Result", text, *made, Text("note", small))
 
 
 def _marked(
@@ -186,7 +187,7 @@ def _marked(
 ) -> list[Row]:
     first = next(iter(result.means))
     return [
-        (
+        Row(
             "this" if label == first else "published" if label in published else "",
             label,
             ["–" if value is None else f"{value:.3f}" for value in row],
@@ -211,14 +212,13 @@ def _trials(
         "was stopped early counts with the last objective that it reported."
     )
     history = search_plots.history(study)
-    body = [page.chart(history, "Objective of each trial in their order")]
-    body.append(_best_trials(rows, list(search)))
     page.add(
         "The search",
         text,
-        *body,
-        _failed(subject.rows),
-        verbatim(cost_ratios(subject.name, subject.rows)),
+        Plot(history, "Objective of each trial in their order"),
+        _best_trials(rows, list(search)),
+        *_failed(subject.rows),
+        *_cost_ratios(subject),
     )
     if search and len(rows) > 1:
         chart = search_plots.parallel(study)
@@ -226,8 +226,8 @@ def _trials(
             f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
             "objective."
         )
-        wide = 90 * (len(search) + 1)
-        page.add("What was tried", text, page.chart(chart, "Parallel coordinates", wide=wide))
+        width = 90 * (len(search) + 1)
+        page.add("What was tried", text, Plot(chart, "Parallel coordinates", width=width))
     importances = search_plots.importances(study)
     if importances:
         text = (
@@ -235,18 +235,19 @@ def _trials(
             "the best tenth (PED-ANOVA, Watanabe et al. 2023). Settings that were not searched "
             "cannot be seen here."
         )
-        page.add("Which settings matter", text, page.chart(importances, "Importances"))
+        page.add("Which settings matter", text, Plot(importances, "Importances"))
     _front(page, rows, costs)
 
 
-def _best_trials(rows: Sequence[TrialRow], paths: Sequence[str]) -> str:
+def _best_trials(rows: Sequence[TrialRow], paths: Sequence[str]) -> Table:
     heads = ["objective", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
     best = rows[:MOST_ROWS]
-    lines: list[Row] = [
-        ("", f"trial {row.trial}", [f"{row.objective:.4f}", *_settings(row, paths)]) for row in best
+    lines = [
+        Row("", f"trial {row.trial}", [f"{row.objective:.4f}", *_settings(row, paths)])
+        for row in best
     ]
     title = "all trials" if len(best) == len(rows) else f"the best {len(best)} of {len(rows)}"
-    return table(title, heads, lines)
+    return Table(title, heads, lines)
 
 
 def _settings(row: TrialRow, paths: Sequence[str]) -> list[str]:
@@ -261,13 +262,18 @@ def _settings(row: TrialRow, paths: Sequence[str]) -> list[str]:
     return [short(str(row.settings[path])) for path in paths]
 
 
-def _failed(rows: Sequence[TrialRow]) -> str:
+def _cost_ratios(subject: Subject) -> list[Text]:
+    lines = cost_ratios(subject.name, subject.rows)
+    return [Text("verbatim", "\n".join(lines))] if lines else []
+
+
+def _failed(rows: Sequence[TrialRow]) -> list[Table]:
     failed = [row for row in rows if row.error]
     if not failed:
-        return ""
-    lines: list[Row] = [("", f"trial {row.trial}", [row.error]) for row in failed[:MOST_ROWS]]
+        return []
+    lines = [Row("", f"trial {row.trial}", [row.error]) for row in failed[:MOST_ROWS]]
     title = f"{len(failed)} failed" + ", the first:" * (len(failed) > MOST_ROWS)
-    return table(title, ["why"], lines)
+    return [Table(title, ["reason"], lines)]
 
 
 def _front(page: Page, rows: Sequence[TrialRow], costs: Sequence[str]) -> None:
@@ -276,7 +282,7 @@ def _front(page: Page, rows: Sequence[TrialRow], costs: Sequence[str]) -> None:
         known = [row for row in rows if row.costs.get(name) is not None]
         if len(known) > 1:
             chart = search_plots.pareto_front(make_study(known, {}, name), COSTS[name])
-            body.append(page.chart(chart, f"Objective against {COSTS[name]}"))
+            body.append(Plot(chart, f"Objective against {COSTS[name]}"))
     if body:
         text = (
             "Each trial's objective against its cost, as measured while it ran. A trial is on "
@@ -300,9 +306,7 @@ def _learning(page: Page, subject: Subject) -> None:
             f"The objective of {count} trials on the tune split as they were trained. "
             f"In colour: {best}."
         )
-        page.add(
-            "Learning curves", text, page.chart(charts.curves(found, best), "Objective by step")
-        )
+        page.add("Learning curves", text, Plot(charts.curves(found, best), "Objective by step"))
 
 
 def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) -> None:
@@ -330,14 +334,14 @@ def _thresholds(page: Page, subject: Subject, state: Checkpoint, scratch: Path) 
             if len(grid.axes) == 2
             else charts.one_threshold(grid, name, choice, objectives[name])
         )
-        body.append(page.chart(chart, title, title))
+        body.append(Plot(chart, title, title))
     text = (
         f"The mean score of each class at every threshold ({about}). The red point is the chosen "
         "one, its bars the interval in which the best point lies in 68 % of 1,000 resamples of the "
         "events. The white line encloses the plateau: all points that are not worse than the best "
         "by two standard errors."
     )
-    page.add("Thresholds", text, f'<div class="grid">{"".join(body)}</div>')
+    page.add("Thresholds", text, Grid(body))
 
 
 def _kept(
@@ -396,12 +400,12 @@ def _events(
         f"as far as it has them.{wanted.get('note', '')} Drag to turn, the drawings of an event "
         "turn together; a double click comes nearer. The box is the extent of what is drawn."
     )
-    body = []
+    body: list[Block] = []
     for title, numbers in (("Worst", worst), ("Best", best)):
         each = draw_events(state, events, looked, numbers, at)
         body += [
-            f"<h3>{title}</h3>",
-            *(page.event(one.panels, _caption(one, metric)) for one in each),
+            Text("heading", title),
+            *(EventFigure(one.panels, _caption(one, metric)) for one in each),
         ]
     page.add("Worst and best events", text, *body)
 
@@ -417,7 +421,7 @@ def _confusion(page: Page, result: EvaluationResult, shown: Mapping[str, Any]) -
             "that is found as each class. A row sums to 1."
         )
         chart = charts.confusion(np.array(shares), names)
-        page.add("Confusion", text, page.chart(chart, "Confusion of the classes"))
+        page.add("Confusion", text, Plot(chart, "Confusion of the classes"))
 
 
 def _caption(event: EventDrawing, metric: str) -> str:
