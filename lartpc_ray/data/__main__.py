@@ -114,23 +114,22 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    from lartpc_ray.data.draw import brightest, draw, matched, views
+    from lartpc_ray.data.draw import brightest, describe, match_voxels, views, write_drawing
 
     path, number = _path(options.file), options.event
-    if options.output.suffix != ".html":
-        raise ValueError(f"{options.output}: the page ends in .html; the picture lies beside it")
+    page = options.output or Path(f"{path.name.split('.')[0]}-event-{number}.html")
+    if page.suffix != ".html":
+        raise ValueError(f"{page}: the page ends in .html; the picture is written beside it")
     layout = _layout(options, options.low_energy or "drop")
     with open_events(path, layout) as events:
-        whole, predicted = _one(events, number), events.predicted
-    event, found = brightest(whole), None
+        event, predicted = _event(events, number), events.predicted
+    drawn, clusters = brightest(event), None
     if options.predicted:
         with open_events(options.predicted, layout) as others:
-            found = matched(event, _one(others, number))
-    title = f"{path.name}, event {number}: {len(whole)} voxels, {whole.energy.sum():.0f} MeV"
-    if len(event) < len(whole):
-        title += f" (drawn: the {len(event)} of most energy)"
-    picture = draw(options.output, event, title, views(event, predicted=predicted, found=found))
-    log.info(f"{options.output} and {picture}")
+            clusters = match_voxels(drawn, _event(others, number))
+    title = f"{path.name}, event {number}: {describe(event)}"
+    shown = views(drawn, predicted=predicted, clusters=clusters)
+    print(f"{page} and {write_drawing(page, drawn, title, shown)}")
     return 0
 
 
@@ -168,7 +167,7 @@ def _new(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.output}: is there already; --force writes over it")
 
 
-def _one(events: EventSource, number: int) -> Event:
+def _event(events: EventSource, number: int) -> Event:
     if not 0 <= number < len(events):
         raise ValueError(f"{events.path}: event {number} of {len(events)}; count from 0")
     event: Event = events[number]
@@ -252,19 +251,14 @@ def _draw_arguments(made: argparse.ArgumentParser) -> None:
     _reading(made)
     made.add_argument("--event", type=int, required=True, metavar="N", help="counted from 0")
     made.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="OUT.html",
-        help="OUT.png lies beside it",
-    )
+        "-o", "--output", type=Path, metavar="OUT.html",
+        help="also writes OUT.png; default FILE-event-N.html in this folder",
+    )  # fmt: skip
     made.add_argument(
         "--predicted",
         type=Path,
         metavar="FILE",
-        help="the same events as lartpc_ray.predict "
-        "wrote them: their clusters beside the true ones",
+        help="the file that lartpc_ray.predict wrote of FILE: also draw its clusters",
     )
 
 
@@ -293,8 +287,8 @@ COMMANDS: dict[str, tuple[str, str, Arguments, Action]] = {
         run_convert,
     ),
     "draw": (
-        "an event as an interactive page and a picture",
-        "events.h5 --event 3 -o event.html",
+        "draw an event as an interactive page and a picture",
+        "events.h5 --event 3",
         _draw_arguments,
         run_draw,
     ),

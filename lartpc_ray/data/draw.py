@@ -1,9 +1,10 @@
-"""An event as a page to turn with the mouse, and as a picture."""
+"""Draw an event: an interactive plotly figure, and the same views as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,132 +16,195 @@ from matplotlib.figure import Figure
 from plotly import graph_objects as plotly
 
 from lartpc_ray.atomic import replace_file
-from lartpc_ray.data.classes import CLASS_NAMES, NO_CLASS
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.event import Event, voxel_keys
 
-MOST_DRAWN = 70_000
-"""Voxels of an event that are drawn: those of most energy. The page stays below 10 MB."""
+MAX_VOXELS = 70_000
+"""Voxels of an event that are drawn, those of most energy: the page stays below 10 MB."""
 GREY = "#b0b0b0"
 CLASS_COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")
 CLUSTER_COLOURS = tuple(
-    to_hex(colormaps["tab20"](place)) for place in [*range(0, 20, 2), *range(1, 20, 2)]
+    to_hex(colormaps["tab20"](index)) for index in [*range(0, 20, 2), *range(1, 20, 2)]
 )
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One way to colour the voxels of an event.
+    """A way to colour the voxels of an event.
 
     Attributes:
-        title: what the colour shows.
-        value: (voxel,) energy, or the place of a colour, -1 grey.
-        shown: (voxel,) what is written beside the mouse.
-        colours: of the places; none for energies.
-        names: of the places, where a legend can hold them.
+        title: the quantity that the colour shows.
+        value: (voxel,) energy in MeV, or the index of a colour, -1 grey.
+        hover: (voxel,) value that is printed beside the mouse.
+        colours: the colours; empty for energies.
+        names: the names of the colours in the legend; empty for clusters.
     """
 
     title: str
     value: np.ndarray
-    shown: np.ndarray
+    hover: np.ndarray
     colours: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+
+
+def draw(
+    event: Event, predicted: Event | np.ndarray | None = None, *, title: str | None = None
+) -> plotly.Figure:
+    """Draw an event as an interactive figure with a button per view, for example in a notebook.
+
+    The views are energy, class and true cluster and, with `predicted`, predicted cluster in the
+    colours of the true clusters. Of a very large event the voxels of most energy are drawn.
+
+    Args:
+        event: a 2D or 3D event.
+        predicted: (voxel,) predicted clusters, -1 none; or the same event with predicted clusters,
+            as `predict` returns it.
+        title: the title; by default the numbers of voxels and the energy.
+
+    Raises:
+        ValueError: if `predicted` is another event or has another length.
+
+    Example:
+        >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
+        >>> figure = draw(event, np.array([0]))
+        >>> [button.label for button in figure.layout.updatemenus[0].buttons]
+        ['energy', 'class', 'true cluster', 'predicted cluster']
+    """
+    drawn, clusters = brightest(event), None
+    if predicted is not None:
+        if not isinstance(predicted, Event):
+            predicted = replace(event, cluster=np.asarray(predicted, np.int32))
+        clusters = match_voxels(drawn, predicted)
+    return make_figure(drawn, title or describe(event), views(drawn, clusters=clusters))
+
+
+def describe(event: Event) -> str:
+    """Return the number of voxels and the energy in a line."""
+    unit = "MeV" if len(event.shape) == 3 else "ADC counts"
+    text = f"{len(event)} voxels, {event.energy.sum():.0f} {unit}"
+    return text + f" (drawn: the {MAX_VOXELS} of most energy)" * (len(event) > MAX_VOXELS)
 
 
 def views(
     event: Event,
     *,
     predicted: bool = False,
-    found: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
     classes: np.ndarray | None = None,
 ) -> list[View]:
-    """Energy, class and cluster of an event.
+    """Return the views of an event: energy, class, cluster, and the predictions that are given.
 
     Args:
-        event: in 2D or 3D.
-        predicted: whether its own clusters are what a network found.
-        found: (voxel,) clusters that a network found, beside the event's own.
-        classes: (voxel,) classes that a network found.
+        event: a 2D or 3D event.
+        predicted: whether the event's own clusters are predicted, not true.
+        clusters: (voxel,) predicted clusters, -1 none; they take the colours of the true clusters.
+        classes: (voxel,) predicted classes.
     """
-    kind = "predicted" if predicted else "true"
-    shown = [
+    own = View(
+        "predicted cluster" if predicted else "true cluster",
+        _colours_by_size(event),
+        event.cluster,
+        CLUSTER_COLOURS,
+    )
+    made = [
         View("energy", event.energy, event.energy),
         View("class", event.semantic, event.semantic, CLASS_COLOURS, CLASS_NAMES),
-        _clusters(f"{kind} cluster", event, event.cluster),
+        own,
     ]
     if classes is not None:
-        shown.append(View("predicted class", classes, classes, CLASS_COLOURS, CLASS_NAMES))
-    return shown if found is None else [*shown, _clusters("predicted cluster", event, found)]
+        made.append(View("predicted class", classes, classes, CLASS_COLOURS, CLASS_NAMES))
+    return made if clusters is None else [*made, match_colours(own, event, clusters)]
 
 
-def matched(event: Event, other: Event) -> np.ndarray:
-    """(voxel,) clusters that another file gives the voxels of the same event; -1 none.
+def match_voxels(event: Event, other: Event) -> np.ndarray:
+    """Return (voxel,) the clusters that another reading of the event gives its voxels; -1 none.
 
     Raises:
-        ValueError: where the two have no voxel in common.
+        ValueError: if the two have no voxel in common.
     """
     if event.shape != other.shape:
         raise ValueError(f"images of {event.shape} and {other.shape} voxels: not the same event")
-    mine, theirs = (np.ravel_multi_index(tuple(e.coords.T), e.shape) for e in (event, other))
-    _, here, there = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-    if len(event) and not len(here):
+    keys, other_keys = (voxel_keys(e.coords, event.shape) for e in (event, other))
+    _, own, theirs = np.intersect1d(keys, other_keys, assume_unique=True, return_indices=True)
+    if len(event) and not len(own):
         raise ValueError("not one voxel in common: not the same event")
-    found = np.full(len(event), -1, np.int32)
-    found[here] = other.cluster[there]
-    return found
+    clusters = np.full(len(event), -1, np.int32)
+    clusters[own] = other.cluster[theirs]
+    return clusters
+
+
+def match_colours(truth: View, event: Event, clusters: np.ndarray) -> View:
+    """Show predicted clusters in the colours of the true clusters.
+
+    A predicted cluster, the largest first, takes the colour of the true cluster with which it
+    shares most voxels, or a spare colour if a larger predicted cluster has that colour.
+
+    Args:
+        truth: the view of the true clusters.
+        event: the event with the true clusters.
+        clusters: (voxel,) predicted clusters, -1 none.
+    """
+    _, owner = np.unique(
+        np.stack([event.semantic, event.cluster], axis=1), axis=0, return_inverse=True
+    )
+    owner = np.where(truth.value >= 0, owner.ravel(), -1)
+    unused = [n for n in range(len(CLUSTER_COLOURS)) if n not in set(truth.value.tolist())]
+    spare = cycle(unused or range(len(CLUSTER_COLOURS)))
+    colour = np.full(len(clusters), -1, np.int32)
+    taken: set[int] = set()
+    labels, sizes = np.unique(clusters[clusters >= 0], return_counts=True)
+    for label in labels[np.argsort(-sizes, kind="stable")]:
+        mask = clusters == label
+        owners, counts = np.unique(owner[mask], return_counts=True)
+        most = int(owners[counts.argmax()])
+        new = most < 0 or most in taken
+        colour[mask] = next(spare) if new else truth.value[owner == most][0]
+        taken.add(most)
+    return View("predicted cluster", colour, clusters, CLUSTER_COLOURS)
 
 
 def brightest(event: Event) -> Event:
-    """The event, or its `MOST_DRAWN` voxels of most energy."""
+    """Return the event, or its `MAX_VOXELS` voxels of most energy."""
     keep = np.zeros(len(event), bool)
-    keep[np.argsort(-event.energy, kind="stable")[:MOST_DRAWN]] = True
+    keep[np.argsort(-event.energy, kind="stable")[:MAX_VOXELS]] = True
     return event.select(keep)
 
 
-def draw(page: Path, event: Event, title: str, shown: Sequence[View]) -> Path:
-    """Write a page with plotly's code in it, so that it opens anywhere, and a picture beside it.
+def write_drawing(page: Path, event: Event, title: str, shown: Sequence[View]) -> Path:
+    """Write a page that contains plotly's code, so that it opens anywhere, and a picture beside it.
 
     Args:
-        page: to write, not ending in `.png`.
-        event: in 2D or 3D.
-        title: of both.
-        shown: the ways to colour it.
+        page: the file to write; its name does not end in `.png`.
+        event: a 2D or 3D event.
+        title: the title of both.
+        shown: the views.
 
     Returns:
-        the picture.
+        The path of the picture.
     """
     picture = page.with_suffix(".png")
-    scene, panels = _page(event, title, shown), _picture(event, title, shown)
+    interactive, panels = make_figure(event, title, shown), _make_picture(event, title, shown)
     with replace_file(page) as part:
-        scene.write_html(part, include_plotlyjs=True)
+        interactive.write_html(part, include_plotlyjs=True)
     with replace_file(picture) as part:
         panels.savefig(part, dpi=90, format="png")
     return picture
 
 
-def _clusters(title: str, event: Event, cluster: np.ndarray) -> View:
-    """A colour a cluster, the largest first; one number in two classes is two clusters."""
-    key = cluster.astype(np.int64) * (len(CLASS_NAMES) + 1) + event.semantic
-    known = cluster >= 0
-    _, place, counts = np.unique(key[known], return_inverse=True, return_counts=True)
-    rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")
-    colour = np.full(len(event), NO_CLASS, np.int32)
-    colour[known] = rank[place] % len(CLUSTER_COLOURS)
-    return View(title, colour, cluster, CLUSTER_COLOURS)
-
-
-def _page(event: Event, title: str, shown: Sequence[View]) -> Any:
-    traces = [_traces(event, view) for view in shown]
-    figure = plotly.Figure([trace for group in traces for trace in group])
+def make_figure(event: Event, title: str, shown: Sequence[View]) -> plotly.Figure:
+    """Make an interactive figure of an event with a button per view."""
+    groups = [_make_traces(event, view) for view in shown]
+    figure = plotly.Figure([trace for group in groups for trace in group])
     buttons = []
-    for place, view in enumerate(shown):
-        seen = [n == place for n, group in enumerate(traces) for _ in group]
-        buttons.append({"label": view.title, "method": "update", "args": [{"visible": seen}]})
-    for trace in figure.data[len(traces[0]) :]:
+    for index, view in enumerate(shown):
+        visible = [n == index for n, group in enumerate(groups) for _ in group]
+        buttons.append({"label": view.title, "method": "update", "args": [{"visible": visible}]})
+    for trace in figure.data[len(groups[0]) :]:
         trace.visible = False
-    places = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.06}
+    position = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.06}
     figure.update_layout(
         title=title,
-        updatemenus=[{"buttons": buttons, **places}],
+        updatemenus=[{"buttons": buttons, **position}],
         scene={"aspectmode": "data"},
         legend={"itemsizing": "constant"},
     )
@@ -149,24 +213,47 @@ def _page(event: Event, title: str, shown: Sequence[View]) -> Any:
     return figure
 
 
-def _traces(event: Event, view: View) -> list[Any]:
-    """One trace for energies; else one a colour, with a legend where the colours have names."""
+def _colours_by_size(event: Event) -> np.ndarray:
+    """Return a colour per cluster, the largest first; one number in two classes is two clusters."""
+    key = event.cluster.astype(np.int64) * (len(CLASS_NAMES) + 1) + event.semantic
+    known = event.cluster >= 0
+    _, label, sizes = np.unique(key[known], return_inverse=True, return_counts=True)
+    rank = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
+    colour = np.full(len(event), -1, np.int32)
+    colour[known] = rank[label] % len(CLUSTER_COLOURS)
+    return colour
+
+
+def _make_traces(event: Event, view: View) -> list[Any]:
+    """Make one trace for energies, else a trace per colour."""
     if not view.colours:
         value = np.log10(np.maximum(view.value, 1e-3))
         bar = {"title": "log10(energy / MeV)"}
         marker = {"color": value, "colorscale": "Viridis", "showscale": True, "colorbar": bar}
-        return [_trace(event, view, np.ones(len(event), bool), marker, "")]
-    found = []
-    for place in np.unique(view.value):
-        name = "none" if place < 0 else view.names[place] if view.names else ""
-        colour = GREY if place < 0 else view.colours[place]
-        found.append(_trace(event, view, view.value == place, {"color": colour}, name))
-    return found
+        return [_make_trace(event, view, np.ones(len(event), bool), marker, "")]
+    return [
+        _make_trace(event, view, view.value == index, {"color": colour}, name)
+        for index, colour, name in _legend(view)
+    ]
 
 
-def _trace(event: Event, view: View, mask: np.ndarray, marker: dict[str, Any], name: str) -> Any:
-    narrow = np.int16 if max(event.shape) < 2**15 else np.int32
-    axes = dict(zip("xyz", event.coords[mask].T.astype(narrow), strict=False))
+def _legend(view: View) -> list[tuple[int, str, str]]:
+    """Return index, colour and name of each colour that the view uses."""
+    return [
+        (
+            index,
+            GREY if index < 0 else view.colours[index],
+            "none" if index < 0 else view.names[index] if view.names else "",
+        )
+        for index in np.unique(view.value).tolist()
+    ]
+
+
+def _make_trace(
+    event: Event, view: View, mask: np.ndarray, marker: dict[str, Any], name: str
+) -> Any:
+    integer = np.int16 if max(event.shape) < 2**15 else np.int32
+    axes = dict(zip("xyz", event.coords[mask].T.astype(integer), strict=False))
     kind = plotly.Scatter3d if len(event.shape) == 3 else plotly.Scattergl
     position = ", ".join(f"%{{{axis}}}" for axis in axes)
     return kind(
@@ -175,29 +262,29 @@ def _trace(event: Event, view: View, mask: np.ndarray, marker: dict[str, Any], n
         marker={"size": 2.5 if len(axes) == 3 else 4, **marker},
         name=name,
         showlegend=bool(name),
-        customdata=view.shown[mask],
+        customdata=view.hover[mask],
         hovertemplate=f"({position})<br>{view.title} %{{customdata}}<extra></extra>",
     )
 
 
-def _picture(event: Event, title: str, shown: Sequence[View]) -> Figure:
+def _make_picture(event: Event, title: str, shown: Sequence[View]) -> Figure:
     figure = Figure(figsize=(4.2 * len(shown), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    deep = len(event.shape) == 3
-    for place, view in enumerate(shown, 1):
-        axes: Any = figure.add_subplot(1, len(shown), place, projection="3d" if deep else None)
-        _panel(axes, event, view)
+    is_3d = len(event.shape) == 3
+    for number, view in enumerate(shown, 1):
+        axes: Any = figure.add_subplot(1, len(shown), number, projection="3d" if is_3d else None)
+        _draw_panel(axes, event, view)
         axes.set_title(view.title)
-        axes.tick_params(labelsize=7, pad=-2 if deep else 2)
+        axes.tick_params(labelsize=7, pad=-2 if is_3d else 2)
         if len(event):
             axes.locator_params(nbins=4)
             extent = np.ptp(event.coords, axis=0) + 1
-            axes.set_box_aspect(extent, zoom=1.0) if deep else axes.set_aspect("equal")
+            axes.set_box_aspect(extent, zoom=1.0) if is_3d else axes.set_aspect("equal")
     return figure
 
 
-def _panel(axes: Any, event: Event, view: View) -> None:
+def _draw_panel(axes: Any, event: Event, view: View) -> None:
     if not view.colours:
         low, high = view.value.min(initial=1), view.value.max(initial=1.1)
         norm = LogNorm(max(float(low), 1e-3), float(high), clip=True)
@@ -205,9 +292,7 @@ def _panel(axes: Any, event: Event, view: View) -> None:
         bar = axes.inset_axes([0.02, 0.9, 0.4, 0.03])
         axes.figure.colorbar(points, cax=bar, orientation="horizontal", label="MeV")
         return
-    for place in np.unique(view.value):
-        colour = GREY if place < 0 else view.colours[place]
-        name = "none" if place < 0 else view.names[place] if view.names else None
-        axes.scatter(*event.coords[view.value == place].T, color=colour, s=2, label=name)
+    for index, colour, name in _legend(view):
+        axes.scatter(*event.coords[view.value == index].T, color=colour, s=2, label=name)
     if view.names and len(event):
         axes.legend(fontsize=7, markerscale=4, loc="upper left")

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import brightest, draw, views
+from lartpc_ray.data.draw import brightest, views, write_drawing
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.inference import predict
@@ -66,8 +66,8 @@ def draw_displays(folder: Path, state: Checkpoint, at: Thresholds) -> None:
         elif isinstance(state.trial.task, SegmentationTask):
             shown = views(event, classes=found.semantic)
         else:
-            shown = views(event, found=found.cluster)
-        draw(folder / f"{rank}-event-{one.number}.html", event, title, shown)
+            shown = views(event, clusters=found.cluster)
+        write_drawing(folder / f"{rank}-event-{one.number}.html", event, title, shown)
 
 
 def draw_confusion_of(path: Path, best: Means) -> bool:

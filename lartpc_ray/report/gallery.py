@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
 
 import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
-from lartpc_ray.data.draw import CLUSTER_COLOURS, View, views
+from lartpc_ray.data.draw import View, match_colours, views
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.metrics.clustering import true_index
 from lartpc_ray.metrics.table import Metrics, Row
@@ -176,37 +175,12 @@ def _panels(task: AnyTask, event: Event, outputs: Outputs, at: Thresholds) -> li
         classes = task.classes(outputs)
         wrong = np.where(event.semantic < 0, -1, (classes != event.semantic).astype(np.int32))
         compared = View("right or wrong", wrong, wrong, (RIGHT, WRONG), ("right", "wrong"))
-        found = replace(truth[1], title="predicted class", value=classes, shown=classes)
+        found = replace(truth[1], title="predicted class", value=classes, hover=classes)
         true = replace(truth[1], title="true class")
         return [Panel(view, event.coords) for view in (true, found, compared)]
     if isinstance(task, InfillTask):
         return _filled(event, task.reconstruct(event, outputs, at))
     return _michels(task, event, task.reconstruct(event, outputs, at), truth[2])
-
-
-def match_colours(truth: View, event: Event, found: np.ndarray) -> View:
-    """The predicted clusters in the colours of the true ones.
-
-    A predicted cluster, the largest first, takes the colour of the true cluster with which it has
-    most voxels in common, unless another has taken it: then one of its own.
-    """
-    _, owner = np.unique(
-        np.stack([event.semantic, event.cluster], axis=1), axis=0, return_inverse=True
-    )
-    owner = np.where(truth.value >= 0, owner.ravel(), -1)
-    unused = [n for n in range(len(CLUSTER_COLOURS)) if n not in set(truth.value.tolist())]
-    spare = cycle(unused or range(len(CLUSTER_COLOURS)))
-    colour = np.full(len(found), -1, np.int32)
-    taken: set[int] = set()
-    labels, sizes = np.unique(found[found >= 0], return_counts=True)
-    for label in labels[np.argsort(-sizes, kind="stable")]:
-        mask = found == label
-        owners, counts = np.unique(owner[mask], return_counts=True)
-        most = int(owners[counts.argmax()])
-        new = most < 0 or most in taken
-        colour[mask] = next(spare) if new else truth.value[owner == most][0]
-        taken.add(most)
-    return View("predicted cluster", colour, found, CLUSTER_COLOURS)
 
 
 def _filled(event: Event, filled: Event) -> list[Panel]:
@@ -243,5 +217,5 @@ def subsample(panel: Panel, event: Event) -> Panel:
     order = np.argsort(-event.energy, kind="stable") if same else np.arange(0, count)
     step = 1 if same else -(-count // MOST_VOXELS)
     keep = order[::step][:MOST_VOXELS]
-    view = replace(panel.view, value=panel.view.value[keep], shown=panel.view.shown[keep])
+    view = replace(panel.view, value=panel.view.value[keep], hover=panel.view.hover[keep])
     return replace(panel, view=view, coords=panel.coords[keep])

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import views
+from lartpc_ray.data.draw import match_colours, views
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.metrics.clustering import PART, true_cluster_outcomes, true_index
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.report.document import EventFigure, Page, Panel, Row, Table
-from lartpc_ray.report.gallery import match_colours, subsample
+from lartpc_ray.report.gallery import subsample
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Outputs, Thresholds
 

@@ -1,6 +1,7 @@
 """The page and the picture of an event."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from conftest import make_event
 
 from lartpc_ray.data import __main__ as data
-from lartpc_ray.data.draw import MOST_DRAWN, brightest, draw, matched, views
+from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, views, write_drawing
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.terminal.command import run
@@ -52,17 +53,44 @@ def test_predicted_clusters_beside_the_true_ones(tmp_path: Path, rng: np.random.
     assert labels(page) == ["energy", "class", "true cluster", "predicted cluster"]
 
 
+def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
+    event = make_event(rng, 40)
+    found = replace(event, cluster=(event.cluster + 7).astype(np.int32))
+    for predicted in (found, found.cluster, found.select(np.arange(40) < 30)):
+        figure = draw(event, predicted)
+        assert figure.layout.title.text == f"40 voxels, {event.energy.sum():.0f} MeV"
+        (energy,) = (trace for trace in figure.data if trace.visible is None)
+        assert energy.customdata.tolist() == event.energy.tolist()
+        *_, hidden = figure.layout.updatemenus[0].buttons
+        assert hidden.label == "predicted cluster"
+        shown = hidden.args[0]["visible"]
+        assert sum(len(t.x) for t, on in zip(figure.data, shown, strict=True) if on) == 40
+    assert len(draw(event).layout.updatemenus[0].buttons) == 3
+    with pytest.raises(ValueError, match="not the same event"):
+        draw(event, make_event(rng, 40, side=8))
+
+
+def test_the_default_page_bears_the_file_and_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("draw", "sample/tune", "--event", 2) == 0
+    assert capsys.readouterr().out == "tune-event-2.html and tune-event-2.png\n"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["tune-event-2.html", "tune-event-2.png"]
+
+
 def test_voxels_are_matched_by_position(rng: np.random.Generator) -> None:
     event = make_event(rng, 30)
     order = rng.permutation(30)
     other = event.select(order >= 5)
-    found = matched(event, other)
+    found = match_voxels(event, other)
     assert found[order >= 5].tolist() == event.cluster[order >= 5].tolist()
     assert (found[order < 5] == -1).all()
     with pytest.raises(ValueError, match="not one voxel in common"):
-        matched(event.select(order < 5), other)
+        match_voxels(event.select(order < 5), other)
     with pytest.raises(ValueError, match="not the same event"):
-        matched(event, make_event(rng, 5, side=8))
+        match_voxels(event, make_event(rng, 5, side=8))
 
 
 def test_a_cluster_lives_within_a_class() -> None:
@@ -80,15 +108,16 @@ def test_planes_and_empty_events(tmp_path: Path) -> None:
     flat = Event.of(np.array([[1, 2], [3, 3]]), np.ones(2), (4, 8), semantic=np.array([1, -1]))
     none = Event.of(np.zeros((0, 3), int), np.zeros(0), (8, 8, 8))
     for event in (flat, none):
-        draw(tmp_path / "a.html", event, "title", views(event))
+        write_drawing(tmp_path / "a.html", event, "title", views(event))
         assert len(labels(tmp_path / "a.html")) == 3
+        assert len(draw(event, event).layout.updatemenus[0].buttons) == 4
 
 
 @pytest.mark.slow
 def test_the_page_of_a_huge_event_stays_small(tmp_path: Path, rng: np.random.Generator) -> None:
-    huge = brightest(make_event(rng, MOST_DRAWN + 20_000, side=64))
-    assert len(huge) == MOST_DRAWN
-    draw(tmp_path / "a.html", huge, "huge", views(huge, found=huge.cluster))
+    huge = brightest(make_event(rng, MAX_VOXELS + 20_000, side=64))
+    assert len(huge) == MAX_VOXELS
+    write_drawing(tmp_path / "a.html", huge, "huge", views(huge, clusters=huge.cluster))
     assert (tmp_path / "a.html").stat().st_size < 10e6
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lartpc_ray.data.draw import views
+from lartpc_ray.data.draw import match_colours, views
 from lartpc_ray.data.event import Event
-from lartpc_ray.report.gallery import _true_clusters, extreme_events, match_colours
+from lartpc_ray.report.gallery import _true_clusters, extreme_events
 
 
 def line(cluster: list[int], semantic: list[int]) -> Event:
