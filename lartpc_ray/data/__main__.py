@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import SAMPLE_SIZES, sample
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
+from lartpc_ray.terminal.screen import track
 
 
 def inspect(path: Path, layout: Layout) -> dict[str, Any]:
@@ -137,6 +138,7 @@ def run_simulate(options: argparse.Namespace) -> int:
     settings = BombSettings(side=options.side, density=options.density)
     _new(options)
     simulate(options.output, options.events, options.seed, settings)
+    log.info(f"{options.events} events in {options.output}")
     return 0
 
 
@@ -151,14 +153,7 @@ def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
     bomb = Bomb(events, seed, settings)
-
-    def told() -> Iterator[Event]:
-        for number, event in enumerate(bomb, 1):
-            yield event
-            if number * 10 // events > (number - 1) * 10 // events:
-                log.info(f"{number} of {events} events")
-
-    write_events(path, told())
+    write_events(path, track(bomb, events, "simulate: event"))
 
 
 def _new(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.formats.source import MOST_SIDE, EventSource
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.screen import track
 
 KEPT = ("coords", "energy", "semantic", "cluster")
 """What a PILArNet-M file keeps of an event."""
@@ -34,25 +34,11 @@ def convert(source: EventSource, target: Path, chosen: range, *, check: bool = F
         ValueError: naming file and event that cannot be read, or that came back different.
     """
     with replace_file(target) as part:
-        events = told((source[n] for n in chosen), len(chosen), "converted")
+        events = track((source[n] for n in chosen), len(chosen), "convert: event")
         count = write_events(part, events, predicted=source.predicted)
         if check:
             _compare(source, part, chosen)
     return count
-
-
-def told(events: Iterable[Event], total: int, done: str) -> Iterator[Event]:
-    """The events as they come; a line of progress at each tenth of them.
-
-    Args:
-        events: any.
-        total: how many there will be.
-        done: what has happened to them, for the line.
-    """
-    for count, event in enumerate(events, 1):
-        yield event
-        if 10 * (count - 1) // total < 10 * count // total:
-            log.info(f"{count} of {total} events {done}")
 
 
 def difference(one: Event, other: Event) -> str | None:

@@ -37,10 +37,10 @@ from lartpc_ray.data.formats.source import (
     classed,
     listed,
     named,
-    one_line,
     positions,
 )
 from lartpc_ray.data.formats.vlen import Raw, Rows
+from lartpc_ray.terminal.text import error_text
 
 POINT_COLUMNS = 8
 CLUSTER_COLUMNS = {"v1": 5, "v2": 6, "v3": 6}
@@ -227,7 +227,7 @@ def _open(path: Path) -> tuple[h5py.File, Raw]:
             return h5py.File(plain, "r"), Raw(plain)
         return h5py.File(path, "r"), Raw(path.open("rb"))
     except (OSError, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
-        reason = one_line(error)
+        reason = error_text(error)
         raise ValueError(f"{path}: not a readable HDF5 file, or cut short ({reason})") from error
 
 

@@ -24,6 +24,7 @@ from lartpc_ray.tasks.clustering import METHODS
 from lartpc_ray.tasks.task import Thresholds, ThresholdTask
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
@@ -92,7 +93,7 @@ def read_dead_map(path: Path) -> DeadMap:
         key = ".".join(map(str, first["loc"])) or "map"
         raise ValueError(f"{path}: {key}: {first['msg']}; it was {first['input']!r}") from None
     except (yaml.YAMLError, TypeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: not YAML: {error_text(error)}") from None
 
 
 def parser() -> Parser:

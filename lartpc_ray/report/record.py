@@ -11,6 +11,7 @@ from urllib.parse import quote
 from lartpc_ray.predict.evaluate import EvaluationResult, mean_of
 from lartpc_ray.report.tables import TrialRow, table, trial_rows
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -89,5 +90,4 @@ def log_report_page(
             write_page(path, study, tracking, run, rows, result)
             tracking.log_artifact(search, path)
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        log.warning(f"the search has no report.html in MLflow: {why}")
+        log.warning(f"the search has no report.html in MLflow: {error_text(error)}")

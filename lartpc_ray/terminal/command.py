@@ -8,6 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from lartpc_ray.terminal.text import error_text
+
 log = logging.getLogger("lartpc_ray")
 """The package's logger for progress; `run` alone gives it a handler."""
 
@@ -67,6 +69,5 @@ def run(
 def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:
     if arguments.debug:
         traceback.print_exc()
-    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
+    print(f"{parser.prog}: {error_text(error, 5000)}", file=sys.stderr, flush=True)
     return status

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +18,7 @@ from rich.table import Table
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import format_duration, format_value, short_names
 
+Item = TypeVar("Item")
 STATUS = 24
 """Characters of a status in the table; a reason for failing is in MLflow, too."""
 PAUSE = 10.0
@@ -212,3 +213,11 @@ class ProgressBar:
             if now - self._told >= PAUSE:
                 self._told = now
                 log.info(f"{self._title}: {self._done} of {self._total}")
+
+
+def track(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
+    """Give the items one by one, under a progress bar."""
+    with ProgressBar(title, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -1,36 +1,75 @@
-"""Short text: tables in columns, durations, numbers, names."""
+"""Write short text: tables in columns, errors, durations, numbers, names."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, columns below each other; a row may end early, its last cell as long as it is.
+def align_columns(
+    rows: Sequence[Sequence[str]], sides: str = ">", widths: Sequence[int] = (0,)
+) -> list[str]:
+    """Return rows as lines with their cells in columns, two spaces apart.
+
+    A row may have fewer cells than the first row; its last cell then widens no column.
+
+    Args:
+        rows: cells; the first row has a cell for each column.
+        sides: '<' (left) or '>' (right) for each column; the last one for all further columns.
+        widths: smallest width of each column, without the two spaces, in the same way.
 
     Example:
-        >>> aligned([["depth", "objective"], ["5", "0.75"]])
-        ['  depth  objective', '      5  0.75']
+        >>> align_columns([["depth", "objective"], ["5", "0.75"]])
+        ['  depth  objective', '      5       0.75']
+        >>> align_columns([["class", "s0"], ["MIP", "0.5"]], "<>")
+        ['class   s0', 'MIP    0.5']
     """
     count = len(rows[0])
-    widths = [
-        2 + max(len(row[place]) for row in rows if place < len(row) - (len(row) < count))
-        for place in range(count)
-    ]
+    columns = []
+    for column in range(count):
+        cells = [row[column] for row in rows if column < len(row) - (len(row) < count)]
+        side = sides[min(column, len(sides) - 1)]
+        gap = "" if side == "<" and not column else "  "
+        width = max(widths[min(column, len(widths) - 1)], *map(len, cells))
+        columns.append((side, gap, width + len(gap)))
     return [
-        "".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=False))
+        "".join(
+            f"{gap + cell:<{width}}" if side == "<" else f"{cell:>{width}}"
+            for cell, (side, gap, width) in zip(row, columns, strict=False)
+        ).rstrip()
         for row in rows
     ]
 
 
-def format_duration(seconds: float) -> str:
-    """A time as people say it.
+def error_text(error: object, limit: int = 500) -> str:
+    """Return the reason of an error in one line: of a traceback its last line.
+
+    Args:
+        error: an exception, or the text of one.
+        limit: most characters.
 
     Example:
-        >>> lasting(40), lasting(330), lasting(7300)
+        >>> error_text(KeyError("a\\nb")), error_text(IndexError())
+        ('a b', 'IndexError')
+        >>> error_text('ray::f()\\n  File "a.py", line 1\\nValueError: no')
+        'ValueError: no'
+    """
+    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = str(reason).strip()
+    if '\n  File "' in text:
+        text = text.splitlines()[-1]
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    return (text if text.isprintable() else ascii(text))[:limit] or type(error).__name__
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    Example:
+        >>> format_duration(40), format_duration(330), format_duration(7300)
         ('40 s', '6 min', '2 h 2 min')
     """
     if seconds < 90:
@@ -40,14 +79,14 @@ def format_duration(seconds: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as a short text; '-' for none."""
+    """Return a value as a short text; '-' for None."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name.
+    """Return the end of an error about an unknown name: the nearest known name.
 
     Example:
         >>> nearest("filers", ["depth", "filters"]), nearest("x", ["depth"])
@@ -58,7 +97,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Dotted paths by their last part; by as many parts as tell two apart.
+    """Return dotted paths by their shortest unique ends.
 
     Example:
         >>> short_names(["network.depth", "data.seed", "seed"])
@@ -68,8 +107,8 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     ends = Counter(
         ".".join(part[-count:]) for part in parts.values() for count in range(1, len(part) + 1)
     )
-    found = {}
+    named = {}
     for key, part in parts.items():
         tails = (".".join(part[-count:]) for count in range(1, len(part) + 1))
-        found[next((tail for tail in tails if ends[tail] == 1), key)] = key
-    return found
+        named[next((tail for tail in tails if ends[tail] == 1), key)] = key
+    return named

@@ -30,6 +30,7 @@ from lartpc_ray.settings import Settings
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.terminal.screen import follow_file
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.workers import Lines, refuse_failed, trainer
@@ -87,7 +88,7 @@ def main(options: argparse.Namespace) -> int:
                 run, steps, result, tracking = _kept(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
-            log.info(f"interrupted; go on with:\n  {again}")
+            log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
             return 1
     if options.json:
         print(json.dumps({"run": run, "steps": steps, **asdict(result)}, indent=1))
@@ -133,7 +134,7 @@ def _train(trial: Trial, folder: Path) -> None:
         try:
             job.fit()
         except Exception as error:
-            raise RuntimeError(str(error)) from error
+            raise RuntimeError(error_text(error)) from error
     restore_interrupts()
     refuse_failed(folder / CHECKPOINTS)
 

@@ -14,6 +14,7 @@ from torch import distributed
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import memory
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.train.loop import Report, StepCallback, StepStats, Worker, train
 from lartpc_ray.trials.trial import Trial
 
@@ -70,7 +71,7 @@ def run_training_worker(
         if _at_fault(error, worker):
             try:
                 with (folder / FAILED).open("x") as file:
-                    file.write(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+                    file.write(f"{type(error).__name__}: {error_text(error)}")
             except FileExistsError:  # another rank was first
                 pass
         raise

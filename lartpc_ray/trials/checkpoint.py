@@ -21,6 +21,7 @@ from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.trials.trial import Trial
 
 FILE = "checkpoint.pt"
@@ -100,8 +101,7 @@ def load(path: Path) -> Checkpoint:
         history = [_with_present_names(numbers, trial) for numbers in content["history"]]
         return Checkpoint(**{**content, "trial": trial, "history": history})
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{file}: not a checkpoint ({reason})") from None
+        raise ValueError(f"{file}: not a checkpoint ({error_text(error, 100)})") from None
 
 
 def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, float]:

@@ -35,7 +35,7 @@ from pydantic import AliasChoices, Field, PositiveInt, ValidationError
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.settings import Settings
 from lartpc_ray.tasks import TASKS
-from lartpc_ray.terminal.text import nearest
+from lartpc_ray.terminal.text import error_text, nearest
 from lartpc_ray.trials.paths import check, make_trial, present_path, reason
 from lartpc_ray.trials.trial import Trial
 
@@ -300,7 +300,7 @@ def _load(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
         _mark(path, node, "", lines)
         content = yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: not YAML: {error_text(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must be a mapping with task, search and budgets")
     return content, lines

@@ -19,6 +19,7 @@ from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
@@ -42,8 +43,9 @@ def searched(study: Study, concurrent: int | None, again: str) -> tuple[tune.Res
     except (ValueError, KeyError):
         raise
     except Exception as error:  # the tracking server is gone, the disk is full
-        last = str(error).strip().splitlines()[-1]
-        raise RuntimeError(f"{last}; nothing is lost, go on with: {again}") from error
+        raise RuntimeError(
+            f"{error_text(error)}; all trials are saved. To continue, run: {again}"
+        ) from error
     if progress.running or len(results) < study.space.trials:
         progress.interrupted()
         raise KeyboardInterrupt
@@ -78,7 +80,7 @@ def main(options: argparse.Namespace) -> int:
                 log.info(f"searched for {time.monotonic() - began:.0f} s")
                 text, content = finish(study, results, progress, options.runs)
         except KeyboardInterrupt:
-            log.info(f"interrupted; nothing is lost. Go on with:\n  {again}")
+            log.info(f"interrupted; all trials are saved. To continue, run:\n  {again}")
             return 1
         print(json.dumps(content, indent=1) if options.json else text)
     return 0

@@ -15,7 +15,7 @@ from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.runtime.signals import CheckpointOnSignal
 from lartpc_ray.terminal.screen import Trials
-from lartpc_ray.terminal.text import format_value, short_names
+from lartpc_ray.terminal.text import error_text, format_value, short_names
 from lartpc_ray.tracking.provenance import sources, tags
 from lartpc_ray.tracking.runs import ERROR, Tracking
 from lartpc_ray.trials.paths import key_settings
@@ -126,7 +126,7 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = split_trial_index(trial.config)
-        why = reason(trial.error_file)
+        why = failure_reason(trial.error_file)
         self._tracking.set_tags(self.runs[number], {ERROR: why})
         self._tell(number, "failed")
         self._end(number, "FAILED", f"failed: {why}")
@@ -157,9 +157,8 @@ def split_trial_index(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     return int(config[TRIAL_INDEX]), {key: config[key] for key in config if key != TRIAL_INDEX}
 
 
-def reason(error_file: str | None) -> str:
-    """The last line of a trial's error."""
+def failure_reason(error_file: str | None) -> str:
+    """Return the last line of the error that Tune wrote for a trial."""
     if not error_file or not Path(error_file).is_file():
         return "unknown"
-    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "unknown"
+    return error_text(Path(error_file).read_text())

@@ -15,7 +15,7 @@ from conftest import make_event
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data import convert as module
 from lartpc_ray.data.classes import ParticleClass
-from lartpc_ray.data.convert import difference, told
+from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
@@ -74,10 +74,10 @@ def test_the_other_formats_go_round(tmp_path: Path, name: str, side: int, count:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5"]
 
 
-def test_some_events_and_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = FILES / "larcv2_5events.root", tmp_path / "out.h5"
     assert command("convert", root, out, "--events", "1:3") == 0
-    assert "2 of 2 events converted" in capsys.readouterr().err
+    assert "2 events in" in capsys.readouterr().err
     layout = Layout(classes=KEPT)
     for found, index in zip(read_events(out, layout=layout), (1, 2), strict=True):
         with open_events(root, layout) as events:
@@ -92,13 +92,6 @@ def test_found_clusters_stay_found_ones(tmp_path: Path, rng: np.random.Generator
     assert command("convert", tmp_path / "a.h5", tmp_path / "b.h5", "--side", 16) == 0
     with open_events(tmp_path / "b.h5") as events:
         assert events.predicted
-
-
-def test_progress_is_a_line_at_each_tenth(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "lartpc_ray")
-    event = Event.of(np.zeros((0, 3), int), np.zeros(0), (4, 4, 4))
-    assert len(list(told([event] * 250, 250, "made"))) == 250
-    assert caplog.messages == [f"{count} of 250 events made" for count in range(25, 251, 25)]
 
 
 def test_a_check_that_fails_leaves_nothing(
@@ -135,13 +128,13 @@ SLOWLY = """
 import sys, time
 from lartpc_ray.terminal.command import run
 from lartpc_ray.data import __main__ as data, convert
-def slowly(events, total, done):
+def slowly(events, total, title):
     for count, event in enumerate(events):
         if count == 100:
             print("half", flush=True)
             time.sleep(60)
         yield event
-convert.told = slowly
+convert.track = slowly
 run(data.parser(), data.main, sys.argv[1:])
 """
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lartpc_ray.terminal.command import Parser, log, run
-from lartpc_ray.terminal.screen import PAUSE, ProgressBar, Trials
+from lartpc_ray.terminal.screen import PAUSE, ProgressBar, Trials, track
 from lartpc_ray.terminal.text import align_columns
 
 LONG = [
@@ -105,8 +105,6 @@ def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
             bar.advance()
     assert caplog.messages == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
     caplog.clear()
-    with ProgressBar("network: event", 100) as bar:
-        for _ in range(100):
-            now += 0.01 * PAUSE * 0.99
-            bar.advance()
+    for _ in track(range(100), 100, "network: event"):
+        now += 0.01 * PAUSE * 0.99
     assert not caplog.messages

@@ -21,8 +21,14 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_every_group_of_settings_is_on_the_page() -> None:
     text = page()
-    rooms = [one for one in below(Settings) if one.__module__.startswith("lartpc_ray.")]
-    groups = [one for one in rooms if not one.__abstractmethods__ and one.__name__ != "Size"]
+    kept = ("Plan", "Context", "Size")  # records in a run's folder; the example of a docstring
+    groups = [
+        group
+        for group in below(Settings)
+        if group.__module__.startswith("lartpc_ray.")
+        and not group.__abstractmethods__
+        and not group.__name__.endswith(kept)
+    ]
     assert len(groups) > 20
     for group in groups:
         assert group.__doc__

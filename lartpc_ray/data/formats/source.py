@@ -14,6 +14,7 @@ import numpy as np
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.formats.layout import ClassMap, Code, Layout
+from lartpc_ray.terminal.text import error_text
 
 PROTON = 4
 """The pid of a proton in PILArNet-M; above are the nuclei."""
@@ -103,7 +104,7 @@ def named(place: str | Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{place}: {one_line(error)}") from error
+        raise ValueError(f"{place}: {error_text(error)}") from error
 
 
 def meanings(code: np.ndarray, table: Sequence[Code]) -> tuple[np.ndarray, np.ndarray]:
@@ -160,15 +161,3 @@ def listed(names: Iterable[str]) -> str:
     shown = [name if name.isprintable() else ascii(name) for name in found[:12]]
     more = [f"{len(found) - 12} more"] if len(found) > 12 else []
     return ", ".join(shown + more) or "nothing"
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line.
-
-    Example:
-        >>> one_line(KeyError("a\\nb")), one_line(IndexError())
-        ('a b', 'IndexError')
-    """
-    reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-    text = " ".join(str(reason).split())
-    return (text if text.isprintable() else ascii(text))[:300] or type(error).__name__

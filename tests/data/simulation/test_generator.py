@@ -111,7 +111,7 @@ def test_simulate_writes_what_the_bomb_makes(
     assert simulate(path) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "3 of 3 events" in err
+    assert f"3 events in {path}" in err
     assert [one.name for one in tmp_path.iterdir()] == ["bomb.h5"]
     layout = Layout(side=128, classes=ClassMap(low_energy="unlabelled"))
     with EventFile(path, layout) as events:
