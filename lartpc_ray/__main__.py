@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from lartpc_ray.terminal import command
@@ -121,6 +122,8 @@ def parser() -> Parser:
     commands = made.add_subparsers(
         dest="what", metavar="COMMAND", parser_class=argparse.ArgumentParser
     )
+    for name, about in COMMANDS.items():
+        commands.add_parser(name, help=about, add_help=False)
     for name, (about, _) in ACTIONS.items():
         epilog = f"example: python -m lartpc_ray {name}"
         each = commands.add_parser(
@@ -131,5 +134,14 @@ def parser() -> Parser:
     return made
 
 
+def console() -> int:
+    """Run `lartpc-ray COMMAND ...`, which is `python -m lartpc_ray.COMMAND ...`."""
+    name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
+    if name not in COMMANDS:
+        return command.run(parser(), main)
+    module = import_module(f"lartpc_ray.{name}.__main__")
+    return command.run(module.parser(), module.main, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    sys.exit(console())

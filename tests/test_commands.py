@@ -4,6 +4,7 @@ import json
 import lzma
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,48 @@ def test_inspect_counts() -> None:
     assert found["layout"] == "PILArNet-M v3"
     assert found["events"] == 40
     assert found["voxels"] == sum(one["voxels"] for one in found["classes"].values())
+
+
+PRINT_STATE = """
+import json, logging, os
+before = dict(os.environ), sorted(logging.root.manager.loggerDict)
+import lartpc_ray
+print(json.dumps([before, (dict(os.environ), sorted(logging.root.manager.loggerDict))]))
+"""
+
+
+def test_the_import_of_the_package_changes_no_variable_and_no_logger() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_STATE], capture_output=True, text=True, check=True
+    )
+    before, after = json.loads(done.stdout)
+    assert before == after
+
+
+def cpu_seconds(*arguments: str) -> float:
+    """Return the CPU time in s of a process, user and system."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_import_of_the_package_takes_little_cpu() -> None:
+    assert cpu_seconds("-c", "import lartpc_ray") < 0.3  # 0.03 s on a quiet core
+
+
+@pytest.mark.parametrize("name", ["tune", "data"])
+def test_help_takes_little_cpu(name: str) -> None:
+    assert cpu_seconds("-m", f"lartpc_ray.{name}", "--help") < 1  # at most 0.5 s on a quiet core
+
+
+def test_the_console_script_lists_and_runs_the_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lartpc-ray", "--help"])
+    assert package.console() == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} {about}" in out for name, about in package.COMMANDS.items())
+    monkeypatch.setattr(sys, "argv", ["lartpc-ray", "data", "inspect", "none.h5"])
+    assert package.console() == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m lartpc_ray.data: none.h5")

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-import torch
-
-from lartpc_ray.data.splits import Split
 from lartpc_ray.terminal.command import Parser, log
-from lartpc_ray.trials.space import (
-    BudgetName,
-    Space,
-    budgets,
-    find_space,
-    parse_setting,
-    read_space,
-)
-from lartpc_ray.trials.trial import Trial
+from lartpc_ray.trials.budget import BudgetName
+
+if TYPE_CHECKING:  # libraries that `--help` does without
+    from lartpc_ray.trials.space import Space
+    from lartpc_ray.trials.trial import Trial
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
@@ -41,8 +34,12 @@ def study_parser(name: str, about: str, example: str) -> Parser:
 
 def chosen_space(options: argparse.Namespace) -> Space:
     """The space that the arguments choose; says which budget it took where none was named."""
+    from lartpc_ray.trials.space import budgets, find_space, parse_setting, read_space
+
     budget = options.budget
     if budget is None:
+        import torch
+
         budget = "gpu" if torch.cuda.is_available() else "laptop"
         known = budgets(find_space(options.study))
         budget = budget if budget in known else next(iter(known))
@@ -64,5 +61,7 @@ def read_splits(trial: Trial) -> None:
     Raises:
         ValueError: naming the file, the event and what is wrong.
     """
+    from lartpc_ray.data.splits import Split
+
     for split in get_args(Split):
         trial.task.prepare(trial.data.splits.events(split)[0])

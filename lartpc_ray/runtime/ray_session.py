@@ -49,6 +49,7 @@ def ray_session(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
 
 
 def _start_ray(cpus: int | None, dashboard: bool) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     where: dict[str, Any] = {"address": "auto"}
@@ -56,6 +57,10 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
         _authenticate({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
         where["_temp_dir"] = str(private_folder() / "ray")
+        # Ray's processes read the variable on import and listen on loopback; this one has read it
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        loopback = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = not loopback
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # Ray prints why a node was lost where results are printed, log_to_driver or not
     ray._private.worker._worker_logs_enabled = False

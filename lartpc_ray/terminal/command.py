@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +21,18 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
         print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+def prepare_process() -> None:
+    """Set the environment variables that torch and MLflow read when Python imports them.
+
+    Call it before their import. Values of the user stay, and Ray's workers inherit them.
+    """
+    # threads that spin while they wait take the cores of those that work
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # matplotlib reports for each picture which fonts this machine lacks
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +62,7 @@ def run(
         arguments = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    prepare_process()
     handler = _StderrHandler()
     log.addHandler(handler)
     log.setLevel(logging.ERROR if arguments.quiet else logging.INFO)

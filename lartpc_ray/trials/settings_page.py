@@ -13,7 +13,7 @@ from lartpc_ray.reconstruct.grid import ChoiceSettings
 from lartpc_ray.reconstruct.michels import MichelSettings
 from lartpc_ray.settings import Settings
 from lartpc_ray.tasks import TASKS
-from lartpc_ray.trials.space import Budget
+from lartpc_ray.trials.budget import Budget
 from lartpc_ray.trials.trial import Trial
 
 HEAD = """\

@@ -30,38 +30,16 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import AliasChoices, Field, PositiveInt, ValidationError
+from pydantic import ValidationError
 
 from lartpc_ray.metrics.costs import COSTS
-from lartpc_ray.settings import Settings
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import error_text, nearest
+from lartpc_ray.trials.budget import Budget, BudgetName
 from lartpc_ray.trials.paths import check, make_trial, present_path, reason
 from lartpc_ray.trials.trial import Trial
 
 Kind = Literal["choice", "uniform", "log", "int", "grid"]
-BudgetName = Literal["smoke", "laptop", "overnight", "gpu", "cluster"]
-
-
-class Budget(Settings):
-    """How much a search may cost."""
-
-    about: str = Field(default="", description="what it is for and what it gives, in one line")
-    trials: PositiveInt = Field(description="trials, the first with the default settings")
-    steps: PositiveInt = Field(description="training steps of a trial that is not stopped")
-    min_steps: PositiveInt = Field(
-        validation_alias=AliasChoices("min_steps", "first_rung"),
-        description="steps before a trial may be stopped early",
-    )
-    reduction: float = Field(default=3.0, gt=1, description="1 of so many trials passes a rung")
-    concurrent: PositiveInt = Field(default=1, description="trials at a time, resources allowing")
-    deterministic: bool = Field(
-        validation_alias=AliasChoices("deterministic", "in_order"),
-        default=True,
-        description="sample and compare batch by batch: the same seed gives the same study; "
-        "false: whoever comes first, no worker ever waits",
-    )
-    fixed: dict[str, Any] = Field(default={}, description="settings of this budget, by path")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ def test_a_machine_without_the_fonts_of_formulas_says_nothing(tmp_path: Path) ->
     font_manager.json_dump(fonts, list_of_fonts)
     made = list_of_fonts.read_bytes()
     script = """
+from lartpc_ray.terminal.command import prepare_process
+prepare_process()
 from lartpc_ray.thresholds import figures as figure
 drawn = figure.Figure()
 drawn.text(0, 0, "$10^{-3}$")
