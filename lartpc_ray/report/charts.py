@@ -1,7 +1,7 @@
-"""The charts of a report page: numbers in, what plotly.js draws out.
+"""Charts of a network's results, as `data` and `layout` for plotly.js.
 
-Colours of text, grid and ground are the page's, light or dark; names are escaped, since plotly.js
-reads tags in them.
+The page sets the colours of text, grid and background, for light and dark screens. Names are
+escaped because plotly.js reads tags in them.
 """
 
 from __future__ import annotations
@@ -18,228 +18,166 @@ from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 
 Chart = dict[str, Any]
 """`data` and `layout` of a plotly figure."""
-FRONT, OTHER = "#d9480f", "#8a94a6"
-"""What is meant, and what stands beside it; read on white and on black."""
-SCALE = "Viridis"
-MOST_CLUSTERS = 8
-"""True clusters of a class in an event from which on events are taken together."""
+ACCENT, NEUTRAL, CHOSEN = "#d9480f", "#8a94a6", "#ff4d4d"
+"""The subject of a chart, all else, and a chosen point; visible on white and on black."""
+COLOURS = dict(zip(CLASS_NAMES, CLASS_COLOURS, strict=True))
+HEATMAP: Chart = {"type": "heatmap", "colorscale": "Viridis"}
+MAX_CLUSTERS = 8
+"""Events with as many true clusters of a class, or more, make one group."""
+COUNTS = {
+    "tickvals": list(range(MAX_CLUSTERS + 1)),
+    "ticktext": [*map(str, range(MAX_CLUSTERS)), f"{MAX_CLUSTERS}+"],
+}
 
 
 def chart(
     traces: Sequence[Chart], across: str, up: str, *, height: int = 320, **layout: Any
 ) -> Chart:
-    """A chart with two titled axes."""
+    """Make a chart with two titled axes."""
     axes = {
         name: {"title": {"text": title, "standoff": 6}, "automargin": True, **layout.pop(name, {})}
         for name, title in (("xaxis", across), ("yaxis", up))
     }
     margin = {"l": 56, "r": 16, "t": 12, "b": 48}
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-    shown = {"height": height, "margin": margin, "legend": legend, **axes, **layout}
-    return {"data": list(traces), "layout": shown}
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+    titled = {"height": height, "margin": margin, "legend": legend, **axes, **layout}
+    return {"data": list(traces), "layout": titled}
 
 
-def curves(each: Mapping[str, Mapping[int, float]], best: str) -> Chart:
-    """The objective of trials by training step; one of them is the best."""
-    traces: list[Chart] = []
-    for name, points in sorted(each.items(), key=lambda item: item[0] == best):
-        meant = name == best
-        line = {"color": FRONT if meant else OTHER, "width": 2.5 if meant else 1}
-        steps = sorted(points)
-        traces.append(
-            {"type": "scatter", "mode": "lines+markers", "x": steps, "name": escape(name)}
-            | {"y": [points[step] for step in steps], "line": line}
-            | {"marker": {"size": 5}, "opacity": 1 if meant else 0.6, "showlegend": meant}
-        )
+def _scatter(mode: str, x: Any, y: Any, **more: Any) -> Chart:
+    return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
+
+
+def curves(objectives: Mapping[str, Mapping[int, float]], best: str) -> Chart:
+    """Draw the objective of trials by training step, the best trial in colour and on top."""
+    traces = []
+    for name in sorted(objectives, key=lambda name: name == best):
+        points, is_best = sorted(objectives[name].items()), name == best
+        trace = _scatter("lines+markers", *zip(*points, strict=True), name=escape(name))
+        line = {"color": ACCENT, "width": 2.5} if is_best else {"color": NEUTRAL, "width": 1}
+        look = {"line": line, "marker": {"size": 5}, "opacity": 1 if is_best else 0.6}
+        traces.append(trace | look | {"showlegend": is_best})
     return chart(traces, "training step", "objective")
 
 
 def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
-    """A class's mean score over its two thresholds: plateau, chosen point and its interval.
+    """Draw a class's mean score over two thresholds: plateau, chosen point and its interval.
 
-    Points of the grid lie at even distances, as in `figure.draw_surface`.
+    The points of the grid lie at equal distances, as in `thresholds.figures.draw_surface`.
     """
     (vertical, rows), (horizontal, columns) = grid.axes.items()
     across, up = ([f"{value:.3g}" for value in points] for points in (columns, rows))
-    heat: Chart = {"type": "heatmap", "z": grid.means[name].astype(np.float32), "colorscale": SCALE}
-    heat |= {"colorbar": {"thickness": 10, "outlinewidth": 0}, "customdata": [[*across]] * len(up)}
-    heat |= {"hovertemplate": f"{horizontal} %{{customdata}}, %{{z:.3f}}<extra></extra>"}
-    edge = _outline(choice.plateau)
-    plateau: Chart = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": edge[0],
-        "y": edge[1],
-        "hoverinfo": "skip",
-    }
+    cells = [[f"{vertical} {row}, {horizontal} {column}" for column in across] for row in up]
+    heat = {**HEATMAP, "z": grid.means[name].astype(np.float32), "text": cells}
+    heat |= {"hovertemplate": "%{text}: %{z:.3f}<extra></extra>", "colorbar": {"thickness": 10}}
+    plateau = {"type": "contour", "z": choice.plateau.astype(int), "showscale": False}
+    plateau |= {"contours": {"start": 0.5, "end": 0.5, "coloring": "none"}, "hoverinfo": "skip"}
     plateau |= {"line": {"color": "white", "width": 1.5}, "showlegend": False}
-    x, xs = _span(columns, choice.thresholds[horizontal], choice.interval[horizontal])
-    y, ys = _span(rows, choice.thresholds[vertical], choice.interval[vertical])
-    point: Chart = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [x],
-        "y": [y],
-        "error_x": xs,
-        "error_y": ys,
-    }
-    point |= {"marker": {"color": "#ff4d4d", "size": 9, "line": {"color": "white", "width": 1}}}
-    text = ", ".join(f"{axis} {value:.3g}" for axis, value in choice.thresholds.items())
-    point |= {"showlegend": False, "hovertemplate": f"chosen: {text}<extra></extra>"}
-    ticks: list[Chart] = [
-        {"tickvals": list(range(0, len(names), 4)), "ticktext": names[::4], "showgrid": False}
-        | {"range": [-0.5, len(names) - 0.5], "zeroline": False}
-        for names in (across, up)
-    ]
-    return chart(
-        [heat, plateau, point], horizontal, vertical, height=300, xaxis=ticks[0], yaxis=ticks[1]
+    (x, error_x), (y, error_y) = (
+        _interval(points, choice.thresholds[axis], choice.interval[axis])
+        for axis, points in ((horizontal, columns), (vertical, rows))
     )
+    marker = {"color": CHOSEN, "size": 9, "line": {"color": "white", "width": 1}}
+    point = _scatter("markers", [x], [y], error_x=error_x, error_y=error_y, marker=marker)
+    point |= {"showlegend": False, "hovertemplate": f"chosen: {cells[y][x]}<extra></extra>"}
+    axes = {
+        axis: {"tickvals": [*range(0, len(names), 4)], "ticktext": names[::4], "zeroline": False}
+        | {"showgrid": False, "range": [-0.5, len(names) - 0.5]}
+        for axis, names in (("xaxis", across), ("yaxis", up))
+    }
+    return chart([heat, plateau, point], horizontal, vertical, height=300, **axes)
 
 
-def _span(points: np.ndarray, value: float, ends: tuple[float, float]) -> tuple[int, Chart]:
-    """The place of a value on its axis, and the bars to the ends of its interval."""
-    at, low, high = (int(np.abs(points - one).argmin()) for one in (value, *ends))
-    bar = {"type": "data", "symmetric": False, "color": "#ff4d4d", "thickness": 1.5, "width": 4}
-    return at, bar | {"array": [max(high - at, 0)], "arrayminus": [max(at - low, 0)]}
-
-
-def _outline(mask: np.ndarray) -> tuple[list[float | None], list[float | None]]:
-    """The sides of the cells that are True beside ones that are not, as lines with gaps."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    padded = np.pad(mask, 1)
-    for row, column in np.argwhere(padded[:, 1:] != padded[:, :-1]):
-        x += [column - 0.5, column - 0.5, None]
-        y += [row - 1.5, row - 0.5, None]
-    for row, column in np.argwhere(padded[1:] != padded[:-1]):
-        x += [column - 1.5, column - 0.5, None]
-        y += [row - 0.5, row - 0.5, None]
-    return x, y
+def _interval(points: np.ndarray, value: float, ends: tuple[float, float]) -> tuple[int, Chart]:
+    """Return the index of a value, and the bars to the ends of its interval."""
+    index, low, high = (int(np.abs(points - number).argmin()) for number in (value, *ends))
+    bar = {"type": "data", "symmetric": False, "color": CHOSEN, "thickness": 1.5, "width": 4}
+    return index, bar | {"array": [max(high - index, 0)], "arrayminus": [max(index - low, 0)]}
 
 
 def one_threshold(grid: ThresholdGrid, name: str, choice: Choice, metric: str) -> Chart:
-    """A class's mean score over its one threshold, with the chosen point and its interval."""
+    """Draw a class's mean score over its one threshold, with the chosen point and its interval."""
     ((axis, points),) = grid.axes.items()
     low, high = choice.interval[axis]
-    line: Chart = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": points,
-        "y": grid.means[name],
-        "name": metric,
-    }
-    band: Chart = {
-        "type": "rect",
-        "xref": "x",
-        "yref": "paper",
-        "x0": low,
-        "x1": high,
-        "y0": 0,
-        "y1": 1,
-    }
-    at = {
-        "type": "line",
-        "xref": "x",
-        "yref": "paper",
-        "x0": choice.thresholds[axis],
-        "x1": choice.thresholds[axis],
-    }
-    shapes = [
-        {**band, "fillcolor": OTHER, "opacity": 0.25, "line": {"width": 0}},
-        {**at, "y0": 0, "y1": 1, "line": {"color": FRONT, "width": 2}},
-    ]
-    return chart([line | {"line": {"color": OTHER}}], axis, f"mean {metric}", shapes=shapes)
+    value = choice.thresholds[axis]
+    span: Chart = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+    band = {"type": "rect", "x0": low, "x1": high, "fillcolor": NEUTRAL, "opacity": 0.25}
+    line = {"type": "line", "x0": value, "x1": value, "line": {"color": ACCENT, "width": 2}}
+    shapes = [span | band | {"line": {"width": 0}}, span | line]
+    trace = _scatter("lines", points, grid.means[name], name=metric, line={"color": NEUTRAL})
+    return chart([trace], axis, f"mean {metric}", shapes=shapes)
 
 
 def by_clusters(
     true: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], up: str, *, diagonal: bool
 ) -> Chart:
-    """Mean and standard error of a value by the true clusters of the class in the event.
+    """Draw mean and standard error of a value by the true clusters of the class in the event.
 
     Args:
         true: class to (event,) number of true clusters.
         values: class to (event,) value.
-        up: what the value is.
-        diagonal: whether the value should be the number of true clusters.
+        up: title of the value.
+        diagonal: draw the line on which the value is the number of true clusters.
     """
-    traces: list[Chart] = []
+    traces = [_by_clusters(name, counts, values[name]) for name, counts in true.items()]
     if diagonal:
-        ends = [1, MOST_CLUSTERS]
-        line = {"color": OTHER, "dash": "dot", "width": 1.5}
-        ideal = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "name": "as many"}
-        traces.append({**ideal, "line": line, "hoverinfo": "skip"})
-    for name, counts in true.items():
-        place = np.minimum(counts, MOST_CLUSTERS)
-        bins = np.unique(place)
-        groups = [values[name][place == one] for one in bins]
-        errors = [
-            float(group.std(ddof=1) / len(group) ** 0.5) if len(group) > 1 else 0
-            for group in groups
-        ]
-        colour = CLASS_COLOURS[CLASS_NAMES.index(name)]
-        traces.append(
-            {"type": "scatter", "mode": "lines+markers", "x": bins, "name": name}
-            | {"y": [float(group.mean()) for group in groups], "line": {"color": colour}}
-            | {"error_y": {"type": "data", "array": errors, "thickness": 1, "width": 3}}
-            | {"text": [f"{len(group)} events" for group in groups]}
-            | {"hovertemplate": f"{name}: %{{y:.3f}}, %{{text}}<extra></extra>"}
-        )
-    ticks = list(range(1, MOST_CLUSTERS + 1))
-    names = [*map(str, ticks[:-1]), f"{MOST_CLUSTERS}+"]
-    across = {"tickvals": ticks, "ticktext": names}
+        line = {"color": NEUTRAL, "dash": "dot", "width": 1.5}
+        ends = [1, MAX_CLUSTERS]
+        traces.insert(0, _scatter("lines", ends, ends, name="equal", line=line, hoverinfo="skip"))
     title = "true clusters of the class in the event"
-    return chart(traces, title, up, xaxis=across, yaxis={"rangemode": "tozero"})
+    return chart(traces, title, up, xaxis=COUNTS, yaxis={"rangemode": "tozero"})
 
 
-def counted(true: np.ndarray, found: np.ndarray) -> Chart:
-    """How many events have so many true (row) and so many predicted (column) clusters.
+def _by_clusters(name: str, counts: np.ndarray, values: np.ndarray) -> Chart:
+    bins = np.minimum(counts, MAX_CLUSTERS)
+    groups = [values[bins == count] for count in np.unique(bins)]
+    sizes = np.array([len(group) for group in groups])
+    errors = [group.std(ddof=1) if len(group) > 1 else 0.0 for group in groups] / np.sqrt(sizes)
+    trace = _scatter("lines+markers", np.unique(bins), [group.mean() for group in groups])
+    trace |= {"error_y": {"type": "data", "array": errors, "thickness": 1, "width": 3}}
+    trace |= {"name": name, "line": {"color": COLOURS[name]}, "customdata": sizes}
+    return trace | {"hovertemplate": f"{name}: %{{y:.3f}}, %{{customdata}} events<extra></extra>"}
+
+
+def counted(true: np.ndarray, predicted: np.ndarray) -> Chart:
+    """Draw the number of events by their true (row) and predicted (column) clusters.
 
     Args:
-        true, found: (event,) clusters.
+        true: (event,) clusters.
+        predicted: (event,) clusters.
     """
-    places = [np.clip(counts, 0, MOST_CLUSTERS).astype(int) for counts in (true, found)]
-    events = np.zeros((MOST_CLUSTERS + 1,) * 2, int)
-    np.add.at(events, tuple(places), 1)
+    events = np.zeros((MAX_CLUSTERS + 1,) * 2, int)
+    pairs = np.minimum([true, predicted], MAX_CLUSTERS).astype(int)
+    np.add.at(events, tuple(pairs), 1)
     shares = events / np.maximum(events.sum(axis=1, keepdims=True), 1)
-    text = [[str(value) if value else "" for value in row] for row in events]
-    heat: Chart = {"type": "heatmap", "z": shares[1:], "text": text[1:], "texttemplate": "%{text}"}
-    heat |= {"y0": 1, "zmin": 0, "zmax": 1, "colorscale": SCALE, "showscale": False}
-    heat |= {"customdata": events[1:]}
-    heat |= {"hovertemplate": "%{y} true, %{x} found: %{customdata} events<extra></extra>"}
-    ticks = list(range(MOST_CLUSTERS + 1))
-    names = [*map(str, ticks[:-1]), f"{MOST_CLUSTERS}+"]
-    axis = {"tickvals": ticks, "ticktext": names, "showgrid": False, "zeroline": False}
+    text = [[str(value) if value else "" for value in row] for row in events[1:]]
+    heat = {**HEATMAP, "z": shares[1:], "y0": 1, "zmin": 0, "zmax": 1, "showscale": False}
+    heat |= {"text": text, "texttemplate": "%{text}", "customdata": events[1:]}
+    heat |= {"hovertemplate": "%{y} true, %{x} predicted: %{customdata} events<extra></extra>"}
+    axis = {**COUNTS, "showgrid": False, "zeroline": False}
     return chart([heat], "predicted clusters", "true clusters", xaxis=axis, yaxis=axis)
 
 
 def margins(sizes: Mapping[str, np.ndarray]) -> Chart:
-    """The mean margin of each true cluster against its extent.
+    """Draw the mean margin of each true cluster against its extent.
 
     Args:
         sizes: class to (cluster, 2) extent and margin, where the image spans -1 to 1.
     """
-    traces: list[Chart] = []
-    for name, each in sizes.items():
-        colour = CLASS_COLOURS[CLASS_NAMES.index(name)]
-        points: Chart = {"type": "scatter", "mode": "markers", "x": each[:, 0], "y": each[:, 1]}
-        points |= {"name": name, "marker": {"color": colour, "size": 4, "opacity": 0.6}}
-        traces.append(points | {"hovertemplate": f"{name}: %{{x:.3f}}, %{{y:.3f}}<extra></extra>"})
-    log: Chart = {"type": "log", "nticks": 6}
+    traces = []
+    for name, size in sizes.items():
+        marker = {"color": COLOURS[name], "size": 4, "opacity": 0.6}
+        hover = f"{name}: %{{x:.3f}}, %{{y:.3f}}<extra></extra>"
+        trace = _scatter("markers", size[:, 0], size[:, 1], name=name, hovertemplate=hover)
+        traces.append(trace | {"marker": marker})
+    log = {"type": "log", "nticks": 6}
     return chart(traces, "extent of the true cluster", "mean margin", xaxis=log, yaxis=log)
 
 
 def confusion(shares: np.ndarray, names: Sequence[str]) -> Chart:
-    """Share of each true class (row) found as each class (column)."""
+    """Draw the share of each true class (row) that is predicted as each class (column)."""
     text = [[f"{value:.2f}" if np.isfinite(value) else "-" for value in row] for row in shares]
-    heat = {
-        "type": "heatmap",
-        "z": shares,
-        "x": list(names),
-        "y": list(names),
-        "zmin": 0,
-        "zmax": 1,
-    }
-    heat |= {"colorscale": SCALE, "text": text, "texttemplate": "%{text}", "hoverinfo": "skip"}
-    heat |= {"colorbar": {"thickness": 10, "outlinewidth": 0}}
-    upside = {"autorange": "reversed", "showgrid": False}
-    return chart([heat], "found as", "true class", height=380, yaxis=upside)
+    heat = {**HEATMAP, "z": shares, "x": names, "y": names, "zmin": 0, "zmax": 1, "text": text}
+    heat |= {"texttemplate": "%{text}", "hoverinfo": "skip", "colorbar": {"thickness": 10}}
+    downwards = {"autorange": "reversed", "showgrid": False}
+    return chart([heat], "predicted class", "true class", height=380, yaxis=downwards)

@@ -1,13 +1,13 @@
 """A page that opens anywhere: sections of text, tables, plots and events, as one file.
 
-The Jinja2 template dashboards/page.html escapes all texts.
-The file holds plotly.js and the numbers.
+The Jinja2 template dashboards/page.html escapes all texts. The
+file holds plotly.js and the numbers.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -116,30 +116,17 @@ class Page:
 
     def write(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
         """Write the page whole or not at all; `facts` stand below its title."""
-        blocks = list(_flat(block for section in self.sections for block in section.blocks))
-        plots = [block for block in blocks if isinstance(block, Plot)]
-        events = [block for block in blocks if isinstance(block, EventFigure)]
-        scenes = [{"panels": [_scene(panel) for panel in event.panels]} for event in events]
-        context = {"title": title, "facts": facts, "sections": self.sections, "plots": plots}
-        data = {"charts": [plot.chart for plot in plots], "scenes": scenes}
-        context |= {"events": events, "data": data, "plotly": get_plotlyjs()}
-        write_text(path, _template().render(context))
+        content = {"title": title, "facts": facts, "sections": self.sections}
+        write_text(path, _template().render(content, plotly=get_plotlyjs()))
 
 
 def _template() -> jinja2.Template:
+    """Read the template; arrays become lists in JSON, and NaN becomes null."""
     loader = jinja2.FileSystemLoader(shipped("dashboards"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["legend"] = _legend
-    environment.policies["json.dumps_function"] = to_json_plotly  # arrays are lists, NaN is null
-    environment.policies["json.dumps_kwargs"] = {}
-    return environment.get_template("page.html")
-
-
-def _flat(blocks: Iterable[Block]) -> Iterator[Block]:
-    for block in blocks:
-        yield from block.blocks if isinstance(block, Grid) else [block]
+    page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    page.filters |= {"legend": _legend, "scene": _scene}
+    page.policies |= {"json.dumps_function": to_json_plotly, "json.dumps_kwargs": {}}
+    return page.get_template("page.html")
 
 
 def _legend(view: View) -> list[tuple[str, str]]:
@@ -161,7 +148,7 @@ def _scene(panel: Panel) -> dict[str, Any]:
         "colour": _base64(panel.view.value.astype("<i1")),
         "colours": panel.view.colours,
         "grey": GREY,
-        "sides": extent / extent.max(),
+        "sides": list(extent / extent.max()),
         "names": [f"{side + 1:.0f} voxels" if panel.image else f"{side:.2f}" for side in extent],
     }
 

@@ -7,24 +7,13 @@ from html import escape
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import distributions, visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from optuna.visualization import (
-    plot_optimization_history,
-    plot_parallel_coordinate,
-    plot_param_importances,
-    plot_pareto_front,
-)
 from plotly.colors import sample_colorscale
 
-from lartpc_ray.report.charts import FRONT, OTHER, Chart, chart
+from lartpc_ray.report.charts import ACCENT, NEUTRAL, Chart, chart
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.terminal.text import short_names
 
@@ -56,24 +45,27 @@ def make_study(rows: Sequence[TrialRow], search: Search, cost: str = "") -> optu
 
 
 def _trial(row: TrialRow | None, search: Search, cost: str) -> FrozenTrial:
-    values = [row.costs.get(cost)] * bool(cost) + [row.objective] if row else []
-    known = [value for value in values if value is not None]
-    if row is None or len(known) < len(values):
+    values = [row.costs.get(cost)] * bool(cost) + [row.objective] if row else [None]
+    if row is None or None in values:
         return create_trial(state=TrialState.FAIL)
-    params, distributions = {}, {}
-    for name, path in short_names(search).items():
-        if (text := row.settings.get(path)) is not None:
-            params[escape(name)] = _value(text, *search[path])
-            distributions[escape(name)] = _distribution(*search[path])
-    return create_trial(values=known, params=params, distributions=distributions)
+    names = {escape(name): path for name, path in short_names(search).items()}
+    texts = {name: row.settings.get(path) for name, path in names.items()}
+    known = {name: text for name, text in texts.items() if text is not None}
+    return create_trial(
+        values=[float(value) for value in values if value is not None],
+        params={name: _value(text, *search[names[name]]) for name, text in known.items()},
+        distributions={name: distribution(*search[names[name]]) for name in known},
+    )
 
 
-def _distribution(kind: str, values: list[Any]) -> BaseDistribution:
+def distribution(kind: str, values: list[Any]) -> distributions.BaseDistribution:
+    """Return Optuna's distribution of a searched setting."""
     if kind in ("choice", "grid"):
-        return CategoricalDistribution([_choice(value) for value in values])
+        return distributions.CategoricalDistribution([_choice(value) for value in values])
+    low, high = values
     if kind == "int":
-        return IntDistribution(int(values[0]), int(values[1]))
-    return FloatDistribution(float(values[0]), float(values[1]), log=kind == "log")
+        return distributions.IntDistribution(low, high)
+    return distributions.FloatDistribution(low, high, log=kind == "log")
 
 
 def _value(text: str, kind: str, values: list[Any]) -> Any:
@@ -83,54 +75,54 @@ def _value(text: str, kind: str, values: list[Any]) -> Any:
 
 
 def _choice(value: Any) -> str | float:
-    """Keep a number, which Optuna sorts; plotly reads tags in a text, so escape them."""
+    """Keep a number, which Optuna sorts; escape a text, in which plotly reads tags."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number else escape(str(value))
 
 
 def history(study: optuna.Study) -> Chart:
     """Plot the objective of each trial, and the best so far, by the index of the trial."""
-    figure = plot_optimization_history(study, target_name="objective")
-    figure.update_traces(selector=0, marker={"color": OTHER, "size": 7, "opacity": 0.75})
-    figure.update_traces(
-        selector=1, name="best so far", line={"color": FRONT, "shape": "hv", "width": 2}
-    )
-    few = {"dtick": 1} if len(study.trials) <= 20 else {}
-    return chart(figure.to_plotly_json()["data"], "trial", "objective", xaxis=few)
+    figure = visualization.plot_optimization_history(study, target_name="objective")
+    trials, best, _ = figure.data
+    trials.marker = {"color": NEUTRAL, "size": 7, "opacity": 0.75}
+    best.update(name="best so far", line={"color": ACCENT, "shape": "hv", "width": 2})
+    ticks = {"dtick": 1} if len(study.trials) <= 20 else {}
+    return chart(figure.to_plotly_json()["data"], "trial", "objective", xaxis=ticks)
 
 
 def parallel(study: optuna.Study) -> Chart:
-    """Plot each trial as a line through its settings, the best on top."""
-    plot = plot_parallel_coordinate(study, target_name="objective").to_plotly_json()
+    """Plot each trial as a line through its settings, the best on top and most opaque."""
+    figure = visualization.plot_parallel_coordinate(study, target_name="objective")
+    plot = figure.to_plotly_json()
     *lines, colour_bar = plot["data"]
+    lines.sort(key=lambda line: line["y"][0])
     colours = sample_colorscale(SCALE, [line["y"][0] for line in lines])
     for line, colour in zip(lines, colours, strict=True):
         line["line"]["color"] = colour
-    lines.sort(key=lambda line: line["y"][0])
+        line["opacity"] = 0.3 + 0.7 * line["y"][0] ** 3
     colour_bar["marker"] |= {"colorscale": SCALE, "colorbar": {"thickness": 10}}
-    layout = {"height": 420, "margin": {"l": 60, "r": 16, "t": 12, "b": 48}}
-    layout |= {name: plot["layout"][name] for name in ("xaxis", "yaxis", "shapes")}
+    layout = {name: plot["layout"][name] for name in ("xaxis", "yaxis", "shapes")}
+    layout["xaxis"]["automargin"] = True
+    layout |= {"height": 420, "margin": {"l": 60, "r": 16, "t": 12, "b": 48}}
     return {"data": [*lines, colour_bar], "layout": layout | {"annotations": _ticks(study, plot)}}
 
 
 def _ticks(study: optuna.Study, plot: Chart) -> list[Chart]:
-    """Return the ticks in the colour of the page; Optuna puts some between whole numbers."""
-    distributions = study.best_trial.distributions
-    whole = [
-        axis
-        for axis, name in enumerate(plot["layout"]["xaxis"]["ticktext"])
-        if isinstance(distributions.get(name), IntDistribution)
+    """Drop the ticks that Optuna puts between whole numbers, and its colour, unfit for black."""
+    kinds = study.best_trial.distributions
+    axes = [kinds.get(name) for name in plot["layout"]["xaxis"]["ticktext"]]
+    return [
+        tick | {"font": {"size": 10}}
+        for tick in plot["layout"]["annotations"]
+        if "." not in tick["text"] or not isinstance(axes[tick["x"]], distributions.IntDistribution)
     ]
-    ticks = plot["layout"]["annotations"]
-    shown = [tick for tick in ticks if tick["x"] not in whole or "." not in tick["text"]]
-    return [tick | {"font": {"size": 10}} for tick in shown]
 
 
 def importances(study: optuna.Study) -> Chart | None:
     """Plot the share of each setting in the difference of the best tenth of the trials to the rest.
 
-    fANOVA, which explains all trials and not only the best, took 234 s for 1,000 trials of eight
-    settings; PED-ANOVA takes 0.2 s.
+    PED-ANOVA (Watanabe et al. 2023) takes 0.2 s for 1,000 trials of eight settings; fANOVA, which
+    explains all trials and not only the best, takes 234 s.
 
     Returns:
         None for fewer than `MIN_TRIALS` trials, for equal objectives, and without a search.
@@ -139,12 +131,13 @@ def importances(study: optuna.Study) -> Chart | None:
     is_constant = len({trial.value for trial in trials}) < 2
     if len(trials) < MIN_TRIALS or is_constant or not trials[0].params:
         return None
-    figure = plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    figure.update_traces(marker={"color": FRONT}, hovertemplate="%{y}: %{x:.0%}<extra></extra>")
-    plot = figure.to_plotly_json()
-    height = 90 + 28 * len(plot["data"][0]["y"])
+    evaluator = PedAnovaImportanceEvaluator()
+    figure = visualization.plot_param_importances(study, evaluator=evaluator)
+    (bars,) = figure.data
+    bars.update(marker={"color": ACCENT}, text=None)
+    bars.update(texttemplate="%{x:.0%}", hovertemplate="%{y}: %{x:.1%}<extra></extra>")
     share = {"tickformat": ".0%", "rangemode": "tozero"}
-    return chart(plot["data"], "share", "", height=height, xaxis=share)
+    return chart([bars.to_plotly_json()], "share", "", height=90 + 28 * len(bars.y), xaxis=share)
 
 
 def pareto_front(study: optuna.Study, cost: str) -> Chart:
@@ -154,11 +147,12 @@ def pareto_front(study: optuna.Study, cost: str) -> Chart:
         study: made with the cost.
         cost: its title on the axis.
     """
-    figure = plot_pareto_front(study)
-    shown = ((OTHER, 7, "other trials"), (FRONT, 9, "Pareto front"))
-    for trace, (colour, size, name) in zip(figure.data, shown, strict=True):
+    figure = visualization.plot_pareto_front(study)
+    others, front = figure.data
+    for trace in figure.data:  # the colour is the index of the trial
         trace.text = [f"trial {index}" for index in trace.marker.color]
-        trace.marker = {"color": colour, "size": size}
-        trace.update(name=name, showlegend=True)
         trace.hovertemplate = "%{text}<br>%{x:.3g}, %{y:.4f}<extra></extra>"
+        trace.showlegend = True
+    others.update(name="other trials", marker={"color": NEUTRAL, "size": 7}, overwrite=True)
+    front.update(name="Pareto front", marker={"color": ACCENT, "size": 9}, overwrite=True)
     return chart(figure.to_plotly_json()["data"], cost, "objective")

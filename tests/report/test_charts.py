@@ -16,21 +16,21 @@ def grid() -> ThresholdGrid:
     return ThresholdGrid({"s0": points, "p0": points}, {"MIP": scores})
 
 
-def test_the_plateau_is_outlined_cell_by_cell() -> None:
+def test_a_surface_shows_the_plateau_and_the_chosen_point() -> None:
     choice = choose(grid(), "MIP", ChoiceSettings())
     heat, plateau, point = charts.surface(grid(), "MIP", choice)["data"]
     assert heat["z"][1, 1] == 1
+    assert heat["text"][0][2] == "s0 0, p0 1"
+    assert plateau["z"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert (point["x"], point["y"]) == ([1], [1])
-    ends = [(x, y) for x, y in zip(plateau["x"], plateau["y"], strict=True) if x is not None]
-    assert len(ends) == 8, "four sides"
-    assert set(ends) == {(0.5, 0.5), (0.5, 1.5), (1.5, 0.5), (1.5, 1.5)}
+    assert point["hovertemplate"].startswith("chosen: s0 0.5, p0 0.5")
 
 
 def test_many_clusters_are_taken_together() -> None:
     true = {"MIP": np.array([1, 8, 12, 1])}
     values = {"MIP": np.array([1.0, 0.2, 0.4, 0.5])}
     (line,) = charts.by_clusters(true, values, "ari", diagonal=False)["data"]
-    assert line["x"].tolist() == [1, charts.MOST_CLUSTERS]
+    assert line["x"].tolist() == [1, charts.MAX_CLUSTERS]
     assert line["y"] == pytest.approx([0.75, 0.3])
     assert line["error_y"]["array"] == pytest.approx([0.25, 0.1])
 
@@ -54,7 +54,7 @@ def test_plotly_takes_all_of_them() -> None:
 
 def test_events_are_counted_by_true_and_predicted_clusters() -> None:
     (heat,) = charts.counted(np.array([1, 1, 2, 40]), np.array([1, 0, 2, 9]))["data"]
-    many = charts.MOST_CLUSTERS
+    many = charts.MAX_CLUSTERS
     shown = {(row, column): text for row, texts in enumerate(heat["text"], heat["y0"])
              for column, text in enumerate(texts) if text}  # fmt: skip
     assert shown == {(1, 0): "1", (1, 1): "1", (2, 2): "1", (many, many): "1"}
