@@ -19,7 +19,8 @@ import numpy as np
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import FILE
-from lartpc_ray.trials.space import searched, shipped
+from lartpc_ray.trials.space import shipped
+from lartpc_ray.trials.space_file import searched
 
 
 def study(runs: Path, trials: int) -> list[str]:

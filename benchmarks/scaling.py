@@ -53,7 +53,8 @@ from lartpc_ray.train.loop import train
 from lartpc_ray.train.workers import trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.space import Space, find_space, read_space
+from lartpc_ray.trials.space import Space, find_space
+from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune import study
 from lartpc_ray.tune.halving import SuccessiveHalving

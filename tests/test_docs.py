@@ -21,7 +21,8 @@ from lartpc_ray import __main__ as package
 from lartpc_ray.data.files import open_events
 from lartpc_ray.losses import mask
 from lartpc_ray.runtime.arguments import chosen_space
-from lartpc_ray.trials.space import budgets, find_space, read_space
+from lartpc_ray.trials.space import find_space
+from lartpc_ray.trials.space_file import budgets, read_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

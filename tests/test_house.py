@@ -26,7 +26,7 @@ FLOORS = (
 OWNERS = {
     "ray": ["runtime/", "predict/", "thresholds/", "train/", "tune/"],
     "mlflow": ["tracking/", "predict/registry.py"],
-    "optuna": ["trials/space.py", "tune/", "report/search_plots.py"],
+    "optuna": ["trials/space.py", "trials/space_file.py", "tune/", "report/search_plots.py"],
     "h5py": ["data/formats/", "data/files.py"],
     "uproot": ["data/formats/"],
     "sklearn": ["reconstruct/", "metrics/"],

@@ -38,7 +38,7 @@ from lartpc_ray.terminal.text import format_value
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.space import minimised, searched
+from lartpc_ray.trials.space_file import minimised, searched
 
 MOST_CURVES = 50
 """Learning curves drawn: those of the best trials, since each is a request of its own."""

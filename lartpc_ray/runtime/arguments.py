@@ -34,7 +34,8 @@ def study_parser(name: str, about: str, example: str) -> Parser:
 
 def chosen_space(options: argparse.Namespace) -> Space:
     """The space that the arguments choose; says which budget it took where none was named."""
-    from lartpc_ray.trials.space import budgets, find_space, parse_setting, read_space
+    from lartpc_ray.trials.space import find_space
+    from lartpc_ray.trials.space_file import budgets, parse_setting, read_space
 
     budget = options.budget
     if budget is None:

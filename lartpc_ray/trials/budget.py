@@ -1,4 +1,4 @@
-"""Budget: how much a search may cost, by the name of a size."""
+"""The budgets of a search, by the names of their sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BudgetName = Literal["smoke", "laptop", "overnight", "gpu", "cluster"]
 
 
 class Budget(Settings):
-    """How much a search may cost."""
+    """The cost that a search may have."""
 
     about: str = Field(default="", description="what it is for and what it gives, in one line")
     trials: PositiveInt = Field(description="trials, the first with the default settings")
@@ -27,6 +27,6 @@ class Budget(Settings):
         validation_alias=AliasChoices("deterministic", "in_order"),
         default=True,
         description="sample and compare batch by batch: the same seed gives the same study; "
-        "false: whoever comes first, no worker ever waits",
+        "false: compare with the trials so far, no worker ever waits",
     )
     fixed: dict[str, Any] = Field(default={}, description="settings of this budget, by path")

@@ -35,7 +35,8 @@ from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import key_settings, make_trial
-from lartpc_ray.trials.space import Space, read_space
+from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Resources
 from lartpc_ray.tune.halving import FAILURE, SuccessiveHalving
 from lartpc_ray.tune.progress import Progress, split_trial_index

@@ -7,7 +7,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trials.paths import make_trial
-from lartpc_ray.trials.space import budgets, find_space, parse_setting, read_space
+from lartpc_ray.trials.space import find_space
+from lartpc_ray.trials.space_file import budgets, parse_setting, read_space
 from lartpc_ray.trials.trial import Trial
 
 Write = Callable[[str], Path]

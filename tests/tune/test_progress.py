@@ -6,7 +6,8 @@ import pytest
 from ray import cloudpickle, tune
 
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials.space import find_space, read_space
+from lartpc_ray.trials.space import find_space
+from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune.progress import Progress
 
 
