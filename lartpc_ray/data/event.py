@@ -155,7 +155,11 @@ class DeadRegions:
 def voxel_keys(
     coords: Integer[np.ndarray, "voxel axis"], shape: tuple[int, ...]
 ) -> Integer[np.ndarray, " voxel"]:
-    """Return one integer per voxel of an image, in the order of its voxels."""
+    """Return one integer per voxel of an image, in the order of its voxels.
+
+    `sparse.keys` has the keys of tensors and of batches; it imports torch, which reading events
+    does not need.
+    """
     return np.asarray(np.ravel_multi_index(tuple(coords.T), shape))
 
 

@@ -15,6 +15,7 @@ from scipy.stats import norm
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.settings import Settings
+from lartpc_ray.sparse.keys import key_strides, voxel_keys
 from lartpc_ray.sparse.neighbours import neighbours, offset_rows
 
 Plane = Literal["U", "V", "Y"]
@@ -167,17 +168,14 @@ def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     count, axes = coords.shape
     if not count:
         return np.zeros(0, np.int32)
-    near = coords.astype(np.int64) - coords.min(axis=0) + 1
-    sides = near.max(axis=0) + 2  # a margin, so that no neighbour wraps round
-    strides = np.append(np.cumprod(sides[:0:-1])[::-1], 1)
-    keys = near @ strides
-    if label is not None:
-        keys = keys + label * (sides[0] * strides[0])
+    near = coords.astype(np.int64) - coords.min(axis=0)
+    shape = tuple((near.max(axis=0) + 1).tolist())
+    keys = voxel_keys(near, shape, 0 if label is None else label, margin=1)
     order = np.argsort(keys, kind="stable")
     pairs = [
         (other, one)
         for lead in offset_rows(axes)
-        for _, other, one in neighbours(keys[order], strides.tolist(), lead)
+        for _, other, one in neighbours(keys[order], key_strides(shape, margin=1), lead)
     ]
     rows, columns = (order[np.concatenate(side)] for side in zip(*pairs, strict=True))
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))

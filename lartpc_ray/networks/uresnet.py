@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lartpc_ray.networks.batchnorm import Norm
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse import CHUNK, Engine, EngineName, SparseTensor, engine
+from lartpc_ray.sparse import CHUNK, CpuKernels, Engine, EngineName, SparseTensor, engine
 
 LEAK = 0.33
 
@@ -29,8 +29,12 @@ class NetworkSettings(Settings):
     blocks: PositiveInt = Field(default=2, description="residual blocks per level")
     chunk: PositiveInt = Field(
         default=CHUNK,
-        description="neighbours whose features native gathers at a time on a GPU: less memory, or "
-        "fewer and larger products",
+        description="neighbours that native gathers at a time with torch: less memory, or larger "
+        "products",
+    )
+    cpu_kernels: CpuKernels = Field(
+        default="llvm",
+        description="products of native on CPUs; torch is slower and needs no llvmlite",
     )
 
 
@@ -58,7 +62,7 @@ class UResNet(nn.Module):
         constants: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.engine = engine(settings.engine, settings.chunk)
+        self.engine = engine(settings.engine, settings.chunk, settings.cpu_kernels)
         widths = [settings.filters * (level + 1) for level in range(settings.depth)]
         self.stem = Submanifold(self.engine, axes, inputs, widths[0])
         self.encoder = nn.ModuleList(

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.formats.source import named
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
@@ -86,19 +86,16 @@ class PyfuncPredictor(PythonModel):
         for (_, places), pair in zip(rows, predictions, strict=True):
             found = task.reconstruct(*pair, self._use["thresholds"])
             values = found.cluster if column == "cluster" else found.semantic
-            asked = self._places(model_input.iloc[places][self._axes].to_numpy())
+            shape = tuple(self._use["shape"])
+            asked = voxel_keys(model_input.iloc[places][self._axes].to_numpy(), shape)
             order = np.argsort(asked)
-            kept = order[np.searchsorted(asked[order], self._places(found.coords))]
+            kept = order[np.searchsorted(asked[order], voxel_keys(found.coords, shape))]
             answer[places[kept]] = values
         return pd.DataFrame({"event": model_input["event"].to_numpy(), column: answer})
 
     @property
     def _axes(self) -> list[str]:
         return list(AXES[: len(self._use["shape"])])
-
-    def _places(self, coords: np.ndarray) -> np.ndarray:
-        """A number for each voxel of an image."""
-        return np.asarray(np.ravel_multi_index(tuple(coords.T), self._use["shape"]))
 
     def _event(self, number: Any, voxels: pd.DataFrame) -> Event:
         known = voxels["class"].to_numpy() if "class" in voxels else None

@@ -1,23 +1,27 @@
-"""Sparse convolutions behind one small door."""
+"""Sparse convolutions by any of several engines."""
 
 from lartpc_ray.sparse.engine import (
     CHUNK,
+    CpuKernels,
     Engine,
     EngineName,
     SparseTensor,
     available,
     engine,
+    engine_class,
     resolve_name,
     unavailable_engines,
 )
 
 __all__ = [
     "CHUNK",
+    "CpuKernels",
     "Engine",
     "EngineName",
     "SparseTensor",
     "available",
     "engine",
+    "engine_class",
     "resolve_name",
     "unavailable_engines",
 ]

@@ -1,9 +1,9 @@
 """The native engine's sums on CPUs: out_t += x_s W_o for all pairs (s, t) of every offset o.
 
-Gathering rows, multiplying them and summing the products one after the other sends each of them
-through memory. Here a tile of some pairs and channels stays in registers while it runs along the
-inputs: rows are read where they lie, and added where they belong. numba has no vectors, so tiles
-are written in LLVM's, which become the registers of whatever CPU there is. Figures: docs/notes.md.
+Separate steps that gather rows, multiply them and sum the products would send each result through
+memory. Here a tile of some pairs and channels stays in registers while a loop runs along the
+inputs; no row is copied. numba has no vectors, so the tiles use LLVM's vectors, which LLVM maps to
+the registers of the CPU. Figures: docs/notes.md.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from torch.nn import functional
 def _has_avx512() -> bool:
     try:
         return bool(binding.get_host_cpu_features().get("avx512f"))
-    except RuntimeError:  # LLVM does not know this CPU's
+    except RuntimeError:  # LLVM does not know the features of this CPU
         return False
 
 
 WIDER = _has_avx512()
 ROWS = 8 if WIDER else 4
-"""Pairs, or inputs, of a tile: as many sums as registers hold."""
+"""Pairs, or inputs, of a tile: the registers hold this many sums."""
 SOME = ROWS // 2
-"""What a tile has of those that are left."""
+"""Rows of the smaller tile for the remaining pairs."""
 LANES = 16
-"""Channels of a tile, or twice as many; what they are multiplied with is filled up with zeros."""
+"""Channels of a narrow tile, half of a wide one; zeros fill the weights up to a multiple."""
 BLOCK = 1024
-"""Targets, or pairs, until it is the next offset's turn: what they take stays in the cache."""
+"""Targets, or pairs, of one offset before the next offset: their rows stay in the cache."""
 SHARE = 2048
-"""Targets that are worth a thread."""
+"""Targets that justify one thread."""
 WORD = ir.IntType(64)
 build: Any = cgutils
 Result = TypeVar("Result")
@@ -62,44 +62,47 @@ class _Rows:
         self.vector = ir.VectorType(self.element, lanes)
         self.bytes = kind.dtype.bitwidth // 8
 
-    def at(self, *place: Any) -> Any:
-        """The address of an element, counted in any number of the last axes."""
-        found = place[0]
-        for index, size in zip(
-            place[1:], self.shape[len(self.shape) - len(place) + 1 :], strict=True
+    def address(self, *index: Any) -> Any:
+        """Return the address of an element; the index may omit the first axes."""
+        offset = index[0]
+        for step, size in zip(
+            index[1:], self.shape[len(self.shape) - len(index) + 1 :], strict=True
         ):
-            found = self.builder.add(self.builder.mul(found, size), index)
-        return self.builder.gep(self.data, [found])
+            offset = self.builder.add(self.builder.mul(offset, size), step)
+        return self.builder.gep(self.data, [offset])
 
-    def index(self, place: Any) -> Any:
-        """An element that is an index."""
-        return self.builder.sext(self.builder.load(self.at(place)), WORD)
+    def index(self, pair: Any) -> Any:
+        """Load an element that is an index."""
+        return self.builder.sext(self.builder.load(self.address(pair)), WORD)
 
-    def load(self, *place: Any) -> Any:
-        """As many channels as the tile has lanes."""
-        address = self.builder.bitcast(self.at(*place), self.vector.as_pointer())
+    def load(self, *index: Any) -> Any:
+        """Load as many channels as the tile has lanes."""
+        address = self.builder.bitcast(self.address(*index), self.vector.as_pointer())
         return self.builder.load(address, align=self.bytes)
 
-    def add(self, value: Any, *place: Any) -> None:
-        """The same, added to what is there."""
-        address = self.builder.bitcast(self.at(*place), self.vector.as_pointer())
+    def add(self, value: Any, *index: Any) -> None:
+        """Add to as many channels as the tile has lanes."""
+        address = self.builder.bitcast(self.address(*index), self.vector.as_pointer())
         total = self.builder.fadd(self.builder.load(address, align=self.bytes), value)
         self.builder.store(total, address, align=self.bytes)
 
-    def spread(self, *place: Any) -> Any:
-        """One element in all lanes."""
+    def spread(self, *index: Any) -> Any:
+        """Load one element into all lanes."""
         none = ir.Constant(self.vector, ir.Undefined)
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.vector.count), None)
-        one = self.builder.load(self.at(*place))
-        first = self.builder.insert_element(none, one, ir.IntType(32)(0))
+        element = self.builder.load(self.address(*index))
+        first = self.builder.insert_element(none, element, ir.IntType(32)(0))
         return self.builder.shuffle_vector(first, none, lanes)
 
 
-def _sums(rows: Sequence[Any], builder: Any, of: _Rows) -> tuple[list[Any], Callable[..., None]]:
-    """A sum a row, 0 at first, and what adds a product to one of them: they stay in registers."""
-    sums = [build.alloca_once_value(builder, ir.Constant(of.vector, None)) for _ in rows]
-    name = f"llvm.fmuladd.v{of.vector.count}f{8 * of.bytes}"
-    kind = ir.FunctionType(of.vector, [of.vector] * 3)
+def _sums(rows: Sequence[Any], builder: Any, out: _Rows) -> tuple[list[Any], Callable[..., None]]:
+    """Return a sum per row, 0 at first, and a function that adds a product to one of them.
+
+    The sums stay in registers.
+    """
+    sums = [build.alloca_once_value(builder, ir.Constant(out.vector, None)) for _ in rows]
+    name = f"llvm.fmuladd.v{out.vector.count}f{8 * out.bytes}"
+    kind = ir.FunctionType(out.vector, [out.vector] * 3)
     multiply_add = build.get_or_insert_function(builder.module, kind, name)
 
     def add(row: int, a: Any, b: Any) -> None:
@@ -110,7 +113,7 @@ def _sums(rows: Sequence[Any], builder: Any, of: _Rows) -> tuple[list[Any], Call
 
 
 def _product(rows: int, lanes: int) -> Any:
-    """out_t += x_s W_o of `rows` pairs from `pair` on, in `lanes` channels from `channel` on."""
+    """Make the tile out_t += x_s W_o, of `rows` pairs and `lanes` channels."""
 
     @intrinsic
     def tile(
@@ -120,18 +123,17 @@ def _product(rows: int, lanes: int) -> Any:
         signature = types.void(out, x, weight, source, target, *[types.intp] * 3)
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            kinds = zip(signature.args[:5], given[:5], strict=True)
-            sum_, read, factor, of, to = (_Rows(context, builder, *one, lanes) for one in kinds)
+            out, x, weight, source, target = _arrays(context, builder, signature, given, lanes)
             offset, pair, channel = given[5:]
-            places = [builder.add(pair, WORD(row)) for row in range(rows)]
-            sources, targets = [of.index(one) for one in places], [to.index(one) for one in places]
-            sums, add = _sums(places, builder, sum_)
-            with build.for_range(builder, read.shape[1]) as loop:
-                values = factor.load(offset, loop.index, channel)
-                for row, one in enumerate(sources):
-                    add(row, read.spread(one, loop.index), values)
-            for one, total in zip(targets, sums, strict=True):
-                sum_.add(builder.load(total), one, channel)
+            pairs = [builder.add(pair, WORD(row)) for row in range(rows)]
+            sources, targets = [source.index(p) for p in pairs], [target.index(p) for p in pairs]
+            sums, add = _sums(pairs, builder, out)
+            with build.for_range(builder, x.shape[1]) as loop:
+                values = weight.load(offset, loop.index, channel)
+                for row, site in enumerate(sources):
+                    add(row, x.spread(site, loop.index), values)
+            for site, total in zip(targets, sums, strict=True):
+                out.add(builder.load(total), site, channel)
             return context.get_dummy_value()
 
         return signature, generate
@@ -140,7 +142,7 @@ def _product(rows: int, lanes: int) -> Any:
 
 
 def _outer(rows: int, lanes: int) -> Any:
-    """out_o += x_s^T y_t over pairs, of `rows` inputs and `lanes` channels."""
+    """Make the tile out_o += x_s^T y_t over pairs, of `rows` inputs and `lanes` channels."""
 
     @intrinsic
     def tile(
@@ -150,17 +152,16 @@ def _outer(rows: int, lanes: int) -> Any:
         signature = types.void(out, x, y, source, target, *[types.intp] * 5)
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            kinds = zip(signature.args[:5], given[:5], strict=True)
-            sum_, read, factor, of, to = (_Rows(context, builder, *one, lanes) for one in kinds)
+            out, x, y, source, target = _arrays(context, builder, signature, given, lanes)
             offset, first, last, row, channel = given[5:]
-            inputs = [builder.add(row, WORD(place)) for place in range(rows)]
-            sums, add = _sums(inputs, builder, sum_)
+            inputs = [builder.add(row, WORD(number)) for number in range(rows)]
+            sums, add = _sums(inputs, builder, out)
             with build.for_range_slice(builder, first, last, WORD(1), inc=True) as (pair, _):
-                here, values = of.index(pair), factor.load(to.index(pair), channel)
-                for place, one in enumerate(inputs):
-                    add(place, read.spread(here, one), values)
-            for one, total in zip(inputs, sums, strict=True):
-                sum_.add(builder.load(total), offset, one, channel)
+                site, values = source.index(pair), y.load(target.index(pair), channel)
+                for number, column in enumerate(inputs):
+                    add(number, x.spread(site, column), values)
+            for column, total in zip(inputs, sums, strict=True):
+                out.add(builder.load(total), offset, column, channel)
             return context.get_dummy_value()
 
         return signature, generate
@@ -168,8 +169,14 @@ def _outer(rows: int, lanes: int) -> Any:
     return tile
 
 
+def _arrays(context: Any, builder: Any, signature: Any, given: Any, lanes: int) -> list[_Rows]:
+    """Return the first five arguments of a tile."""
+    kinds = zip(signature.args[:5], given[:5], strict=True)
+    return [_Rows(context, builder, kind, value, lanes) for kind, value in kinds]
+
+
 def _columns(lanes: int) -> tuple[Any, Any]:
-    """`lanes` channels of all pairs from `first` to `last`: their products, and their gradients."""
+    """Make the products and their gradients of pairs `first` to `last` for `lanes` channels."""
     many, some, one = (_product(rows, lanes) for rows in (ROWS, SOME, 1))
     many_outer, some_outer, one_outer = (_outer(rows, lanes) for rows in (ROWS, SOME, 1))
 
@@ -200,7 +207,7 @@ def _columns(lanes: int) -> tuple[Any, Any]:
 
 
 def _all_columns(narrow: Any, wide: Any) -> Any:
-    """All channels, a multiple of LANES."""
+    """Make the loop over all channels, a multiple of LANES."""
 
     def run(out, x, y, source, target, offset, first, last):  # type: ignore[no-untyped-def]
         channel, channels = 0, y.shape[y.ndim - 1]
@@ -219,7 +226,7 @@ _add_products, _add_outers = map(_all_columns, _columns(LANES), _columns(2 * LAN
 
 @njit(cache=True, nogil=True)
 def _convolve(out, x, weight, source, target, edges, first, last):  # type: ignore[no-untyped-def]
-    """The targets from `first` to `last`."""
+    """Compute the targets from `first` to `last`."""
     offsets = len(edges) - 1
     begin = np.empty(offsets, np.int64)
     for offset in range(offsets):
@@ -239,7 +246,7 @@ def _convolve(out, x, weight, source, target, edges, first, last):  # type: igno
 
 @njit(cache=True, nogil=True)
 def _gradient(out, x, y, source, target, edges, first, last):  # type: ignore[no-untyped-def]
-    """The offsets from `first` to `last`."""
+    """Compute the offsets from `first` to `last`."""
     for offset in range(first, last):
         pair = edges[offset]
         while pair < edges[offset + 1]:
@@ -253,10 +260,10 @@ class KernelTable:
     """The pairs of a convolution.
 
     Attributes:
-        source, target: (pair,) the site that is read and that is written, both ascending within an
+        source, target: (pair,) the site to read and the site to write, both ascending within an
             offset.
-        edges: where each offset's pairs begin, and the end of the last.
-        sources, targets: how many sites there are.
+        edges: the first pair of each offset, and the end of the last offset.
+        sources, targets: numbers of sites.
     """
 
     source: Int32[np.ndarray, " pair"]
@@ -268,7 +275,7 @@ class KernelTable:
     def convolve(
         self, x: Float[Tensor, "source in"], weight: Float[Tensor, offset in out]
     ) -> Float[Tensor, "target out"]:
-        """out_t = sum over pairs (s, t) of offset o of x_s W_o.
+        """Compute out_t = sum over pairs (s, t) of offset o of x_s W_o.
 
         Raises:
             ValueError: for sizes or types that do not fit.
@@ -291,7 +298,7 @@ class KernelTable:
     def weight_gradient(
         self, x: Float[Tensor, "source in"], grad: Float[Tensor, "target out"]
     ) -> Float[Tensor, offset in out]:
-        """out_o = sum over pairs (s, t) of offset o of x_s^T grad_t.
+        """Compute out_o = sum over pairs (s, t) of offset o of x_s^T grad_t.
 
         Raises:
             ValueError: for sizes or types that do not fit.
@@ -317,7 +324,7 @@ class KernelTable:
 
     @cached_property
     def reverse(self) -> KernelTable:
-        """The same pairs, read the other way."""
+        """Return the same pairs in the opposite direction."""
         return KernelTable(self.target, self.source, self.edges, self.targets, self.sources)
 
 
@@ -327,25 +334,25 @@ def _same_type(a: Tensor, b: Tensor) -> None:
 
 
 def _filled(x: Tensor) -> Tensor:
-    """Zeros behind the channels, up to a multiple of LANES."""
+    """Append zeros to the channels, up to a multiple of LANES."""
     missing = -x.shape[-1] % LANES
     return (functional.pad(x, (0, missing)) if missing else x).contiguous()
 
 
 def _in_parts(work: Callable[[int, int], None], count: int, parts: int) -> None:
-    """Work from 0 to `count` in parts, as many at a time as torch has threads."""
+    """Work from 0 to `count` in parts, on as many threads as torch has."""
     ends = [count * part // parts for part in range(parts + 1)]
     together(lambda part: work(ends[part], ends[part + 1]), parts)
 
 
 def together(work: Callable[[int], Result], count: int) -> list[Result]:
-    """The work of each number below `count`, as many at a time as torch has threads."""
+    """Return the work of each number below `count`, done on as many threads as torch has."""
     threads = min(torch.get_num_threads(), count)
     if threads < 2 or getattr(_thread, "helps", False):
         return [work(number) for number in range(count)]
     helpers = _pool(os.getpid(), torch.get_num_threads() - 1)
     others = {n: helpers.submit(work, n) for n in range(count) if n % threads}
-    own = {n: work(n) for n in range(0, count, threads)}  # this thread works, too
+    own = {n: work(n) for n in range(0, count, threads)}  # this thread works too
     return [own[n] if n in own else others[n].result() for n in range(count)]
 
 
@@ -353,11 +360,11 @@ _thread = threading.local()
 
 
 def _helps() -> None:
-    """A helper's own work is not shared: it would wait for helpers that wait for it."""
+    """Mark a helper thread: it works alone, because helpers would wait for each other."""
     _thread.helps = True
 
 
 @cache
 def _pool(process: int, helpers: int) -> ThreadPoolExecutor:
-    """Of this process: threads do not outlive a fork."""
+    """Make the threads of this process; a fork does not inherit threads."""
     return ThreadPoolExecutor(helpers, f"tiles-{process}", _helps)

@@ -1,7 +1,7 @@
-"""Ordinary convolutions over the whole image: what sparse convolutions save, and their reference.
+"""Dense convolutions over the whole image: the reference of the sparse ones, and of their cost.
 
-Features are kept only where there are sites; each convolution lays them into a dense image, and
-reads its result at the sites. So it gives what every engine gives, at the cost of the image.
+Each convolution writes the features of the sites into a dense image and reads the result at the
+sites. So the outputs equal those of every engine, at the cost of the image.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.keys import voxel_keys
 
 MEMORY = Path("/proc/meminfo")
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -25,33 +26,33 @@ TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the sites of one resolution lie in the dense images of a batch."""
+    """The `voxel_keys` of the sites of one resolution in the dense images of a batch."""
 
-    place: Int[Tensor, " site"]
+    keys: Int[Tensor, " site"]
     events: int
     shape: tuple[int, ...]
     finer: Grid | None = None
 
     def fill(self, features: Float[Tensor, "site channel"], outputs: int) -> Tensor:
-        """(event, channel, *shape), zero where there is no site.
+        """Return the image (event, channel, *shape), with zeros outside the sites.
 
         Args:
             features: of the sites.
-            outputs: channels that the result of the convolution has, were its image of this size.
+            outputs: channels of the result, scaled to an image of this size.
 
         Raises:
-            MemoryError: where this image, the result and its copy in another order do not fit.
+            MemoryError: if this image, the result and its reordered copy do not fit into memory.
         """
         channels = features.shape[1]
         _fits(self, channels + 2 * outputs, features)
         flat = features.new_zeros(self.events * prod(self.shape), channels)
-        flat = flat.index_copy(0, self.place, features)
+        flat = flat.index_copy(0, self.keys, features)
         return flat.view(self.events, *self.shape, channels).movedim(-1, 1)
 
     def read(self, images: Tensor) -> Float[Tensor, "site channel"]:
-        """The values at the sites."""
+        """Return the values at the sites."""
         flat = images.movedim(1, -1).reshape(-1, images.shape[1])
-        return flat.index_select(0, self.place)
+        return flat.index_select(0, self.keys)
 
 
 class DenseEngine(Engine):
@@ -65,7 +66,7 @@ class DenseEngine(Engine):
         events: Int[Tensor, " voxel"],
     ) -> SparseTensor:
         count = int(events.max()) + 1 if len(events) else 0
-        return SparseTensor(features, Grid(_place(coords, events, shape), count, shape))
+        return SparseTensor(features, Grid(voxel_keys(coords, shape, events.long()), count, shape))
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         grid: Grid = x.sites
@@ -102,34 +103,27 @@ class DenseEngine(Engine):
         return x.features
 
 
-def _place(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> Int[Tensor, " site"]:
-    place = event.long()
-    for axis, side in enumerate(shape):
-        place = place * side + coords[:, axis]
-    return place
-
-
 def _coarse(grid: Grid) -> Grid:
-    """The grid of half the resolution, with a site wherever the finer one has some."""
-    rest = grid.place
+    """Return the grid of half the resolution, with a site for each finer site's parent."""
+    rest = grid.keys
     coords: list[Tensor] = []
     for side in reversed(grid.shape):
         coords.insert(0, rest % side)
         rest = rest // side
     shape = tuple((side + 1) // 2 for side in grid.shape)
-    place = _place(torch.stack(coords, 1) >> 1, rest, shape)
-    return Grid(torch.unique(place), grid.events, shape, finer=grid)
+    keys = voxel_keys(torch.stack(coords, 1) >> 1, shape, rest)
+    return Grid(torch.unique(keys), grid.events, shape, finer=grid)
 
 
 def _kernel(weight: Tensor, side: int, axes: int) -> Tensor:
-    """(offset, in, out), first axis fastest -> (out, in, *offsets)."""
+    """Reorder (offset, in, out), first axis fastest, to (out, in, *offsets)."""
     shaped = weight.reshape(*[side] * axes, *weight.shape[1:])
     shaped = shaped.permute(*range(axes - 1, -1, -1), axes, axes + 1)
     return shaped.permute(axes + 1, axes, *range(axes))
 
 
 def _fits(grid: Grid, channels: int, features: Tensor) -> None:
-    """Refuse an image that the machine cannot hold, before the system ends the process."""
+    """Refuse an image that does not fit into memory, before the system ends the process."""
     need = grid.events * prod(grid.shape) * channels * features.element_size()
     free = _free_bytes(features.device)
     if need > free:
@@ -143,7 +137,7 @@ def _fits(grid: Grid, channels: int, features: Tensor) -> None:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if MEMORY.is_file():  # what files keep in memory is given up when it is wanted
+    if MEMORY.is_file():  # available counts the file cache, which the system frees
         lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

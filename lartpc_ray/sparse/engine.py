@@ -1,7 +1,7 @@
-"""The contract of a sparse-convolution engine, and the door to the engines there are.
+"""The contract of a sparse-convolution engine, and the functions that find an engine by name.
 
 Weights have one layout in every engine: (offset, in, out), offsets counted with the first axis
-fastest, so that a checkpoint does not know which engine wrote it.
+fastest, so that any engine reads a checkpoint of any other.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,35 +17,46 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
-    """Features over fixed sites; what the sites are is the engine's own business."""
+    """Features over fixed sites; only the engine reads the sites."""
 
     features: Float[Tensor, "site channel"]
     sites: Any
 
     def with_features(self, features: Float[Tensor, "site channel"]) -> SparseTensor:
-        """Other features on the same sites."""
+        """Return other features on the same sites."""
         return replace(self, features=features)
 
 
 CHUNK = 2**16
-"""17 MB of 64 channels: about what a GPU's second cache holds."""
+"""Gathered neighbours: 17 MB for 64 channels, about the size of a GPU's second cache."""
+CpuKernels = Literal["llvm", "torch"]
+"""Products on CPUs: compiled by LLVM, or by torch's operations."""
 
 
 class Engine(ABC):
-    """Five operations; all that a sparse network needs.
+    """The five operations of a sparse network.
 
     Args:
-        chunk: neighbours that are gathered at a time, by an engine that gathers them: so many rows
-            of features are in memory beside those of the sites. Results do not depend on it beyond
-            rounding.
+        chunk: largest number of neighbours gathered at a time, by an engine that gathers them: the
+            memory holds as many rows of features beside those of the sites. Results depend on it
+            only by rounding.
+        cpu_kernels: the products of the native engine on CPUs.
+
+    Attributes:
+        needs_gpu: the engine works on GPUs only.
+        precisions: the number formats in which it computes.
     """
 
-    def __init__(self, chunk: int = CHUNK) -> None:
+    needs_gpu: ClassVar[bool] = False
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
+
+    def __init__(self, chunk: int = CHUNK, cpu_kernels: CpuKernels = "llvm") -> None:
         self.chunk = chunk
+        self.cpu_kernels = cpu_kernels
 
     @classmethod
     def unavailable_reason(cls) -> str | None:
-        """Why the engine does not work here, and what to do; nothing if it works."""
+        """Return the reason why the engine does not work here, and a remedy; None if it works."""
         return None
 
     @abstractmethod
@@ -56,23 +67,23 @@ class Engine(ABC):
         shape: tuple[int, ...],
         events: Int[Tensor, " voxel"],
     ) -> SparseTensor:
-        """Make the sites of a batch: voxels of an image of `shape`, and whose event each is."""
+        """Make the sites of a batch from voxels of an image of `shape`, and the event of each."""
 
     @abstractmethod
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        """3^D convolution whose output has the sites of its input (Graham et al. 2018)."""
+        """Apply a 3^D convolution; the output has the sites of the input (Graham et al. 2018)."""
 
     @abstractmethod
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        """2^D convolution of stride 2: a coarse site wherever there is a fine one."""
+        """Apply a 2^D convolution of stride 2; each fine site has a coarse site."""
 
     @abstractmethod
     def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        """Transpose of `down`: back to the sites that `down` came from."""
+        """Apply the transpose of `down`, back to the sites that `down` came from."""
 
     @abstractmethod
     def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
-        """The features in the order in which the voxels were given to `sites`."""
+        """Return the features in the order of the voxels given to `sites`."""
 
 
 EngineName = Literal["native", "minkowski", "spconv", "dense"]
@@ -80,48 +91,53 @@ EngineName = Literal["native", "minkowski", "spconv", "dense"]
 
 
 def available() -> tuple[str, ...]:
-    """The names of the engines that work here.
+    """Return the names of the engines that work here.
 
     Example:
         >>> "native" in available()
         True
     """
-    return tuple(name for name in get_args(EngineName) if _class(name).unavailable_reason() is None)
+    unavailable = unavailable_engines()
+    return tuple(name for name in get_args(EngineName) if name not in unavailable)
 
 
 def unavailable_engines() -> dict[str, str]:
-    """The engines that do not work here, and why not."""
-    why = {name: _class(name).unavailable_reason() for name in get_args(EngineName)}
-    return {name: reason for name, reason in why.items() if reason}
+    """Return the engines that do not work here, each with the reason."""
+    reasons = {name: engine_class(name).unavailable_reason() for name in get_args(EngineName)}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def resolve_name(name: str) -> str:
-    """The name of an engine; of `auto` that of the fastest that works everywhere, `native`."""
+    """Return the name of an engine; `auto` is `native`, the fastest that works everywhere."""
     return "native" if name == "auto" else name
 
 
-def engine(name: str, chunk: int = CHUNK) -> Engine:
-    """The engine of that name, or `auto`; `chunk` as `Engine` has it.
+def engine_class(name: str) -> type[Engine]:
+    """Return the class of the engine of that name, or of `auto`.
 
     Raises:
-        ValueError: for a name that is not known, or an engine that does not work here.
+        ValueError: for an unknown name.
+    """
+    name, known = resolve_name(name), get_args(EngineName)
+    if name not in known:
+        raise ValueError(f"engine {name!r}: known are auto, {', '.join(known)}")
+    module = importlib.import_module(f"lartpc_ray.sparse.{name}")
+    made: type[Engine] = getattr(module, f"{name.title()}Engine")
+    return made
+
+
+def engine(name: str, chunk: int = CHUNK, cpu_kernels: CpuKernels = "llvm") -> Engine:
+    """Make the engine of that name, or of `auto`; `Engine` explains the other arguments.
+
+    Raises:
+        ValueError: for an unknown name, or an engine that does not work here.
 
     Example:
         >>> type(engine("auto")).__name__
         'NativeEngine'
     """
-    known = get_args(EngineName)
-    name = resolve_name(name)
-    if name not in known:
-        raise ValueError(f"engine {name!r}: known are auto, {', '.join(known)}")
-    made = _class(name)
+    made = engine_class(name)
     reason = made.unavailable_reason()
     if reason:
         raise ValueError(f"engine {name!r}: {reason}")
-    return made(chunk)
-
-
-def _class(name: str) -> type[Engine]:
-    module = importlib.import_module(f"lartpc_ray.sparse.{name}")
-    found: type[Engine] = getattr(module, f"{name.title()}Engine")
-    return found
+    return made(chunk, cpu_kernels)

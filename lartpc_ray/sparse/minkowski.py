@@ -1,7 +1,7 @@
-"""MinkowskiEngine (Choy et al. 2019, arXiv:1904.08755) behind the door; `make minkowski` builds it.
+"""The engine MinkowskiEngine (Choy et al. 2019, arXiv:1904.08755); `make minkowski` builds it.
 
-The only file that imports the library. Its layers keep weights as all engines do, so only its
-functions are used.
+The only file that imports the library. It uses only the library's functions, because all engines
+share one layout of the weights.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Map:
         manager: of the batch, with all its coordinate and kernel maps.
         key: of this resolution.
         axes: 2 or 3.
-        voxel: the row of each voxel given, at the finest resolution.
-        finer: what `down` came from.
+        voxel: the row of each given voxel, at the finest resolution.
+        finer: the map that `down` started from.
     """
 
     manager: Any
@@ -42,6 +42,8 @@ class Map:
 
 class MinkowskiEngine(Engine):
     """Sparse convolutions by MinkowskiEngine 0.5.4."""
+
+    precisions = ("float32",)
 
     @classmethod
     def unavailable_reason(cls) -> str | None:
@@ -59,10 +61,10 @@ class MinkowskiEngine(Engine):
         library = _library()
         axes = len(shape)
         manager = library.CoordinateManager(D=axes, coordinate_map_type=_kind(features))
-        if not len(coords):  # it cannot hold an empty map
+        if not len(coords):  # the library cannot hold an empty map
             return SparseTensor(features, Map(manager, None, axes, events))
-        where = torch.cat([events[:, None], coords], dim=1).int().contiguous()
-        key, (_, voxel) = manager.insert_and_map(where, [1] * axes, "")
+        index = torch.cat([events[:, None], coords], dim=1).int().contiguous()
+        key, (_, voxel) = manager.insert_and_map(index, [1] * axes, "")
         row = voxel if len(voxel) else torch.arange(len(coords), device=coords.device)
         ordered = torch.empty_like(features).index_copy(0, row.long(), features)
         return SparseTensor(ordered, Map(manager, key, axes, row.long()))
@@ -71,17 +73,16 @@ class MinkowskiEngine(Engine):
         return x.with_features(_convolve(x, weight, 3, 1, x.sites.key))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        at: Map = x.sites
-        key = None if at.key is None else at.manager.stride(at.key, 2)
-        return SparseTensor(
-            _convolve(x, weight, 2, 2, key), Map(at.manager, key, at.axes, finer=at)
-        )
+        fine: Map = x.sites
+        key = None if fine.key is None else fine.manager.stride(fine.key, 2)
+        coarse = Map(fine.manager, key, fine.axes, finer=fine)
+        return SparseTensor(_convolve(x, weight, 2, 2, key), coarse)
 
     def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        at: Map = x.sites
-        if at.finer is None:
+        finer: Map | None = x.sites.finer
+        if finer is None:
             raise ValueError("up: these sites did not come from down")
-        return SparseTensor(_convolve(x, weight, 2, 2, at.finer.key, transpose=True), at.finer)
+        return SparseTensor(_convolve(x, weight, 2, 2, finer.key, transpose=True), finer)
 
     def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
         if x.sites.voxel is None:
@@ -119,12 +120,12 @@ def _convolve(
 
 @cache
 def _library() -> Any:
-    # it imports a name that left `collections` with Python 3.10; its OpenBLAS threads fight
-    # torch's own (1.7 times slower)
+    # the library imports a name that left `collections` with Python 3.10; its OpenBLAS threads
+    # compete with torch's own (1.7 times slower)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not hasattr(collections, "Sequence"):
         collections.Sequence = collections.abc.Sequence  # type: ignore[attr-defined]
-    with warnings.catch_warnings():  # it warns of what this file takes care of
+    with warnings.catch_warnings():  # this file handles the causes of its warnings
         warnings.simplefilter("ignore")
         import MinkowskiEngine
     return MinkowskiEngine

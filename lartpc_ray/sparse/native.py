@@ -1,16 +1,17 @@
-"""The default engine: needs torch and numba only; deterministic, 2D and 3D alike.
+"""The default engine: needs torch and numba only; deterministic, in 2D and in 3D.
 
-A voxel's key counts events, then axes with a margin of one, so that a neighbour's key never wraps
-round. Keys are sorted once; every level stays sorted. The pairs of neighbours of a level are found
-once a batch, sorted by offset, and shared by all layers of that level.
+Sites are sorted by `voxel_keys` with a margin of one, and every level stays sorted. The engine
+finds the pairs of neighbours of a level once per batch, sorted by offset; all layers of the level
+share them.
 
-On a CPU a convolution walks along its pairs once (cpu_kernels.py). On a GPU it uses torch in one
-of two ways. In thin images (LArTPC tracks fill a fifth of the 27 places, and two of the 8 children
-of a coarse site) it gathers the pairs of one offset, multiplies them and adds them to their
-targets. In dense images it takes all places of some sites, zeros included, in one product. Both
-ways gather at most `chunk` neighbours at a time, which bounds the memory for their features.
-Gradients do the same in the other direction. No two numbers are added to one place at a time, so
-the same input gives the same bits. Figures are in docs/notes.md.
+On a CPU one compiled pass along the pairs computes a convolution (cpu_kernels.py). On a GPU, and on
+a CPU with `cpu_kernels: torch`, torch does it in one of two ways. In thin images (LArTPC tracks
+fill a fifth of the 27 neighbours, and two of the 8 children of a coarse site) it gathers the pairs
+of one offset, multiplies them and adds them to their targets. In dense images it takes all
+neighbours of some sites, zeros included, in one product. Both ways gather at most `chunk`
+neighbours at a time, which bounds the memory for their features. Gradients do the same in the
+opposite direction. No two numbers are added to one element at a time, so the same input gives the
+same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import numpy as np
@@ -27,25 +28,24 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
-from lartpc_ray.sparse.cpu_kernels import KernelTable, together
 from lartpc_ray.sparse.engine import Engine, SparseTensor
-from lartpc_ray.sparse.neighbours import by_corner, coarsen, neighbours, offset_rows
+from lartpc_ray.sparse.keys import key_strides, voxel_keys
 
 CROWDED = 0.5
-"""Share of the places (neighbours or children) that is filled, above which all are gathered."""
+"""Filled share of the neighbours, or children, above which all are gathered, zeros included."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Which sites a convolution reads (source) for which (target), offset by offset.
+    """The sites that a convolution reads (source) for each site (target), offset by offset.
 
-    Neighbours within 3^D voxels, the site itself left out; or children and their parent.
+    Pairs join neighbours within 3^D voxels, without the site itself, or children and their parent.
 
     Attributes:
-        read, written: of each offset (pair,) sources and targets, both ascending; int32 on a CPU.
-        sources: how many sites there are to read.
-        targets: how many there are to write.
-        own: whether every site is read for itself, too, by the offset in the middle.
+        read, written: (pair,) sources and targets of each offset, ascending; int32 if compiled.
+        sources: number of sites to read.
+        targets: number of sites to write.
+        includes_self: every site is also read for itself, by the offset in the middle.
     """
 
     read: Sequence[Int[Tensor, " _"]]
@@ -56,49 +56,51 @@ class Pairs:
 
     @property
     def offsets(self) -> int:
-        """3^D or 2^D."""
+        """Return 3^D or 2^D."""
         return len(self.read)
 
     @cached_property
     def edges(self) -> tuple[int, ...]:
-        """Where each offset's pairs begin, and the end of the last."""
+        """Return the first pair of each offset, and the end of the last offset."""
         return (0, *accumulate(len(part) for part in self.read))
 
     @cached_property
     def source(self) -> Int[Tensor, " pair"]:
-        """The site that each pair reads."""
+        """Return the site that each pair reads."""
         return torch.cat(list(self.read))
 
     @cached_property
     def target(self) -> Int[Tensor, " pair"]:
-        """The site that each pair is for."""
+        """Return the site that each pair writes."""
         return torch.cat(list(self.written))
 
     @cached_property
     def reverse(self) -> Pairs:
-        """The same pairs, read the other way."""
+        """Return the same pairs in the opposite direction."""
         return Pairs(self.written, self.read, self.targets, self.sources, self.includes_self)
 
     @property
     def is_dense(self) -> bool:
-        """Do the neighbours fill so many of the places that gathering all of them is faster?"""
+        """Return whether the pairs are so many that it is faster to gather all offsets."""
         return self.edges[-1] > CROWDED * self.targets * self.offsets
 
     @cached_property
-    def kernel_table(self) -> KernelTable:
-        """The same on a CPU, sites that are read for themselves included."""
+    def kernel_table(self) -> Any:
+        """Return the `KernelTable` of the compiled products, with each site's own pair."""
+        from lartpc_ray.sparse.cpu_kernels import KernelTable  # llvmlite: with `llvm` only
+
         rows = [list(self.read), list(self.written)]
         if self.includes_self:
-            includes_self = torch.arange(self.targets, dtype=torch.int32)
+            own = torch.arange(self.targets, dtype=torch.int32)
             for parts in rows:
-                parts[self.offsets // 2] = includes_self
+                parts[self.offsets // 2] = own
         edges = np.cumsum([0, *(len(part) for part in rows[0])])
         source, target = (torch.cat(parts).int().numpy() for parts in rows)
         return KernelTable(source, target, edges, self.sources, self.targets)
 
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
-        """The neighbour in each place, the site itself included; `sources` where there is none."""
+        """Return the neighbour at each offset, the site itself included; `sources` for none."""
         sizes = torch.tensor(self.edges, device=self.source.device).diff()
         offset = torch.repeat_interleave(torch.arange(self.offsets, device=sizes.device), sizes)
         full = (self.targets, self.offsets)
@@ -108,9 +110,9 @@ class Pairs:
         return table
 
     def parts(self, chunk: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(offset, source, target) of all pairs, at most `chunk` of one offset at a time.
+        """Yield (offset, source, target) of all pairs, at most `chunk` of one offset at a time.
 
-        In int64, by which torch adds rows on a CPU several times as fast as by int32.
+        The indices are int64: torch adds rows on a CPU several times as fast as with int32.
         """
         for offset, rows in enumerate(zip(self.read, self.written, strict=True)):
             for first in range(0, len(rows[0]), chunk):
@@ -120,70 +122,72 @@ class Pairs:
 
 @dataclass(eq=False)
 class Level:
-    """The sorted sites of one resolution."""
+    """The sorted sites of one resolution; `compiled` takes numba's searches instead of torch's."""
 
     coords: Int[Tensor, "site axis"]
     event: Int[Tensor, " site"]
     shape: tuple[int, ...]
+    compiled: bool
     order: Tensor | None = None
     finer: Level | None = None
 
     @cached_property
     def keys(self) -> Int[Tensor, " site"]:
-        return _keys(self.coords, self.event, self.shape)
+        return voxel_keys(self.coords, self.shape, self.event, margin=1)
 
     @cached_property
     def pairs(self) -> Pairs:
-        """The neighbours of half the offsets by search; the other half by symmetry."""
+        """Search the neighbours of half the offsets; the other half follows by symmetry."""
         axes = len(self.shape)
         none = self.event.new_empty(0)
         sources: list[Tensor] = [none] * 3**axes
         targets: list[Tensor] = [none] * 3**axes
-        for offset, found, here in self._neighbours():
-            place = sum((step + 1) * 3**axis for axis, step in enumerate(offset))
-            sources[place], targets[place] = found, here
-            sources[3**axes - 1 - place], targets[3**axes - 1 - place] = here, found
+        for offset, other, site in self._neighbours():
+            number = sum((step + 1) * 3**axis for axis, step in enumerate(offset))
+            sources[number], targets[number] = other, site
+            sources[3**axes - 1 - number], targets[3**axes - 1 - number] = site, other
         sites = len(self.event)
         return Pairs(sources, targets, sites, sites, includes_self=True)
 
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
-        """(offset, neighbour, site) for the offsets after (0, ..., 0)."""
-        strides, rows = _strides(self.shape), offset_rows(len(self.shape))
-        if self.keys.is_cuda:
-            offsets = [
-                (*lead, step) for lead in rows for step in (-1, 0, 1) if any(lead) or step > 0
-            ]
-            return [(offset, *_searched(self.keys, offset, strides)) for offset in offsets]
-        keys = self.keys.numpy()
-        found = together(lambda number: neighbours(keys, strides, rows[number]), len(rows))
+        """Return (offset, neighbour, site) for the offsets after (0, ..., 0)."""
+        strides, axes = key_strides(self.shape, margin=1), len(self.shape)
+        if not self.compiled:
+            half = [offset for offset in product((-1, 0, 1), repeat=axes) if offset > (0,) * axes]
+            return [(offset, *_search(self.keys, offset, strides)) for offset in half]
+        from lartpc_ray.sparse.cpu_kernels import together
+        from lartpc_ray.sparse.neighbours import neighbours, offset_rows
+
+        keys, rows = self.keys.numpy(), offset_rows(axes)
+        pairs = together(lambda number: neighbours(keys, strides, rows[number]), len(rows))
         return [
-            (offset, torch.from_numpy(other), torch.from_numpy(one))
-            for row in found
-            for offset, other, one in row
+            (offset, torch.from_numpy(other), torch.from_numpy(site))
+            for row in pairs
+            for offset, other, site in row
         ]
 
     @cached_property
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
-        """The level of half the resolution, and each site's place in it: parent · 2^D + corner."""
+        """Return the level of half the resolution, and each site's slot: parent · 2^D + corner."""
         shape = tuple((side + 1) // 2 for side in self.shape)
-        halves = _halved if self.event.is_cuda else _walked
-        coords, event, slot = halves(self.coords, self.event, shape)
-        return Level(coords, event, shape, finer=self), slot
+        halve = _coarsen_compiled if self.compiled else _coarsen
+        coords, event, slot = halve(self.coords, self.event, shape)
+        return Level(coords, event, shape, self.compiled, finer=self), slot
 
     @cached_property
     def children(self) -> Pairs:
-        """Each site (source) and its parent (target), by corner."""
+        """Return each site (source) and its parent (target), by corner."""
         level, slot = self.coarse
         corners = 2 ** len(self.shape)
-        if slot.is_cuda:
-            corner = slot % corners
-            order = torch.argsort(corner, stable=True)
-            rows = order, slot[order] // corners
-            sizes = torch.bincount(corner, minlength=corners)
+        if self.compiled:
+            from lartpc_ray.sparse.neighbours import by_corner
+
+            site, parent, sizes = map(torch.from_numpy, by_corner(slot.numpy(), corners))
         else:
-            site, parent, counts = map(torch.from_numpy, by_corner(slot.numpy(), corners))
-            rows, sizes = (site, parent), counts
-        read, written = (row.split(sizes.tolist()) for row in rows)
+            corner = slot % corners
+            site = torch.argsort(corner, stable=True)
+            parent, sizes = slot[site] // corners, torch.bincount(corner, minlength=corners)
+        read, written = (row.split(sizes.tolist()) for row in (site, parent))
         return Pairs(read, written, len(slot), len(level.event), includes_self=False)
 
 
@@ -197,24 +201,25 @@ class NativeEngine(Engine):
         shape: tuple[int, ...],
         events: Int[Tensor, " voxel"],
     ) -> SparseTensor:
-        keys = _keys(coords, events, shape)
+        keys = voxel_keys(coords, shape, events, margin=1)
         order = torch.argsort(keys)
         if bool((keys[order].diff() == 0).any()):
             raise ValueError("sites: two voxels of one event are in the same place")
-        level = Level(coords[order], events[order], shape, order=order)
+        compiled = self.cpu_kernels == "llvm" and not features.is_cuda
+        level = Level(coords[order], events[order], shape, compiled, order=order)
         return SparseTensor(features[order], level)
 
     def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         pairs = x.sites.pairs
-        if pairs.is_dense and not _tiled(x.features):
+        if pairs.is_dense and not x.sites.compiled:
             out = _TableConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
             return x.with_features(out)
-        return x.with_features(_summed(x.features, weight, pairs, self.chunk))
+        return x.with_features(self._sum(x, weight, pairs))
 
     def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
         level, slot = x.sites.coarse
-        if not x.sites.children.is_dense or _tiled(x.features):
-            return SparseTensor(_summed(x.features, weight, x.sites.children, self.chunk), level)
+        if not x.sites.children.is_dense or x.sites.compiled:
+            return SparseTensor(self._sum(x, weight, x.sites.children), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
         wide = wide.index_copy(0, slot, x.features)
@@ -225,9 +230,8 @@ class NativeEngine(Engine):
         if x.sites.finer is None:
             raise ValueError("up: these sites did not come from down")
         children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
-        if not children.is_dense or _tiled(x.features):
-            features = _summed(x.features, weight, children.reverse, self.chunk)
-            return SparseTensor(features, x.sites.finer)
+        if not children.is_dense or x.sites.compiled:
+            return SparseTensor(self._sum(x, weight, children.reverse), x.sites.finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
         features = wide.view(-1, outputs).index_select(0, slot)
@@ -240,34 +244,29 @@ class NativeEngine(Engine):
         back[x.sites.order] = torch.arange(len(back), device=back.device)
         return x.features.index_select(0, back)
 
-
-def _summed(x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
-    """y_t = sum over pairs (t, s) of offset o of x_s W_o, with x_t W_middle where sites read
-    themselves."""
-    if _tiled(x):
-        out: Tensor = _Tiled.apply(x, weight, pairs)  # type: ignore[no-untyped-call]
-    else:
-        out = _GatherConvolution.apply(x, weight, pairs, chunk)  # type: ignore[no-untyped-call]
-    return out
+    def _sum(self, x: SparseTensor, weight: Tensor, pairs: Pairs) -> Tensor:
+        """Compute y_t = sum over pairs (s, t) of offset o of x_s W_o, and x_t W_middle."""
+        if x.sites.compiled:
+            out: Tensor = _CompiledConvolution.apply(x.features, weight, pairs)  # type: ignore[no-untyped-call]
+        else:
+            out = _GatherConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
+        return out
 
 
-def _tiled(x: Tensor) -> bool:
-    return not x.is_cuda
-
-
-class _Tiled(torch.autograd.Function):
-    """`_summed` on a CPU, and its gradients. Half precision is summed in float32."""
+class _CompiledConvolution(torch.autograd.Function):
+    """The sum on a CPU by LLVM, and its gradients. Half precision is summed in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kernel_table = pairs.kernel_table
-        return pairs.kernel_table.convolve(_full(x), _full(weight)).to(x.dtype)
+        out: Tensor = pairs.kernel_table.convolve(_full(x), _full(weight))
+        return out.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        table: KernelTable = ctx.kernel_table
+        table = ctx.kernel_table
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x = table.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
@@ -281,12 +280,12 @@ def _full(x: Tensor) -> Tensor:
 
 
 class _GatherConvolution(torch.autograd.Function):
-    """`_summed` by torch's operations, and its gradient by the same sums the other way.
+    """The sum by torch's operations, and its gradients by the same sums in the other direction.
 
-    At most `chunk` pairs of one offset are gathered, multiplied, and added to their targets, so
-    memory is bounded. An offset has each target and each source once, ascending: an `index_add_`
-    never meets a place twice, and every sum has the order of the offsets, so the same input gives
-    the same bits even where a GPU adds atomically. Half precision is summed in float32.
+    At most `chunk` pairs of one offset are gathered, multiplied and added to their targets, so
+    memory is bounded. An offset has each target and each source once, ascending: `index_add_`
+    never adds to one row twice, and every sum has the order of the offsets. So the same input gives
+    the same bits even on a GPU that adds atomically. Half precision is summed in float32.
     """
 
     @staticmethod
@@ -320,14 +319,14 @@ class _GatherConvolution(torch.autograd.Function):
 
 
 def _own(x: Tensor, weight: Tensor, pairs: Pairs, sites: int) -> Tensor:
-    """(site, out) what each site reads of itself, or zeros, for more to be added to."""
+    """Return (site, out) the product of each site's own features, or zeros: the first summand."""
     if pairs.includes_self:
         return _full(x @ weight[pairs.offsets // 2])
     return _full(x.new_zeros(sites, weight.shape[2]))
 
 
 class _TableConvolution(torch.autograd.Function):
-    """The same sum, over all places of each site; an empty place adds a row of zeros."""
+    """The same sum over all offsets of each site; a missing neighbour adds a row of zeros."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs, chunk: int) -> Tensor:
@@ -337,8 +336,8 @@ class _TableConvolution(torch.autograd.Function):
         flat = weight.flatten(0, 1)
         out = x.new_empty(len(x), weight.shape[2])
         for rows in _chunks(pairs, chunk):
-            places = padded.index_select(0, pairs.table[rows].flatten()).view(-1, len(flat))
-            torch.mm(places, flat, out=out[rows])
+            gathered = padded.index_select(0, pairs.table[rows].flatten()).view(-1, len(flat))
+            torch.mm(gathered, flat, out=out[rows])
         return out
 
     @staticmethod
@@ -351,55 +350,39 @@ class _TableConvolution(torch.autograd.Function):
         back = weight.transpose(1, 2).flatten(0, 1)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         for rows in _chunks(ctx.pairs, ctx.chunk):
-            places = padded.index_select(0, opposite[rows].flatten()).view(-1, offsets * outputs)
-            grad_weight += x[rows].T @ places
+            gathered = padded.index_select(0, opposite[rows].flatten()).view(-1, offsets * outputs)
+            grad_weight += x[rows].T @ gathered
             if grad_x is not None:
-                torch.mm(places, back, out=grad_x[rows])
+                torch.mm(gathered, back, out=grad_x[rows])
         grad_weight = grad_weight.view(inputs, offsets, outputs).transpose(0, 1)
         return grad_x, grad_weight.to(weight.dtype), None, None
 
 
 def _chunks(pairs: Pairs, chunk: int) -> list[slice]:
-    """Sites that have at most `chunk` places together; at least one a slice."""
+    """Return slices of sites with at most `chunk` neighbours, and at least one site each."""
     step = max(1, chunk // pairs.offsets)
     return [slice(first, first + step) for first in range(0, pairs.targets, step)]
 
 
-def _searched(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tuple[Tensor, Tensor]:
-    """All (other, one) of ascending keys that are this offset apart."""
+def _search(keys: Tensor, offset: tuple[int, ...], strides: list[int]) -> tuple[Tensor, Tensor]:
+    """Return all (other, site) of ascending keys that are this offset apart."""
     wanted = keys + sum(step * stride for step, stride in zip(offset, strides, strict=True))
-    place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
-    here = torch.nonzero(keys[place] == wanted)[:, 0]
-    return place[here], here
+    other = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
+    site = torch.nonzero(keys[other] == wanted)[:, 0]
+    return other[site], site
 
 
-def _halved(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """What `walk.coarsen` gives, by torch's operations."""
+def _coarsen(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Return the result of `neighbours.coarsen`, by torch's operations."""
     half, axes = coords >> 1, len(shape)
-    keys, parent = torch.unique(_keys(half, event, shape), return_inverse=True)
+    keys, parent = torch.unique(voxel_keys(half, shape, event, margin=1), return_inverse=True)
     any_child = torch.empty_like(keys).scatter_(0, parent, torch.arange(len(half)).to(keys))
     corner = ((coords & 1) << torch.arange(axes, device=half.device)).sum(1)
     return half[any_child], event[any_child], parent * 2**axes + corner
 
 
-def _walked(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """The same on a CPU."""
-    strides = _strides(shape)
-    found = coarsen(coords.numpy(), event.numpy(), [strides[0] * (shape[0] + 2), *strides])
-    return tuple(torch.from_numpy(part) for part in found)
+def _coarsen_compiled(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    from lartpc_ray.sparse.neighbours import coarsen
 
-
-def _strides(shape: tuple[int, ...]) -> list[int]:
-    """Key distance of one step along each axis; the last axis is 1."""
-    strides = [1]
-    for side in reversed(shape[1:]):
-        strides.insert(0, strides[0] * (side + 2))
-    return strides
-
-
-def _keys(coords: Tensor, event: Tensor, shape: tuple[int, ...]) -> Int[Tensor, " site"]:
-    strides = _strides(shape)
-    keys = event * (strides[0] * (shape[0] + 2))
-    for axis, stride in enumerate(strides):
-        keys = keys + (coords[:, axis] + 1) * stride
-    return keys
+    strides = key_strides((0, *shape), margin=1)  # the first one is that of an event
+    return tuple(map(torch.from_numpy, coarsen(coords.numpy(), event.numpy(), strides)))

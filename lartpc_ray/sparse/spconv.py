@@ -1,9 +1,9 @@
-"""spconv's sparse convolutions behind the door, by spconv-triton: kernels for GPUs only.
+"""The engine spconv, by spconv-triton: kernels for GPUs only.
 
 The only file that imports the library (https://github.com/L-Reichardt/spconv-triton). spconv itself
-is not offered: on CPUs two threads make it silently wrong, and its GPU builds are no longer
-maintained. The library sums in float32 (SPCONV_ALLOW_FP16_ACCUM=1 in the environment changes that),
-and tunes its kernels by the clock, so that the last bits may differ from run to run.
+is no choice: on CPUs its results are wrong with two threads, without an error, and its GPU builds
+are no longer maintained. The library sums in float32 unless SPCONV_ALLOW_FP16_ACCUM=1 is in the
+environment. It tunes its kernels by timing, so the last bits may differ from run to run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lartpc_ray.sparse.engine import Engine, SparseTensor
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Which sites a convolution reads for which, as the library's kernels want it.
+    """The sites that a convolution reads for each site, in the form of the library's kernels.
 
     Attributes:
-        forward, backward: (offset, site) the site that is read in each place, -1 none; and the
-            other way round.
-        masks: for each way the filled places of each site, and the order of sites by them.
-        targets: sites that are written.
-        words: which bits of the masks count.
+        forward, backward: (offset, site) the site to read at each offset, -1 none; and the
+            opposite direction.
+        masks: for each direction the filled offsets of each site, and the order of sites by them.
+        targets: number of sites to write.
+        words: the bits of the masks that count.
     """
 
     forward: Tensor
@@ -39,7 +39,7 @@ class Pairs:
     words: list[Any]
 
     def reversed(self, targets: int) -> Pairs:
-        """The same pairs, read the other way."""
+        """Return the same pairs in the opposite direction."""
         return Pairs(self.backward, self.forward, self.masks[::-1], targets, self.words)
 
 
@@ -50,8 +50,8 @@ class Sites:
     Attributes:
         index: (site, 1 + axis) event and coordinates.
         shape: of the image, made even so that every site has a parent.
-        events: how many.
-        finer: what `down` came from.
+        events: number of events.
+        finer: the sites that `down` started from.
     """
 
     index: Int[Tensor, "site column"]
@@ -65,14 +65,14 @@ class Sites:
 
     @cached_property
     def coarse(self) -> tuple[Sites, Pairs]:
-        """The level of half the resolution, and the pairs of children and parents."""
+        """Return the level of half the resolution, and the pairs of children and parents."""
         index, pairs = self._pairs(2, 2, 0)
         halves = tuple(side // 2 for side in self.shape)
         return Sites(index, _even(halves), self.events, finer=self), pairs
 
     def _pairs(self, side: int, stride: int, padding: int) -> tuple[Tensor, Pairs]:
         axes = len(self.shape)
-        if not len(self.index):  # the library refuses them
+        if not len(self.index):  # the library refuses an empty image
             none = self.index.new_empty(side**axes, 0)
             return self.index, Pairs(none, none, (([], []), ([], [])), 0, [])
         ops = _library().ops
@@ -81,12 +81,14 @@ class Sites:
             [side] * axes, [stride] * axes, [padding] * axes, [1] * axes, [0] * axes,
             subm=stride == 1, is_train=True,
         )  # fmt: skip
-        ways = (masks[0], masks[2]), (masks[1], masks[3])
-        return index, Pairs(forward, backward, ways, len(index), words)
+        both = (masks[0], masks[2]), (masks[1], masks[3])
+        return index, Pairs(forward, backward, both, len(index), words)
 
 
 class SpconvEngine(Engine):
     """Sparse convolutions by spconv-triton."""
+
+    needs_gpu = True
 
     @classmethod
     def unavailable_reason(cls) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lartpc_ray.settings import earlier_names
-from lartpc_ray.sparse import unavailable_engines
+from lartpc_ray.sparse import engine_class, unavailable_engines
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import nearest
 from lartpc_ray.trials.trial import Trial
@@ -30,10 +30,9 @@ def check(key: str, value: Any, task: str) -> None:
         model = _annotation(model, part, task)
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"a group of settings; give one of {', '.join(model.model_fields)}")
-    if (
-        key == "network.engine" and value != "spconv" and value in unavailable_engines()
-    ):  # workers have GPUs
-        raise ValueError(f"{value}: {unavailable_engines()[value]}")
+    missing = unavailable_engines().get(str(value)) if key == "network.engine" else None
+    if missing and not engine_class(value).needs_gpu:  # workers may have the GPU
+        raise ValueError(f"{value}: {missing}")
     try:
         _trial({"task.name": task, key: value})
     except ValidationError as error:

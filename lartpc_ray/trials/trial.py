@@ -18,6 +18,7 @@ from pydantic import (
 from lartpc_ray.data.loader import DataSettings
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
 from lartpc_ray.settings import Settings
+from lartpc_ray.sparse import engine_class
 from lartpc_ray.tasks import AnyTask, ClusteringTask
 
 
@@ -116,12 +117,14 @@ class Trial(Settings):
             raise ValueError(
                 "optimizer.norm: synchronised needs all workers; leave out resources.min_workers"
             )
-        if self.optimizer.precision != "float32" and self.network.engine == "minkowski":
+        name, engine = self.network.engine, engine_class(self.network.engine)
+        if self.optimizer.precision not in engine.precisions:
             raise ValueError(
-                f"optimizer.precision: {self.optimizer.precision}: minkowski knows float32 only"
+                f"optimizer.precision: {self.optimizer.precision}: engine {name} computes in "
+                f"{', '.join(engine.precisions)} only"
             )
-        if self.network.engine == "spconv" and not self.resources.gpus:
-            raise ValueError("network.engine: spconv works on GPUs only; set resources.gpus, too")
+        if engine.needs_gpu and not self.resources.gpus:
+            raise ValueError(f"network.engine: {name} works on GPUs only; set resources.gpus, too")
         return self
 
     def with_events(self, path: str) -> Trial:

@@ -33,7 +33,7 @@ def interpret() -> None:
 
 
 def on_a_gpu(function: Callable[..., object]) -> Callable[..., object]:
-    """The function, for which all tensors are on a GPU."""
+    """Let a function see all tensors on a GPU."""
 
     def call(*arguments: object, **named: object) -> object:
         setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))  # noqa: B010

@@ -1,5 +1,7 @@
 """One conformance suite for every engine that works here."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +12,14 @@ from interpreted import interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
-from lartpc_ray.sparse import CHUNK, available, engine, native, unavailable_engines
+from lartpc_ray.sparse import CHUNK, Engine, available, engine, engine_class, unavailable_engines
 from lartpc_ray.sparse import cpu_kernels as tiles
-from lartpc_ray.sparse.native import _halved, _searched, _walked
+from lartpc_ray.sparse.native import _coarsen, _coarsen_compiled, _search
 from lartpc_ray.sparse.neighbours import neighbours, offset_rows
 
 interpret()
+TORCH = "native, cpu_kernels: torch"
+NAMES = (*available(), TORCH)
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
@@ -30,10 +34,14 @@ def grid_weight(weight: torch.Tensor, side: int, axes: int) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def device(request: pytest.FixtureRequest) -> Iterator[None]:
     """Where the engine of a test works."""
-    spconv = "name" in request.fixturenames and request.getfixturevalue("name") == "spconv"
-    gpu = spconv and torch.cuda.is_available()
+    name = request.getfixturevalue("name") if "name" in request.fixturenames else "native"
+    gpu = name != TORCH and engine_class(name).needs_gpu and torch.cuda.is_available()
     with torch.device("cuda" if gpu else "cpu"):
         yield
+
+
+def made(name: str, chunk: int = CHUNK) -> Engine:
+    return engine("native", chunk, "torch") if name == TORCH else engine(name, chunk)
 
 
 def sites(axes: int, side: int, share: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +51,7 @@ def sites(axes: int, side: int, share: float = 0.2) -> tuple[torch.Tensor, torch
     return index[:, 1:], index[:, 0]
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("side", [6, 7])
 @pytest.mark.parametrize("share", [0.1, 0.9], ids=["thin", "crowded"])
@@ -58,7 +66,7 @@ def test_equals_dense_convolutions_and_their_gradients(
     same = torch.randn(3**axes, 3, 4, **leaf)
     down = torch.randn(2**axes, 4, 5, **leaf)
     up = torch.randn(2**axes, 5, 2, **leaf)
-    it = engine(name)
+    it = made(name)
     fine = it.submanifold(it.sites(coords, x, shape, events), same)
     found = it.rows(it.up(it.down(fine, down), up))
 
@@ -88,15 +96,11 @@ def test_equals_dense_convolutions_and_their_gradients(
 
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("share", [0.1, 0.9], ids=["thin", "crowded"])
-def test_what_a_gpu_does_with_torch_is_the_same(
-    monkeypatch: pytest.MonkeyPatch, axes: int, share: float
-) -> None:
-    monkeypatch.setattr(native, "_tiled", lambda x: False)
-    test_equals_dense_convolutions_and_their_gradients("native", axes, 7, share)
+def test_half_precision_of_torch_is_near_full_precision(axes: int, share: float) -> None:
     coords, events = sites(axes, 7, share)
     leaves = [torch.randn(len(coords), 4, requires_grad=True)]
     leaves.append(torch.randn(3**axes, 4, 4, requires_grad=True))
-    it = engine("native")
+    it = made(TORCH)
 
     def found(kind: torch.dtype) -> list[torch.Tensor]:
         x, weight = (leaf.to(kind) for leaf in leaves)
@@ -114,7 +118,7 @@ def convolved(chunk: int, axes: int, share: float) -> list[torch.Tensor]:
     coords, events = sites(axes, 9, share)
     sizes = [(len(coords), 3), (3**axes, 3, 4), (2**axes, 4, 5), (2**axes, 5, 2)]
     x, same, down, up = (torch.randn(size, requires_grad=True) for size in sizes)
-    it = engine("native", chunk)
+    it = made(TORCH, chunk)
     fine = it.submanifold(it.sites(coords, x, (9,) * axes, events), same)
     out = it.rows(it.up(it.down(fine, down), up))
     return [out, *torch.autograd.grad(out.square().sum(), (x, same, down, up))]
@@ -122,10 +126,7 @@ def convolved(chunk: int, axes: int, share: float) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("share", [0.1, 0.9], ids=["thin", "crowded"])
-def test_the_chunk_bounds_memory_and_changes_nothing_but_rounding(
-    monkeypatch: pytest.MonkeyPatch, axes: int, share: float
-) -> None:
-    monkeypatch.setattr(native, "_tiled", lambda x: False)
+def test_the_chunk_bounds_memory_and_changes_nothing_but_rounding(axes: int, share: float) -> None:
     wanted = convolved(CHUNK, axes, share)
     for chunk in (1, 7, 40):
         for mine, theirs in zip(convolved(chunk, axes, share), wanted, strict=True):
@@ -157,7 +158,7 @@ def test_all_widths_of_tiles_and_any_threads(
     upstream = torch.randn(len(coords), widths[1])
 
     def found(name: str) -> list[torch.Tensor]:
-        it = engine(name)
+        it = made(name)
         out = it.rows(it.submanifold(it.sites(coords, x, (14,) * 3, events), weight))
         return [out, *torch.autograd.grad(out, (x, weight), upstream)]
 
@@ -165,12 +166,12 @@ def test_all_widths_of_tiles_and_any_threads(
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 def test_events_do_not_mix_and_rows_keep_their_order(name: str) -> None:
     coords, events = sites(3, 6)
     x = torch.randn(len(coords), 2)
     weight = torch.randn(27, 2, 2)
-    it = engine(name)
+    it = made(name)
     both = it.rows(it.submanifold(it.sites(coords, x, (6, 6, 6), events), weight))
     for event in (0, 1):
         mine = events == event
@@ -178,11 +179,11 @@ def test_events_do_not_mix_and_rows_keep_their_order(name: str) -> None:
         torch.testing.assert_close(it.rows(it.submanifold(alone, weight)), both[mine])
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_voxel_and_one_voxel(name: str, axes: int, count: int) -> None:
-    it = engine(name)
+    it = made(name)
     coords = torch.zeros(count, axes, dtype=torch.int64)
     x = torch.ones(count, 1)
     weight = torch.arange(3.0**axes).reshape(-1, 1, 1)
@@ -194,12 +195,12 @@ def test_no_voxel_and_one_voxel(name: str, axes: int, count: int) -> None:
     assert len(it.rows(up)) == count
 
 
-@pytest.mark.parametrize("name", [name for name in available() if name != "spconv"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "spconv"])
 @pytest.mark.parametrize(("axes", "side"), [(2, 5), (3, 3)])
 @pytest.mark.parametrize("share", [0.3, 0.9], ids=["thin", "crowded"])
 def test_gradcheck(name: str, axes: int, side: int, share: float) -> None:
     coords, events = sites(axes, side, share)
-    it = engine(name)
+    it = made(name)
 
     def chain(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         y = it.submanifold(it.sites(coords, x, (side,) * axes, events), weights[0])
@@ -211,7 +212,7 @@ def test_gradcheck(name: str, axes: int, side: int, share: float) -> None:
     assert torch.autograd.gradcheck(chain, leaves)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [2, 3])
 def test_permuted_voxels_give_permuted_rows(name: str, axes: int) -> None:
     network, shape = small_network(name, axes), (8,) * axes
@@ -223,7 +224,7 @@ def test_permuted_voxels_give_permuted_rows(name: str, axes: int) -> None:
     torch.testing.assert_close(mixed, plain[order], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [2, 3])
 def test_an_empty_event_and_a_larger_image_change_nothing(name: str, axes: int) -> None:
     network, shape = small_network(name, axes), (8,) * axes
@@ -236,7 +237,7 @@ def test_an_empty_event_and_a_larger_image_change_nothing(name: str, axes: int) 
     torch.testing.assert_close(larger, plain, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [2, 3])
 def test_one_checkpoint_gives_the_same_outputs_in_every_engine(name: str, axes: int) -> None:
     coords, events = sites(axes, 9, 0.3)
@@ -248,20 +249,21 @@ def test_one_checkpoint_gives_the_same_outputs_in_every_engine(name: str, axes: 
 
 
 def small_network(name: str, axes: int = 3) -> UResNet:
-    """The same weights for every engine, and averages as after some training."""
+    """Make a network with the same weights for every engine, and averages as after a training."""
     torch.manual_seed(7)
     settings = NetworkSettings(engine="native", depth=3, filters=4, blocks=1)
     weights = UResNet(settings, {"out": 2}, axes=axes)
     coords, events = sites(axes, 8)
     weights(coords, torch.rand(len(coords), 1), (8,) * axes, events)
-    network = UResNet(settings.model_copy(update={"engine": name}), {"out": 2}, axes=axes)
+    other = {"cpu_kernels": "torch"} if name == TORCH else {"engine": name}
+    network = UResNet(settings.model_copy(update=other), {"out": 2}, axes=axes)
     network.load_state_dict(weights.state_dict())
     return network.eval()
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", NAMES)
 def test_up_and_rows_refuse_sites_they_cannot_serve(name: str) -> None:
-    it = engine(name)
+    it = made(name)
     one = torch.zeros(1, 3, dtype=torch.int64)
     x = it.sites(one, torch.ones(1, 1), (4, 4, 4), one[:, 0])
     with pytest.raises(ValueError, match="did not come from down"):
@@ -328,7 +330,7 @@ def test_what_a_gpu_does_with_torch_is_what_a_cpu_walks(count: int) -> None:
     strides = [40, 6, 1]
     for lead in offset_rows(3):
         for offset, *mine in neighbours(keys.numpy(), strides, lead):
-            theirs = _searched(keys, offset, strides)
+            theirs = _search(keys, offset, strides)
             assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
 
 
@@ -339,7 +341,9 @@ def test_a_gpu_halves_sites_as_a_cpu_does(axes: int, count: int) -> None:
     coords = torch.stack([torch.randint(0, side, (count,)) for side in shape], 1)
     rows = torch.unique(torch.cat([torch.randint(0, 3, (count, 1)), coords], 1), dim=0)
     half = tuple((side + 1) // 2 for side in shape)
-    mine, theirs = (halves(rows[:, 1:], rows[:, 0], half) for halves in (_walked, _halved))
+    mine, theirs = (
+        halves(rows[:, 1:], rows[:, 0], half) for halves in (_coarsen_compiled, _coarsen)
+    )
     assert [part.tolist() for part in mine] == [part.tolist() for part in theirs]
 
 
@@ -373,3 +377,23 @@ def test_work_that_is_shared_keeps_its_order_and_its_errors(
     assert squares == [36 + 9 * n for n in range(20)]
     with pytest.raises(ZeroDivisionError):
         tiles.together(lambda n: 1 // (n - 4), 9)
+
+
+def test_torch_kernels_need_no_llvmlite() -> None:
+    """A change of llvmlite or of numba must not stop the engine."""
+    code = """
+import sys
+sys.modules["llvmlite"] = sys.modules["numba"] = None
+import torch
+from lartpc_ray.sparse import available, engine
+assert "native" in available()
+it = engine("native", cpu_kernels="torch")
+coords, weight = torch.tensor([[0, 0], [1, 1], [5, 5]]), torch.ones(4, 1, 1, requires_grad=True)
+fine = it.sites(coords, torch.ones(3, 1), (8, 8), torch.zeros(3, dtype=torch.int64))
+x = it.submanifold(fine, torch.ones(9, 1, 1))
+rows = it.rows(it.up(it.down(x, weight), weight))
+rows.sum().backward()
+print(rows.flatten().tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[4.0, 4.0, 1.0]\n", done.stderr

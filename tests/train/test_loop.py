@@ -343,7 +343,7 @@ def test_the_schedule() -> None:
         ({"optimizer.accumulate": 3}, "data.batch_events: 2: at least one event for each of 3"),
         (
             {"optimizer.precision": "float16", "network.engine": "minkowski"},
-            "minkowski knows float32 only",
+            "minkowski computes in float32 only",
         ),
         (
             {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.simulation.physics import Particles, Steps
 from lartpc_ray.data.transforms import pieces
 
@@ -43,7 +43,7 @@ def image(particles: Particles, steps: Steps, side: int, pitch: float, threshold
     step = near.take(step.take(inside))
     particle = steps.particle.take(step)
     instances = int(particles.cluster.max(initial=0)) + 1
-    both = np.ravel_multi_index(tuple(coords.T), shape) * instances
+    both = voxel_keys(coords, shape) * instances
     both += particles.cluster.take(particle)
     order = np.argsort(both)
     both, particle = both.take(order), particle.take(order)
