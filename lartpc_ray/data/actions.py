@@ -113,7 +113,8 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    from lartpc_ray.data.draw import brightest, describe, match_voxels, views, write_drawing
+    from lartpc_ray.data.draw import brightest, describe, match_voxels, write_drawing
+    from lartpc_ray.data.views import views
 
     path, number = _path(options.file), options.event
     page = options.output or Path(f"{path.name.split('.')[0]}-event-{number}.html")
