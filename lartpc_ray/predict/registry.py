@@ -24,7 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from lartpc_ray.data.event import Event, voxel_keys
-from lartpc_ray.data.formats.source import named
+from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
@@ -96,7 +96,7 @@ class PyfuncPredictor(PythonModel):
 
     def _event(self, number: Any, voxels: pd.DataFrame) -> Event:
         known = voxels["class"].to_numpy() if "class" in voxels else None
-        with named(f"event {number}"):
+        with locate_errors(f"event {number}"):
             return Event.of(
                 voxels[self._axes].to_numpy(),
                 voxels["energy"].to_numpy(),
