@@ -1,8 +1,8 @@
-"""The training loop: from a trial and its folder to weights, killed and resumed or not.
+"""The training loop: from a trial and its folder to weights, also after a kill.
 
-It takes `report` as an argument and knows nothing of who listens: Tune for a trial of one worker,
-Ray Train for several, a list in a test. What a step does depends on the trial, the weights and the
-number of the step alone, so a run goes on from any checkpoint as if nothing had been.
+The loop takes `report` as an argument: from Tune for a trial of one worker, from Ray Train for
+several. A step depends only on the trial, the weights and the number of the step, so a run that
+continues from a checkpoint gives the same weights as a run without interruption.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
 from lartpc_ray.trials.trial import Trial
 
 Report = Callable[[dict[str, float]], None]
-"""Takes the numbers of a validation."""
+"""A function that takes the numbers of a validation."""
 StepCallback = Callable[["StepStats"], None]
-"""Takes what a worker did in a step, and how long that took."""
+"""A function that takes the measurements of a step."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Which of the data-parallel workers this is, and where its network lives."""
+    """The rank of a data-parallel worker, and the device of its network."""
 
     rank: int = 0
     world_size: int = 1
@@ -52,16 +52,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class StepStats:
-    """What a worker did in a step, and where its time went.
+    """The measurements of a step on one worker.
 
     Attributes:
-        loss: of the worker's share.
-        events, voxels: in it.
+        loss: of the worker's events.
+        events: number of events of the worker.
+        voxels: number of their voxels.
         data: seconds until the batches were on the device.
         compute: seconds of everything else.
-        communication: seconds from when the worker's last gradients were ready until all workers'
-            had arrived; what is sent while others are computed costs nothing. On GPUs NCCL works
-            beside the worker's thread, which does not wait for it: there it is part of `compute`.
+        communication: seconds from the worker's last gradient to the arrival of the gradients of
+            all workers. On GPUs the worker's thread does not wait for NCCL; there this time is part
+            of `compute`.
     """
 
     loss: float
@@ -83,22 +84,22 @@ def train(
 ) -> None:
     """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
 
-    Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and leaves
-    a checkpoint, then all ranks report. What the checkpoint tells of is reported again: whoever
-    listened may have been gone. The same trial gives the same weights, whoever runs it.
+    Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and writes
+    a checkpoint, then all ranks report. On resume, report the metrics in the checkpoint again: the
+    previous driver may have missed them. The same trial gives the same weights on any workers.
 
     Args:
         trial: what is trained.
         folder: of its checkpoints; all ranks see the same one.
         report: takes the numbers of each validation, the first one first.
-        rank: of this worker.
+        worker: this worker; a single one on the CPU by default.
         notify: takes the reason why a damaged checkpoint is not used.
-        watch: is told of every step.
+        watch: takes each step.
 
     Raises:
         FloatingPointError: when the loss is no number any more.
         ValueError: for checkpoints of another trial in the folder.
-        RuntimeError: where the ranks do not see the same checkpoint.
+        RuntimeError: if the ranks do not see the same checkpoint.
     """
     worker = worker or Worker()
     torch.set_num_threads(trial.resources.cpus)
@@ -106,66 +107,45 @@ def train(
     run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, notify))
     for numbers in run.history:
         report(numbers)
-    events = trial.data.splits.events("train")
-    tune_events = trial.data.splits.events("tune")
-    mine = range(worker.rank, trial.parts, worker.world_size)
-    streams = [
-        batches(
-            events, trial.data, trial.task.prepare, start=run.step, rank=part, ranks=trial.parts
-        )
-        for part in mine
-    ]
+    events, tune_events = (trial.data.splits.events(split) for split in ("train", "tune"))
+    streams = run.streams(events)
     while run.step < trial.optimizer.steps:
-        every = trial.optimizer.evaluate_every
-        until = min(run.step - run.step % every + every, trial.optimizer.steps)
-        began = run.step
-        with Meter(worker.device) as meter:
-            while run.step < until:
-                watch(run.fetch_and_step(streams))
-                if not worker.rank and run.step < until and (folder / CHECKPOINT_REQUEST).exists():
-                    checkpoints.add(folder, run.state())
-                    (folder / CHECKPOINT_REQUEST).unlink()
-        numbers = run.means() | {
-            "step": run.step,
-            "seconds_a_step": meter.seconds / (run.step - began),
-            "training_gib": meter.peak_gib,
-        }
+        numbers = run.steps_to_validation(streams, folder, watch)
         if not worker.rank:
             _recalibrate_batchnorm(run.network, trial, events, run.step, worker.device)
-            numbers |= _validated(run.network, trial, tune_events, worker.device)
+            numbers |= _validate(run.network, trial, tune_events, worker.device)
         run.history.append(numbers)
         if not worker.rank:
-            checkpoints.add(folder, run.state())
-            (folder / CHECKPOINT_REQUEST).unlink(missing_ok=True)
+            run.save(folder)
         report(numbers)
 
 
 @dataclass(eq=False)
 class _AllReduceTimer:
-    """How long a worker waits for gradients when it has nothing left to compute.
+    """Measure the time that a worker waits for the gradients of others.
 
     Attributes:
-        sent: when its last bucket of gradients went off, until they are all there.
-        waited: seconds, the last time.
+        sent: time at which the last bucket of gradients was sent; None after their arrival.
+        waited: seconds of the last wait.
     """
 
     sent: float | None = None
     waited: float = 0.0
 
     def send(self, bucket: Any) -> Future[Tensor]:
-        """What DDP does by itself, with a look at the clock."""
+        """Send a bucket as DDP does by default, and take the time."""
         self.sent = time.perf_counter()
         return allreduce_hook(distributed.group.WORLD, bucket)  # type: ignore[arg-type]
 
     def end(self) -> None:
-        """A backward pass is done, and with it the exchange if there was one."""
+        """Measure the wait at the end of a backward pass that exchanged gradients."""
         if self.sent is not None:
             self.waited, self.sent = time.perf_counter() - self.sent, None
 
 
 @dataclass(eq=False)
 class _Run:
-    """What changes from step to step."""
+    """The state that changes from step to step."""
 
     trial: Trial
     worker: Worker
@@ -180,7 +160,7 @@ class _Run:
 
     @staticmethod
     def begin(trial: Trial, worker: Worker, start: Checkpoint | None) -> _Run:
-        """The run as its checkpoint has it, or a new one."""
+        """Return the run of a checkpoint, or a new run."""
         if worker.world_size > 1:
             _same_everywhere(start.step if start else 0, worker)
         network = trial.make_network()
@@ -203,9 +183,9 @@ class _Run:
             run.step, run.history, run.window = start.step, start.history, start.window
         return run
 
-    def state(self) -> Checkpoint:
-        """Everything the run needs to go on."""
-        return Checkpoint(
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint, which answers a request for one."""
+        state = Checkpoint(
             self.trial,
             self.step,
             self.network.state_dict(),
@@ -214,25 +194,65 @@ class _Run:
             self.scaler.state_dict(),
             self.window,
         )
+        checkpoints.add(folder, state)
+        (folder / CHECKPOINT_REQUEST).unlink(missing_ok=True)
+
+    def streams(self, events: Events) -> list[Iterator[VoxelBatch]]:
+        """Return the batches of each part of a step that this worker computes."""
+        trial = self.trial
+        return [
+            batches(
+                events,
+                trial.data,
+                trial.task.prepare,
+                start=self.step,
+                rank=part,
+                ranks=trial.parts,
+            )
+            for part in range(self.worker.rank, trial.parts, self.worker.world_size)
+        ]
+
+    def steps_to_validation(
+        self, streams: Sequence[Iterator[VoxelBatch]], folder: Path, watch: StepCallback
+    ) -> dict[str, float]:
+        """Train until the next validation; return the means of the loss's terms, time and memory.
+
+        Write a checkpoint after a step if a file in the folder requests one.
+        """
+        settings, began = self.trial.optimizer, self.step
+        until = began - began % settings.evaluate_every + settings.evaluate_every
+        until = min(until, settings.steps)
+        with Meter(self.worker.device) as meter:
+            while self.step < until:
+                watch(self.fetch_and_step(streams))
+                requested = not self.worker.rank and (folder / CHECKPOINT_REQUEST).exists()
+                if requested and self.step < until:
+                    self.save(folder)
+        means, self.window = _means(self.window), []
+        return means | {
+            "step": self.step,
+            "seconds_a_step": meter.seconds / (self.step - began),
+            "training_gib": meter.peak_gib,
+        }
 
     def fetch_and_step(self, streams: Sequence[Iterator[VoxelBatch]]) -> StepStats:
-        """The next step with the next batches."""
+        """Take the next step with the next batches."""
         began = time.perf_counter()
         parts = [next(stream).to(self.worker.device) for stream in streams]
-        there = time.perf_counter()
+        loaded = time.perf_counter()
         self.optimizer_step(parts)
         waited = self.exchange.waited
         return StepStats(
             loss=self.window[-1]["loss"],
             events=sum(part.events for part in parts),
             voxels=sum(len(part.coords) for part in parts),
-            data=there - began,
-            compute=time.perf_counter() - there - waited,
+            data=loaded - began,
+            compute=time.perf_counter() - loaded - waited,
             communication=waited,
         )
 
     def optimizer_step(self, parts: list[VoxelBatch]) -> None:
-        """One step down the mean of the parts' gradients, those of other workers included."""
+        """Step along the mean gradient of all parts, also of those of other workers."""
         settings = self.trial.optimizer
         _seed(self.trial, self.step, self.worker)
         for group in self.optimizer.param_groups:
@@ -248,7 +268,7 @@ class _Run:
         self.step += 1
 
     def _backward(self, batch: VoxelBatch, last: bool) -> dict[str, float]:
-        """Add a part's gradient; with the last one, workers exchange theirs. The loss's terms."""
+        """Add a part's gradient, exchange after the last part, and return the loss's terms."""
         model = self.model
         waits = isinstance(model, DistributedDataParallel) and not last
         with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
@@ -276,20 +296,15 @@ class _Run:
         lower = name != "float32"
         return torch.autocast(kind, dtype=getattr(torch, name) if lower else None, enabled=lower)
 
-    def means(self) -> dict[str, float]:
-        """The loss's terms over the steps since the last validation; begins anew."""
-        means, self.window = _means(self.window), []
-        return means
-
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each number over the rows that have it: no cluster, no mask loss."""
+    """Return the mean of each number over the rows that have it (no cluster: no mask loss)."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def _seed(trial: Trial, step: int, worker: Worker) -> None:
-    """What is random in a step follows from (seed, step, worker): a checkpoint need not hold it."""
+    """Seed all random numbers by (seed, step, worker), so checkpoints hold no such state."""
     seed = int(np.random.SeedSequence((trial.seed, step, worker.rank)).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
@@ -301,15 +316,15 @@ def _same_everywhere(step: int, worker: Worker) -> None:
     distributed.all_reduce(ends, distributed.ReduceOp.MAX)
     if int(ends[0]) != -int(ends[1]):
         raise RuntimeError(
-            f"rank {worker.rank} goes on from step {step}, another from step {int(ends[0])}: do "
-            "all nodes see the same folder?"
+            f"rank {worker.rank} continues from step {step}, another rank from step "
+            f"{int(ends[0])}: do all nodes see the same folder?"
         )
 
 
 def _parallel(network: UResNet, trial: Trial, worker: Worker) -> nn.Module:
-    """The network as its data-parallel self; in phase one some parameters get no gradient.
+    """Wrap the network for several workers; in phase one some parameters get no gradient.
 
-    Only rank 0's averages of BatchNorm are ever used, so they are not sent around.
+    Only rank 0's averages of BatchNorm are used, so the workers do not exchange them.
     """
     if worker.world_size == 1:
         return network
@@ -323,9 +338,9 @@ def _parallel(network: UResNet, trial: Trial, worker: Worker) -> nn.Module:
 def _recalibrate_batchnorm(
     network: UResNet, trial: Trial, events: Events, step: int, device: str
 ) -> None:
-    """Take BatchNorm's averages over the next batches, all with the weights as they are now.
+    """Compute BatchNorm's averages over the next batches with the present weights.
 
-    The running averages lag behind and, with few voxels on the coarse levels, are noisy. Training
+    The running averages lag behind, and few voxels on the coarse levels make them noisy. Training
     does not use them.
     """
     norms = [module for module in network.modules() if isinstance(module, Norm)]
@@ -344,24 +359,24 @@ def _recalibrate_batchnorm(
 
 
 def _set_local_statistics(norms: Sequence[Norm], alone: bool) -> None:
-    """Rank 0 settles while the others wait."""
+    """Let rank 0 use its own statistics while the other ranks wait."""
     for norm in norms:
         if isinstance(norm, SynchronisedNorm):
             norm.alone = alone
 
 
-def _validated(
+def _validate(
     network: UResNet, trial: Trial, events: Sequence[Event], device: str
 ) -> dict[str, float]:
-    """The objective and each class's best score and thresholds."""
+    """Return the objective, and each class's best score and thresholds."""
     with Meter(device) as meter:
-        found = validate(network, trial.task, events, device)
+        result = validate(network, trial.task, events, device)
     numbers = {
-        "objective": found.objective,
+        "objective": result.objective,
         "seconds_an_event": meter.seconds / len(events),
         "inference_gib": meter.peak_gib,
     }
-    numbers |= {f"{name}/{trial.task.metric}": score for name, score in found.scores.items()}
-    for name, axes in found.thresholds.items():
+    numbers |= {f"{name}/{trial.task.metric}": score for name, score in result.scores.items()}
+    for name, axes in result.thresholds.items():
         numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}
     return numbers

@@ -22,7 +22,7 @@ from ray.util.metrics import Counter
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.train.loop import StepStats, Worker
-from lartpc_ray.train.workers import steps
+from lartpc_ray.train.workers import record_steps
 
 ROOT = Path(__file__).parents[2]
 BOARD = json.loads((ROOT / "dashboards" / "lartpc.json").read_text())
@@ -108,7 +108,7 @@ def test_outside_of_ray_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError(name)
 
     monkeypatch.setattr(live, "_metric", refused)
-    steps({"study": "s", "trial": "0"}, Worker())(StepStats(0.5, 2, 100, 0.1, 0.2, 0.0))
+    record_steps({"study": "s", "trial": "0"}, Worker())(StepStats(0.5, 2, 100, 0.1, 0.2, 0.0))
 
 
 def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         told[f"{name} {part}".strip()] = value
 
     monkeypatch.setattr(live, "record", record)
-    steps({"study": "s", "trial": "3"}, Worker(1, 2))(StepStats(0.5, 2, 100, 0.1, 0.2, 0.3))
+    record_steps({"study": "s", "trial": "3"}, Worker(1, 2))(StepStats(0.5, 2, 100, 0.1, 0.2, 0.3))
     assert told.pop("lartpc_memory_bytes") > 1e7
     assert told == {
         "lartpc_steps_total": 1,
