@@ -1,8 +1,8 @@
-"""How long the report page of 1,000 trials takes: python benchmarks/page.py [--trials 1000]
+"""Time the report page of 1,000 trials: python benchmarks/page.py [--trials 1000]
 
-A made-up study in a local MLflow store, each trial with nine searched settings and three
-validations; then `report NAME --html` in a process of its own. With `--network RUN --runs RUNS` of
-a real study once more: that run's verdict and checkpoint stand for those of the best trial.
+The study is made up: nine searched settings and three validations per trial, in a local MLflow
+store. `report NAME --html` then runs in its own process. `--network RUN --runs RUNS` gives the best
+trial the checkpoint and the result of a run of a real study, and times that page too.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import optuna
 
+from lartpc_ray.report.search_plots import distribution
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import FILE
@@ -23,74 +24,60 @@ from lartpc_ray.trials.space import shipped
 from lartpc_ray.trials.space_file import searched
 
 
-def study(runs: Path, trials: int) -> list[str]:
-    """A search of `trials` trials; the ids of its runs."""
+def make_study(runs: Path, trials: int) -> str:
+    """Write a search of some trials; return the id of the run of trial 0."""
     rng = np.random.default_rng(0)
     text = (shipped("search_spaces") / "clustering.yaml").read_text()
+    distributions = {path: distribution(*entry) for path, entry in searched(text).items()}
+    sampler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     tracking = Tracking(runs, "clustering")
     search = tracking.start("made up", {"study": "made up", "kind": "search"})
     tracking.log_text(search, text, "clustering.yaml")
-    made = []
-    for number in range(trials):
-        tags = {"study": "made up", "trial": str(number)}
-        run = tracking.start(f"trial {number}", tags, search)
-        values = {path: drawn(rng, *of) for path, of in searched(text).items()}
-        tracking.set_tags(search, {NAMES: json.dumps(short_names(values))})
-        tracking.log_params(run, values)
+    tracking.set_tags(search, {NAMES: json.dumps(short_names(distributions))})
+    ids = []
+    for index in range(trials):
+        run = tracking.start(f"trial {index}", {"study": "made up", "trial": str(index)}, search)
+        tracking.log_params(run, sampler.ask(distributions).params)
         for step in (100, 200, 300):
             numbers = {"objective": rng.random() * step / 300, "seconds_an_event": rng.random()}
             tracking.log_metrics(run, numbers, step)
         tracking.finish(run)
-        made.append(run)
+        ids.append(run)
     tracking.finish(search)
-    return made
+    return ids[0]
 
 
-def drawn(rng: np.random.Generator, kind: str, values: list[Any]) -> object:
-    """A value of a searched setting."""
-    if kind in ("choice", "grid"):
-        return values[rng.integers(len(values))]
-    if kind == "int":
-        return int(rng.integers(values[0], values[1] + 1))
-    ends = np.array(values, float)
-    low, high = np.log(ends) if kind == "log" else ends
-    value = rng.uniform(low, high)
-    return float(np.exp(value) if kind == "log" else value)
-
-
-def lend(runs: Path, run: str, of: Path, network: str) -> None:
-    """Give a run the verdict and the network of another."""
-    there, here = Tracking(of, None), Tracking(runs, "clustering")
+def lend_network(runs: Path, run: str, source: Path, network: str) -> None:
+    """Give a run the checkpoint and the result of another run."""
+    origin, tracking = Tracking(source, None), Tracking(runs, "clustering")
     with tempfile.TemporaryDirectory() as scratch:
         for name in (FILE, "verdict.json"):
-            here.log_artifact(run, there.fetch(network, name, Path(scratch)))
-    here.set_tags(run, {"best": "true"})
+            tracking.log_artifact(run, origin.fetch(network, name, Path(scratch)))
+    tracking.set_tags(run, {"best": "true"})
 
 
-def timed(runs: Path) -> tuple[float, float]:
-    """Seconds that the command takes, and the size of the page in MB."""
+def time_page(runs: Path) -> str:
+    """Return the time that the command takes, and the size of the page."""
     page = runs / "page.html"
     command = [sys.executable, "-m", "lartpc_ray.report", "clustering", "--runs", str(runs)]
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([*command, "--html", str(page)], check=True)
-    return time.perf_counter() - began, page.stat().st_size / 1e6
+    return f"{time.perf_counter() - start:.1f} s, {page.stat().st_size / 1e6:.1f} MB"
 
 
 def main() -> None:
-    made = argparse.ArgumentParser()
-    made.add_argument("--trials", type=int, default=1000)
-    made.add_argument("--network", help="id of a run of a real clustering study")
-    made.add_argument("--runs", type=Path, default=Path("runs"), help="where that run is kept")
-    options = made.parse_args()
+    """Write the study and its pages."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--network", help="id of a run of a real clustering study")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where that run is kept")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder)
-        began = time.perf_counter()
-        ids = study(runs, options.trials)
-        print(f"{options.trials} trials written in {time.perf_counter() - began:.0f} s")
-        print("page of the trials alone: {:.1f} s, {:.1f} MB".format(*timed(runs)))
+        first = make_study(Path(folder), options.trials)
+        print("page of the trials alone:", time_page(Path(folder)))
         if options.network:
-            lend(runs, ids[0], options.runs, options.network)
-            print("page with a network: {:.1f} s, {:.1f} MB".format(*timed(runs)))
+            lend_network(Path(folder), first, options.runs, options.network)
+            print("page with a network:", time_page(Path(folder)))
 
 
 if __name__ == "__main__":

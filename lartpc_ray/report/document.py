@@ -1,7 +1,6 @@
 """A page that opens anywhere: sections of text, tables, plots and events, as one file.
 
-The Jinja2 template dashboards/page.html escapes all texts. The
-file holds plotly.js and the numbers.
+The Jinja2 template dashboards/page.html escapes all texts. The page holds plotly.js and all data.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A chart with its label for screen readers, its title and the width [pixels] it needs."""
+    """A chart, its label for screen readers, its title and its least width [pixels]."""
 
     kind: ClassVar = "plot"
     chart: Chart
@@ -55,7 +54,7 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class EventFigure:
-    """The drawings of an event, side by side, above them a caption."""
+    """A caption above the drawings of an event, which stand side by side."""
 
     kind: ClassVar = "event"
     panels: Sequence[Panel]
@@ -64,7 +63,7 @@ class EventFigure:
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """A `heading`, a `note` in small print, or `verbatim` lines as in a terminal."""
+    """A text of the kind `heading`, `note` (small print) or `verbatim` (as in a terminal)."""
 
     kind: str
     text: str

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 from optuna import distributions, visualization
-from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from plotly.colors import sample_colorscale
@@ -131,13 +131,13 @@ def importances(study: optuna.Study) -> Chart | None:
     is_constant = len({trial.value for trial in trials}) < 2
     if len(trials) < MIN_TRIALS or is_constant or not trials[0].params:
         return None
-    evaluator = PedAnovaImportanceEvaluator()
-    figure = visualization.plot_param_importances(study, evaluator=evaluator)
-    (bars,) = figure.data
-    bars.update(marker={"color": ACCENT}, text=None)
-    bars.update(texttemplate="%{x:.0%}", hovertemplate="%{y}: %{x:.1%}<extra></extra>")
-    share = {"tickformat": ".0%", "rangemode": "tozero"}
-    return chart([bars.to_plotly_json()], "share", "", height=90 + 28 * len(bars.y), xaxis=share)
+    shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    # plot_param_importances copies all trials once per setting: 1.2 s for 1,000 trials
+    bars: Chart = {"type": "bar", "orientation": "h", "marker": {"color": ACCENT}}
+    bars |= {"x": list(shares.values())[::-1], "y": list(shares)[::-1]}
+    bars |= {"texttemplate": "%{x:.0%}", "hovertemplate": "%{y}: %{x:.1%}<extra></extra>"}
+    axis = {"tickformat": ".0%", "rangemode": "tozero"}
+    return chart([bars], "share", "", height=90 + 28 * len(shares), xaxis=axis)
 
 
 def pareto_front(study: optuna.Study, cost: str) -> Chart:
