@@ -1,6 +1,6 @@
-"""Tasks: the aim of a network, its loss and its metrics."""
+"""What is learnt and how it is judged."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
@@ -13,9 +13,12 @@ from lartpc_ray.tasks.task import Task
 AnyTask = Annotated[
     ClusteringTask | SegmentationTask | MichelTask | InfillTask, Field(discriminator="name")
 ]
-"""The closed union of all tasks."""
+"""The closed union of the tasks there are."""
 TASKS: dict[str, type[Task]] = {
-    task.model_fields["name"].default: task for task in get_args(get_args(AnyTask)[0])
+    "clustering": ClusteringTask,
+    "segmentation": SegmentationTask,
+    "michel": MichelTask,
+    "infill": InfillTask,
 }
 
 __all__ = ["TASKS", "AnyTask", "ClusteringTask", "InfillTask", "MichelTask", "SegmentationTask"]

@@ -56,10 +56,7 @@ def present_path(key: str, task: str) -> str:
         there = known and name in model.model_fields and (model is not Trial or task in TASKS)
         model = _annotation(model, name, task) if there else None
         parts.append(name)
-    group, _, rest = ".".join(parts).partition(".")
-    if group == "task" and task in TASKS:
-        rest = TASKS[task].earlier_paths.get(rest, rest)
-    return f"{group}.{rest}" if rest else group
+    return ".".join(parts)
 
 
 def _annotation(model: type[BaseModel], name: str, task: str) -> Any:

@@ -103,8 +103,9 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
         max_voxel_distance=(1.5, 0.0, 6.0),
         max_embedding_distance=(0.3, 1.0),
         min_cluster_voxels=(1, 3, 9),
+        min_voxels=2,
     )
-    found = cut.scores(voxels, ["ari", "n_clusters"], min_voxels=2)
+    found = cut.scores(voxels, ["ari", "n_clusters"])
     for place in np.ndindex(2, 3, 3, 3, 2, 3):
         at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
         wanted = scores(voxels["truth"], cut.labels(voxels, **at), min_voxels=2)

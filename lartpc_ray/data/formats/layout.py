@@ -1,4 +1,4 @@
-"""Settings of reading a file of events: the image, the classes, the LArCV products."""
+"""How a file of events is to be read: the image, the products, what its class codes mean."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Code = Literal["HIP", "MIP", "SHOWER", "DELTA", "MICHEL", "drop", "unlabelled"]
 
 
 class ClassMap(Settings):
-    """The class of each semantic code of a file.
+    """What a file's semantic codes mean.
 
-    `drop` removes the voxels; `unlabelled` keeps them without class and cluster.
+    `drop` removes the voxels, `unlabelled` keeps them in the image with no class and no cluster.
     """
 
     shower: Code = Field(default="SHOWER", description="code 0")
-    track: Code = Field(default="MIP", description="code 1, tracks with pid below 4")
+    track: Code = Field(default="MIP", description="code 1: tracks with pid below 4")
     proton_track: Code = Field(
-        default="HIP", description="code 1, tracks with pid 4 or above (protons, nuclei)"
+        default="HIP", description="code 1, too: tracks with pid 4 or above (nuclei)"
     )
     michel: Code = Field(default="MICHEL", description="code 2")
     delta: Code = Field(default="DELTA", description="code 3")
-    low_energy: Code = Field(default="drop", description="code 4, low-energy deposits")
+    low_energy: Code = Field(default="drop", description="code 4: LED, the low-energy deposits")
 
     def table(self) -> tuple[Code, ...]:
-        """Return the class of each code of the file: 0 to 4, then 5 for the proton tracks."""
+        """The class of each code of the file: 0 to 4, then 5 for the proton tracks."""
         return (
             self.shower,
             self.track,
@@ -39,39 +39,39 @@ class ClassMap(Settings):
 
 
 class Products(Settings):
-    """The products of a LArCV file that make an event; by default the only product of each kind.
+    """Which products of a LArCV file make an event; a name not given is that of the only one.
 
-    A product is named by its producer: `pcluster` for `sparse3d_pcluster`. A file without classes,
-    clusters or particles gives events without this truth.
+    Names are the producers': `pcluster` of `sparse3d_pcluster`. A file without a product of the
+    classes, the clusters or the particles gives events without that truth.
     """
 
-    energy: str | None = Field(default=None, description="sparse3d product of the energies")
+    energy: str | None = Field(default=None, description="sparse3d of the energies")
     classes: str | None = Field(
         default=None,
-        description="sparse3d product of the codes; by default *fivetypes, else *semantics",
+        description="sparse3d of the class codes; by default *fivetypes, else *semantics",
     )
     codes: tuple[Code, ...] | None = Field(
         default=None,
-        description="classes of the codes 0, 1, ...; by default HIP MIP SHOWER DELTA MICHEL and "
-        "low_energy in *fivetypes, the codes of PILArNet-M elsewhere",
+        description="what the codes 0, 1, ... mean; by default HIP MIP SHOWER DELTA MICHEL LED in "
+        "*fivetypes, as in PILArNet-M elsewhere; LED as the class map says",
     )
-    cluster: str | None = Field(default=None, description="cluster3d, a set of voxels per particle")
-    particle: str | None = Field(default=None, description="types and groups of the clusters")
+    cluster: str | None = Field(default=None, description="cluster3d, a set of voxels a particle")
+    particle: str | None = Field(default=None, description="groups and types of the clusters")
     projection: NonNegativeInt | None = Field(
-        default=None, description="read the 2D images of this projection (sparse2d, cluster2d)"
+        default=None, description="read the 2D images of this projection: sparse2d, cluster2d"
     )
 
 
 class Layout(Settings):
-    """Settings of reading a file of events."""
+    """How a file is to be read."""
 
     side: PositiveInt = Field(
         default=512,
-        description="voxels along each axis of the image; a LArCV file holds its own size",
+        description="voxels along each axis of the image; a LArCV file says so itself",
     )
     classes: ClassMap = ClassMap()
     duplicates: Literal["error", "merge"] = Field(
         default="error",
-        description="merge: add the energies of a voxel listed twice, keep the truth of the larger",
+        description="merge: energies of a voxel listed twice are added, the larger's truth kept",
     )
     larcv: Products = Products()
