@@ -1,10 +1,12 @@
-"""The particle bomb beside Geant4, and how fast it is: python benchmarks/bomb.py [--data PATH]
+"""Compare the particle bomb with Geant4, and measure its speed.
+
+Usage: python benchmarks/bomb.py [--data PATH]
 
 1. Voxels per class and event (of the events that have the class), cluster sizes, energies of the
    voxels, occupied neighbours of the 26, energies of Michel electrons: both medians and their
-   ratio, which has to lie within 25 %; quantiles side by side as a picture (`--picture PATH`).
-2. Events a second and core, by CPU time, next to the mean number of voxels; from 500 to 200,000 of
-   them by the density of particles.
+   ratio, which must lie within 25 %; `--picture PATH` draws the quantiles.
+2. Events per second and core, by CPU time, and the mean number of voxels: three densities of
+   particles give 500 to 200,000 voxels.
 """
 
 import argparse
@@ -29,11 +31,11 @@ TOUCHING = 1.75
 """Two voxels that share a corner are sqrt(3) apart."""
 
 MEASURES = {
-    "voxels": "voxels an event",
-    "size": "voxels a cluster",
-    "energy": "MeV a voxel",
+    "voxels": "voxels per event",
+    "size": "voxels per cluster",
+    "energy": "MeV per voxel",
     "neighbours": "occupied neighbours",
-    "spectrum": "MeV a Michel electron",
+    "spectrum": "MeV per Michel electron",
 }
 BAND = 0.25
 LINEAR = ("neighbours", "spectrum")
@@ -41,53 +43,55 @@ Samples = dict[tuple[str, str], np.ndarray]
 
 
 def measured(events: Iterable[Event]) -> Samples:
-    """All values of each measure and class."""
-    found: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    """Collect the values of each measure and class."""
+    samples: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for whole in events:
         event = whole.select(whole.semantic >= 0)
         if not len(event):
             continue
         near = cKDTree(event.coords).query_ball_point(event.coords, TOUCHING, return_length=True)
-        found["voxels", "all"].append(np.array([len(event)]))
+        samples["voxels", "all"].append(np.array([len(event)]))
         for particle in ParticleClass:
             mask = event.semantic == particle
             if not mask.any():
                 continue
             cluster = np.unique(event.cluster[mask], return_inverse=True)[1]
             name = particle.name
-            found["voxels", name].append(np.array([mask.sum()]))
-            found["size", name].append(np.bincount(cluster))
-            found["energy", name].append(event.energy[mask])
-            found["neighbours", name].append(near[mask] - 1)
+            samples["voxels", name].append(np.array([mask.sum()]))
+            samples["size", name].append(np.bincount(cluster))
+            samples["energy", name].append(event.energy[mask])
+            samples["neighbours", name].append(near[mask] - 1)
             if particle == ParticleClass.MICHEL:
-                found["spectrum", name].append(np.bincount(cluster, event.energy[mask]))
-    return {key: np.concatenate(values) for key, values in sorted(found.items())}
+                samples["spectrum", name].append(np.bincount(cluster, event.energy[mask]))
+    return {key: np.concatenate(values) for key, values in sorted(samples.items())}
 
 
 def table(geant: Samples, bomb: Samples) -> bool:
-    """Print both medians of everything; whether all are near."""
+    """Print both medians of each measure; return whether all ratios are within the band."""
     good = True
     print(f"{'':<24}{'class':<8}{'Geant4':>9}{'bomb':>9}{'ratio':>7}")
     for measure, title in MEASURES.items():
         for key in (key for key in geant if key[0] == measure):
-            theirs, mine = float(np.median(geant[key])), float(np.median(bomb[key]))
-            near = abs(mine / theirs - 1) <= BAND
+            wanted, median = float(np.median(geant[key])), float(np.median(bomb[key]))
+            near = abs(median / wanted - 1) <= BAND
             good &= near
             mark = "" if near else "  not within 25 %"
-            print(f"{title:<24}{key[1]:<8}{theirs:>9.3g}{mine:>9.3g}{mine / theirs:>7.2f}{mark}")
+            print(
+                f"{title:<24}{key[1]:<8}{wanted:>9.3g}{median:>9.3g}{median / wanted:>7.2f}{mark}"
+            )
     return good
 
 
 def draw(path: Path, geant: Samples, bomb: Samples) -> None:
-    """Quantiles from 5 to 95 %, Geant4 as lines and the bomb as dots."""
+    """Draw quantiles from 5 to 95 %, Geant4 as lines and the bomb as dots."""
     share = np.linspace(0.05, 0.95, 19)
     figure = Figure(figsize=(15, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (measure, title) in zip(figure.subplots(1, 5), MEASURES.items(), strict=True):
-        for place, particle in enumerate(ParticleClass):
+        for number, particle in enumerate(ParticleClass):
             key = (measure, particle.name)
             if key in geant:
-                color = f"C{place}"
+                color = f"C{number}"
                 axes.plot(share, np.quantile(geant[key], share), color=color, label=key[1])
                 axes.plot(share, np.quantile(bomb[key], share), ".", color=color)
         axes.set(title=title, xlabel="quantile", yscale="linear" if measure in LINEAR else "log")
@@ -97,7 +101,7 @@ def draw(path: Path, geant: Samples, bomb: Samples) -> None:
 
 
 def speed(settings: BombSettings, events: int, seed: int, repeats: int) -> None:
-    """Events a second of one core: the median over repeats, and the best."""
+    """Print the events per second of one core: the median over repeats, and the best."""
     bomb = Bomb(events, seed, settings)
     rates, voxels = [], 0.0
     for _ in range(repeats):
@@ -105,7 +109,7 @@ def speed(settings: BombSettings, events: int, seed: int, repeats: int) -> None:
         voxels = float(np.mean([len(event) for event in bomb]))
         rates.append(events / (time.process_time() - began))
     rate = f"{np.median(rates):>6.1f} events/s, at best {max(rates):.1f}"
-    print(f"density {settings.density:<5g} {voxels:>8.0f} voxels an event, {rate}")
+    print(f"density {settings.density:<5g} {voxels:>8.0f} voxels per event, {rate}")
 
 
 def main() -> int:

@@ -1,8 +1,10 @@
-"""Dense against sparse at inference: python benchmarks/dense.py [--sides 64 128 192] [--plane]
+"""Compare dense and sparse inference.
+
+Usage: python benchmarks/dense.py [--sides 64 128 192] [--plane]
 
 An event in a cube of growing side (5 levels, 16 filters, batch 1), or with `--plane` one whole wire
 plane of 3456 x 1008 pixels (5 levels, 32 filters: SparseSSNet), on the engines `dense` and
-`native`. Every measurement has a process of its own, so that its peak memory is its own; the
+`native`. Every measurement runs in a new process, so its peak memory is its own; the
 engines take turns. Training, batch sizes, depths and filters: `python -m lartpc_ray.tune
 dense_vs_sparse`.
 """
@@ -27,7 +29,7 @@ ENGINES: tuple[EngineName, ...] = ("dense", "native")
 def measure(
     engine: EngineName, side: int, filters: int, threads: int, repeats: int
 ) -> dict[str, float]:
-    """Seconds (median) and GiB of one inference, in this process; side 0 is the plane."""
+    """Return seconds (median) and GiB of one inference in this process; side 0 is the plane."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     splits = Splits(box=side) if side else Splits(plane="Y")
@@ -47,7 +49,7 @@ def measure(
 
 
 def apart(**settings: object) -> dict[str, float] | str:
-    """`measure` in a process of its own; what it died of, where it did."""
+    """Run `measure` in a new process; return the error if it fails."""
     call = f"import sys; sys.path[:0] = {sys.path!r}; import dense, json; "
     call += f"print(json.dumps(dense.measure(**{settings!r})))"
     ended = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
@@ -70,15 +72,15 @@ def main() -> None:
         image = f"{side} ^ 3" if side else "3456 x 1008"
         settings = {"side": side, "filters": options.filters or (16 if side else 32)}
         settings |= {"threads": options.threads, "repeats": options.repeats}
-        found = {engine: apart(engine=engine, **settings) for engine in ENGINES}
-        for engine, one in found.items():
-            if isinstance(one, str):
-                print(f"{image:<14}{engine:<9}{one}", flush=True)
+        results = {engine: apart(engine=engine, **settings) for engine in ENGINES}
+        for engine, result in results.items():
+            if isinstance(result, str):
+                print(f"{image:<14}{engine:<9}{result}", flush=True)
                 continue
-            cells = f"{one['voxels']:>8.0f}{one['seconds']:>10.3f}{one['gib']:>8.3f}"
-            dense = found["dense"]
+            cells = f"{result['voxels']:>8.0f}{result['seconds']:>10.3f}{result['gib']:>8.3f}"
+            dense = results["dense"]
             if engine == "native" and not isinstance(dense, str):
-                time, memory = (dense[name] / one[name] for name in ("seconds", "gib"))
+                time, memory = (dense[name] / result[name] for name in ("seconds", "gib"))
                 cells += f"   {time:.1f} x the time, {memory:.1f} x the memory"
             print(f"{image:<14}{engine:<9}{cells}", flush=True)
 

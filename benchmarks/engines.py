@@ -1,12 +1,14 @@
-"""How fast the engines are: python benchmarks/engines.py [--threads 1 2] [--layers]
+"""Compare the speed of the engines.
 
-1. A whole UResNet, training step and inference, thin and thick images, engine beside engine in one
-   run: interleaved, medians, as a ratio to MinkowskiEngine where it is installed. The tables of
-   neighbours are part of every step, and their share is printed. Below, on a CPU, the limit: the
-   useful products at the rate of torch's own product and the gathered bytes at that of its own
-   gathering, one after the other, and their share of native's time.
-2. `--layers`: single submanifold layers of the native engine on a CPU against what torch takes for
-   the useful products alone and for gathering the bytes alone, one after the other.
+Usage: python benchmarks/engines.py [--threads 1 2] [--layers]
+
+1. A whole UResNet, training step and inference, thin and thick images, all engines in one run:
+   interleaved, medians, as a ratio to MinkowskiEngine if it is installed. The tables of neighbours
+   are part of every step, and their share is printed. On a CPU the limit follows: the time of the
+   useful products at the rate of torch's product, plus the time of the gathered bytes at the rate
+   of torch's gathering, and their share of native's time.
+2. `--layers`: single submanifold layers of the native engine on a CPU against torch's time for the
+   useful products alone plus its time for gathering the bytes alone.
 """
 
 import argparse
@@ -35,13 +37,15 @@ Voxels = tuple[torch.Tensor, torch.Tensor]
 
 
 def image(thick: bool, voxels: int, rng: np.random.Generator) -> np.ndarray:
-    """Tracks as random walks of slowly changing direction, 3 voxels thick or one; the thin image
-    has a quarter of its voxels scattered, as showers have."""
+    """Draw tracks as random walks of slowly changing direction, 3 voxels thick or 1.
+
+    The thin image has a quarter of its voxels scattered, as in showers.
+    """
     reach = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
-    found = np.empty((0, 3), np.int64)
+    coords = np.empty((0, 3), np.int64)
     if not thick:
-        found = rng.integers(0, SIDE, (voxels // 4, 3))
-    while len(found) < voxels:
+        coords = rng.integers(0, SIDE, (voxels // 4, 3))
+    while len(coords) < voxels:
         turns = 0.05 * rng.normal(size=(200, 3))
         direction = rng.normal(size=3) + np.cumsum(turns, axis=0)
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -49,15 +53,15 @@ def image(thick: bool, voxels: int, rng: np.random.Generator) -> np.ndarray:
         if thick:
             line = (line[:, None] + reach).reshape(-1, 3)
         line = line[((line >= 0) & (line < SIDE)).all(axis=1)]
-        found = np.unique(np.concatenate([found, line]), axis=0)
-    return found[rng.permutation(len(found))[:voxels]] if not thick else found
+        coords = np.unique(np.concatenate([coords, line]), axis=0)
+    return coords[rng.permutation(len(coords))[:voxels]] if not thick else coords
 
 
 def images(thick: bool, events: int, voxels: int) -> Voxels:
     rng = np.random.default_rng(0)
-    each = [image(thick, voxels, rng) for _ in range(events)]
-    event = np.repeat(np.arange(events), [len(one) for one in each])
-    return torch.from_numpy(np.concatenate(each)), torch.from_numpy(event)
+    coords = [image(thick, voxels, rng) for _ in range(events)]
+    event = np.repeat(np.arange(events), [len(rows) for rows in coords])
+    return torch.from_numpy(np.concatenate(coords)), torch.from_numpy(event)
 
 
 def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -65,7 +69,7 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[st
     threads = torch.get_num_threads()
     for repeat in range(repeats + 1):
         for name, call in calls.items():
-            torch.set_num_threads(threads)  # MinkowskiEngine leaves another number
+            torch.set_num_threads(threads)  # MinkowskiEngine changes the number
             began = time.perf_counter()
             call()
             if torch.cuda.is_available():
@@ -94,7 +98,7 @@ def inference(network: UResNet, voxels: Voxels, features: torch.Tensor) -> Calla
 
 
 def tables(voxels: Voxels, depth: int) -> Callable[[], object]:
-    """Only what the native engine looks up once a batch."""
+    """Return a call that makes only the native engine's tables of a batch."""
 
     def call() -> None:
         x = engine("native").sites(
@@ -122,7 +126,7 @@ def whole(thick: bool, options: argparse.Namespace) -> None:
             engine=name, depth=options.depth, filters=options.filters, blocks=2
         )
         networks[name] = UResNet(settings, {"out": 5}).to(options.device)
-    torch.set_num_threads(threads)  # MinkowskiEngine's layers take all there are
+    torch.set_num_threads(threads)  # MinkowskiEngine's layers set it to all cores
     kind = "thick" if thick else "thin"
     print(f"\n{kind}: {len(features)} voxels, {torch.get_num_threads()} threads", flush=True)
     native: dict[str, float] = {}
@@ -142,7 +146,7 @@ def whole(thick: bool, options: argparse.Namespace) -> None:
 
 
 def work(network: UResNet, voxels: Voxels, features: torch.Tensor) -> tuple[float, float]:
-    """Useful operations and gathered bytes of the convolutions of one forward pass."""
+    """Return the useful operations and gathered bytes of the convolutions of one forward pass."""
     it, done = network.engine, [0.0, 0.0]
     pairs: dict[str, Callable[[SparseTensor], float]] = {
         "submanifold": lambda x: x.sites.pairs.edges[-1] + len(x.features),
@@ -171,7 +175,7 @@ def work(network: UResNet, voxels: Voxels, features: torch.Tensor) -> tuple[floa
 
 
 def rates(repeats: int) -> tuple[float, float]:
-    """Operations and bytes a second of torch's own product and gathering, 64 channels."""
+    """Return operations and bytes per second of torch's product and gathering, 64 channels."""
     rows, width = 65_536, 64
     a, b = torch.randn(rows, width), torch.randn(width, width)
     index = torch.randint(rows, (rows,))
@@ -182,9 +186,13 @@ def rates(repeats: int) -> tuple[float, float]:
 
 
 def limit(
-    network: UResNet, voxels: Voxels, features: torch.Tensor, found: dict[str, float], repeats: int
+    network: UResNet,
+    voxels: Voxels,
+    features: torch.Tensor,
+    measured: dict[str, float],
+    repeats: int,
 ) -> None:
-    """What the machine could do, beside what native takes (title to seconds)."""
+    """Print the limit of the machine and its share of native's time (title to seconds)."""
     operations, gathered = work(network, voxels, features)
     product, gather = rates(repeats)
     print(f"  products at {product / 1e9:.0f} GFLOP/s, gathering at {gather / 1e9:.0f} GB/s")
@@ -193,29 +201,29 @@ def limit(
         least = products / product + bytes_moved / gather
         print(
             f"  {title:<20}limit{1e3 * least:>21.0f} ms: {products / 1e9:.1f} GFLOP, "
-            f"{bytes_moved / 1e9:.2f} GB; {least / found[title]:.2f} of native's time"
+            f"{bytes_moved / 1e9:.2f} GB; {least / measured[title]:.2f} of native's time"
         )
 
 
 def layers(thick: bool, options: argparse.Namespace) -> None:
-    """Each level's layer beside the time of its operations and of its gathered bytes."""
+    """Print each level's layer with the time of its operations and of its gathered bytes."""
     voxels = images(thick, options.events, options.voxels)
     it = engine("native")
     x = it.sites(voxels[0], torch.zeros(len(voxels[0]), 1), (SIDE,) * 3, voxels[1])
     print(
         f"\n{'thick' if thick else 'thin'}, {torch.get_num_threads()} threads: forward of one layer"
     )
-    print("  sites  channels  neighbours   found ms   products ms   gather ms   both / found")
+    print("  sites  channels  neighbours   seconds ms   products ms   gather ms   both / found")
     level = x.sites
-    for place in range(options.depth):
-        width = options.filters * (place + 1)
+    for number in range(options.depth):
+        width = options.filters * (number + 1)
         features, weight = torch.randn(len(level.coords), width), torch.randn(27, width, width)
         tensor = x.with_features(features)
         tensor = type(tensor)(features, level)
         pairs = len(level.pairs.source)
         index = torch.randint(len(features), (pairs,))
         a, b = torch.randn(pairs, width), torch.randn(width, width)
-        found = interleaved(
+        seconds = interleaved(
             {
                 "layer": partial(it.submanifold, tensor, weight),
                 "products": partial(torch.matmul, a, b),
@@ -223,10 +231,10 @@ def layers(thick: bool, options: argparse.Namespace) -> None:
             },
             options.repeats,
         )
-        limit = found["products"] + found["gather"]
-        columns = [1e3 * found[name] for name in ("layer", "products", "gather")]
+        limit = seconds["products"] + seconds["gather"]
+        columns = [1e3 * seconds[name] for name in ("layer", "products", "gather")]
         print(f"{len(features):>7}{width:>10}{pairs / len(features):>12.1f}", end="")
-        print("".join(f"{value:>14.2f}" for value in (*columns, limit / found["layer"])))
+        print("".join(f"{value:>14.2f}" for value in (*columns, limit / seconds["layer"])))
         level = level.coarse[0]
 
 

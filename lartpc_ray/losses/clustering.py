@@ -16,6 +16,10 @@ from lartpc_ray.networks.embedding import Embedding
 from lartpc_ray.settings import Settings
 
 CLASSES = len(ParticleClass)
+PerVoxel = Int[Tensor, " voxel"]
+PerMember = Float[Tensor, " member"]
+PerCluster = Float[Tensor, " cluster"]
+Scalar = Float[Tensor, ""]
 
 
 class ClusteringLoss(Settings):
@@ -48,10 +52,7 @@ class TrueClusters:
 
     @staticmethod
     def of(
-        event: Int[Tensor, " voxel"],
-        semantic: Int[Tensor, " voxel"],
-        cluster: Int[Tensor, " voxel"],
-        min_voxels: int = 1,
+        event: PerVoxel, semantic: PerVoxel, cluster: PerVoxel, min_voxels: int = 1
     ) -> TrueClusters:
         """Find the clusters, without voxels that have no class, no cluster or too small a one."""
         voxel = torch.nonzero((semantic >= 0) & (cluster >= 0))[:, 0]
@@ -116,9 +117,7 @@ def exponents(
     return (position - centre).square().sum(1) / (2 * width.square())
 
 
-def smoothing(
-    margin: Float[Tensor, " member"], width: Float[Tensor, " cluster"], clusters: TrueClusters
-) -> Float[Tensor, ""]:
+def smoothing(margin: PerMember, width: PerCluster, clusters: TrueClusters) -> Scalar:
     """Average (sigma_i - sigma~_k)² over each cluster, sigma~ not differentiated (Koh II.6)."""
     spread = (margin - width.detach()[clusters.own]).square()
     return clusters.mean(spread) @ clusters.weight
@@ -126,7 +125,7 @@ def smoothing(
 
 def separation(
     centre: Float[Tensor, "cluster axis"], clusters: TrueClusters, distance: float
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Average [2 delta_d - |mu_a - mu_b|]₊² over pairs of clusters of a class (Koh II.7).
 
     A class with one cluster contributes 0.
@@ -141,9 +140,7 @@ def separation(
     return (total / (count - 1).clamp(min=1)) @ clusters.weight
 
 
-def seediness_loss(
-    seediness: Float[Tensor, " member"], p: Float[Tensor, " member"], clusters: TrueClusters
-) -> Float[Tensor, ""]:
+def seediness_loss(seediness: PerMember, p: PerMember, clusters: TrueClusters) -> Scalar:
     """Average (s_i - p_i)² over each cluster, p of the own kernel, detached (Koh II.9)."""
     return clusters.mean((seediness - p.detach()).square()) @ clusters.weight
 

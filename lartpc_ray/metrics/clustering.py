@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float, Int, Integer
 from numba import njit
 
 Labels = Integer[np.ndarray, " voxel"]
+Table = Int[np.ndarray, "true predicted"]
+Sizes = Int[np.ndarray, " true"]
+Scores = Float[np.ndarray, " score"]
 
 SCORES = ("ari", "purity", "efficiency", "sbd", "ami", "n_clusters")
 """The scores, in the order in which `table_scores` returns them."""
@@ -114,16 +117,12 @@ def many_scores(
     return {name: values[:, SCORES.index(name)] for name in metrics}
 
 
-def _scores(
-    truth: Labels, index: Labels, predicted: Labels, information: bool
-) -> Float[np.ndarray, " score"]:
+def _scores(truth: Labels, index: Labels, predicted: Labels, information: bool) -> Scores:
     table, missed = _contingency(truth, index, predicted)
     return np.asarray(table_scores(table, table.sum(axis=1) + missed, missed.sum(), information))
 
 
-def _contingency(
-    truth: Labels, index: Labels, predicted: Labels
-) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
+def _contingency(truth: Labels, index: Labels, predicted: Labels) -> tuple[Table, Sizes]:
     """Return `_shared` of any labels, numbered or not."""
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
@@ -186,9 +185,7 @@ def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:
 
 
 @njit(cache=True, nogil=True)
-def _shared(
-    index: Labels, predicted: Labels
-) -> tuple[Int[np.ndarray, "true predicted"], Int[np.ndarray, " true"]]:
+def _shared(index: Labels, predicted: Labels) -> tuple[Table, Sizes]:
     """Return the shared voxels, and the voxels of each true cluster in no predicted cluster."""
     rows, columns = 0, 0
     for voxel in range(len(index)):
@@ -207,12 +204,7 @@ def _shared(
 
 
 @njit(cache=True, nogil=True)
-def table_scores(
-    table: Int[np.ndarray, "true predicted"],
-    sizes: Int[np.ndarray, " true"],
-    missed: int,
-    information: bool,
-) -> Float[np.ndarray, " score"]:
+def table_scores(table: Table, sizes: Sizes, missed: int, information: bool) -> Scores:
     """Compute all of `SCORES` from one table.
 
     Args:
@@ -289,7 +281,7 @@ def _ari(count: int, together: int, true_squares: int, predicted_squares: int) -
 
 
 @njit(cache=True, nogil=True)
-def _ami(table: Int[np.ndarray, "true predicted"], sizes: Labels, missed: int) -> float:
+def _ami(table: Table, sizes: Sizes, missed: int) -> float:
     """Compute (MI - E[MI]) / ((H(true) + H(predicted)) / 2 - E[MI]).
 
     A missed voxel is a cluster of one voxel.

@@ -26,6 +26,8 @@ False voxels further away belong to no track and count in the scores of whole re
 SHAPES = ("f1", "iou", "precision", "recall")
 Counts = Float[np.ndarray, "crossing point"]
 Places = Int[np.ndarray, "place axis"]
+PerPlace = Float[np.ndarray, " place"]
+Box = Int[np.ndarray, "2 axis"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Crossing:
 
     region: int
     name: str
-    ends: Int[np.ndarray, "2 axis"]
+    ends: Box
     energy: float
     truth: Event
 
@@ -68,7 +70,7 @@ def crossings(event: Event) -> list[Crossing]:
     return crossing
 
 
-def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 axis"] | None:
+def _ends(coords: Places, box: Box) -> Box | None:
     """Return the nearest two voxels that do not lie beyond one face of the box; None without."""
     side = np.where(coords < box[0], -1, np.where(coords >= box[1], 1, 0))
     apart = ~((side[:, None] == side[None]) & (side[:, None] != 0)).any(axis=2)
@@ -80,9 +82,7 @@ def _ends(coords: Places, box: Int[np.ndarray, "2 axis"]) -> Int[np.ndarray, "2 
     return coords[list(np.unravel_index(cost.argmin(), cost.shape))]
 
 
-def to_segment(
-    coords: Int[np.ndarray, "place axis"], ends: Int[np.ndarray, "2 axis"]
-) -> Float[np.ndarray, " place"]:
+def to_segment(coords: Places, ends: Box) -> PerPlace:
     """Compute the distance of each voxel to the straight line between two ends.
 
     Example:
@@ -119,7 +119,7 @@ def assign_crossings(
 
 
 def crossing_voxels(
-    event: Event, tracks: Sequence[Crossing], coords: Places, score: Float[np.ndarray, " place"]
+    event: Event, tracks: Sequence[Crossing], coords: Places, score: PerPlace
 ) -> dict[str, np.ndarray]:
     """Return the voxels that the scores of the crossing tracks count.
 
@@ -175,26 +175,28 @@ def counts(
     return hits, found, np.broadcast_to(true[:, None], hits.shape)
 
 
-def shape_scores(hits: np.ndarray, found: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
+def shape_scores(
+    hits: np.ndarray, predicted: np.ndarray, true: np.ndarray
+) -> dict[str, np.ndarray]:
     """Compute F1, IoU, precision and recall of sets of voxels; NaN for a denominator of 0."""
 
     def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.asarray(part / np.where(whole > 0, whole, np.nan))
 
     return {
-        "f1": ratio(2 * hits, found + true),
-        "iou": ratio(hits, found + true - hits),
-        "precision": ratio(hits, found),
+        "f1": ratio(2 * hits, predicted + true),
+        "iou": ratio(hits, predicted + true - hits),
+        "precision": ratio(hits, predicted),
         "recall": ratio(hits, true),
     }
 
 
-def distance_to_nearest(found: Places, truth: Places) -> Float[np.ndarray, " place"]:
-    """Compute the distance of each found voxel to the nearest true voxel, in voxels.
+def distance_to_nearest(predicted: Places, truth: Places) -> PerPlace:
+    """Compute the distance of each predicted voxel to the nearest true voxel, in voxels.
 
     Example:
         >>> distance_to_nearest(np.array([[0, 0], [3, 4]]), np.array([[0, 0]])).tolist()
         [0.0, 5.0]
     """
-    distance, _ = cKDTree(truth).query(found)
+    distance, _ = cKDTree(truth).query(predicted)
     return np.asarray(distance)

@@ -72,11 +72,7 @@ def own_head(
 
 
 def init_embedding(
-    network: UResNet,
-    margin: float,
-    offset_scale: float,
-    max_margin: float = 2.0,
-    heads: int = 1,
+    network: UResNet, margin: float, offset_scale: float, max_margin: float = 2.0, heads: int = 1
 ) -> None:
     """Set small offsets and one margin, so that each voxel starts at its position in the image.
 

@@ -21,6 +21,7 @@ from lartpc_ray.settings import Settings
 Labels = Int[np.ndarray, " voxel"]
 Coords = Int[np.ndarray, "voxel axis"]
 Members = Int[np.ndarray, "member axis"]
+PerMember = Int[np.ndarray, " member"]
 
 
 class MichelSettings(Settings):
@@ -92,7 +93,7 @@ def find_michels(
 
 def find_tracks(
     coords: Coords, semantic: Labels, eps: float, min_points: int
-) -> tuple[Members, Int[np.ndarray, " member"]]:
+) -> tuple[Members, PerMember]:
     """Return the voxels of the MIP clusters, and the cluster of each."""
     mip = coords[semantic == ParticleClass.MIP]
     tracks = dbscan(mip, eps=eps, min_points=min_points)
@@ -100,14 +101,9 @@ def find_tracks(
 
 
 def find_candidates(
-    coords: Coords,
-    semantic: Labels,
-    track_voxels: Members,
-    tracks: Int[np.ndarray, " member"],
-    *,
-    eps: float,
-    min_points: int,
-) -> list[Candidate]:
+    coords: Coords, semantic: Labels, track_voxels: Members, tracks: PerMember,
+    *, eps: float, min_points: int,
+) -> list[Candidate]:  # fmt: skip
     """Return the clusters of Michel voxels with their nearest tracks; empty without tracks."""
     michel = np.flatnonzero(semantic == ParticleClass.MICHEL)
     if not len(michel) or not len(tracks):

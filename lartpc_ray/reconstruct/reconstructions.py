@@ -80,13 +80,9 @@ class SeedClustering(Settings):
 
 
 LINKED_AXES = (
-    "s0",
-    "p0",
-    "kernel_overlap",
-    "max_voxel_distance",
-    "max_embedding_distance",
+    "s0", "p0", "kernel_overlap", "max_voxel_distance", "max_embedding_distance",
     "min_cluster_voxels",
-)
+)  # fmt: skip
 
 
 class LinkedClustering(Settings):
@@ -171,17 +167,13 @@ class LinkedClustering(Settings):
         min_cluster_voxels: float,
     ) -> Labels:
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        found = merge_overlapping(
-            cluster(*outputs, voxels["seediness"], s0, p0), *outputs, kernel_overlap
-        )
-        pieces = (
-            cluster_by_links(coords, *outputs, max_voxel_distance, max_embedding_distance)
-            if max_voxel_distance
-            else _unsplit(coords)
-        )
-        return absorb_small(
-            split(found, pieces), coords, nearest_voxels(coords), int(min_cluster_voxels)
-        )
+        labels = cluster(*outputs, voxels["seediness"], s0, p0)
+        labels, pieces = merge_overlapping(labels, *outputs, kernel_overlap), _unsplit(coords)
+        if max_voxel_distance:
+            limits = (max_voxel_distance, max_embedding_distance)
+            pieces = cluster_by_links(coords, *outputs, *limits)
+        labels, near = split(labels, pieces), nearest_voxels(coords)
+        return absorb_small(labels, coords, near, int(min_cluster_voxels))
 
 
 def _unsplit(coords: np.ndarray) -> Labels:

@@ -14,14 +14,6 @@ from lartpc_ray.sparse.engine import (
 )
 
 __all__ = [
-    "CHUNK",
-    "CpuKernels",
-    "Engine",
-    "EngineName",
-    "SparseTensor",
-    "available",
-    "engine",
-    "engine_class",
-    "resolve_name",
-    "unavailable_engines",
-]
+    "CHUNK", "CpuKernels", "Engine", "EngineName", "SparseTensor",
+    "available", "engine", "engine_class", "resolve_name", "unavailable_engines",
+]  # fmt: skip

@@ -177,8 +177,8 @@ def _arrays(context: Any, builder: Any, signature: Any, given: Any, lanes: int) 
 
 def _columns(lanes: int) -> tuple[Any, Any]:
     """Make the products and their gradients of pairs `first` to `last` for `lanes` channels."""
-    many, some, one = (_product(rows, lanes) for rows in (ROWS, SOME, 1))
-    many_outer, some_outer, one_outer = (_outer(rows, lanes) for rows in (ROWS, SOME, 1))
+    many, some, single = (_product(rows, lanes) for rows in (ROWS, SOME, 1))
+    many_outer, some_outer, single_outer = (_outer(rows, lanes) for rows in (ROWS, SOME, 1))
 
     def products(out, x, weight, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
         while first + ROWS <= last:
@@ -188,7 +188,7 @@ def _columns(lanes: int) -> tuple[Any, Any]:
             some(out, x, weight, source, target, offset, first, channel)
             first += SOME
         while first < last:
-            one(out, x, weight, source, target, offset, first, channel)
+            single(out, x, weight, source, target, offset, first, channel)
             first += 1
 
     def outers(out, x, y, source, target, offset, first, last, channel):  # type: ignore[no-untyped-def]
@@ -200,7 +200,7 @@ def _columns(lanes: int) -> tuple[Any, Any]:
             some_outer(out, x, y, source, target, offset, first, last, row, channel)
             row += SOME
         while row < rows:
-            one_outer(out, x, y, source, target, offset, first, last, row, channel)
+            single_outer(out, x, y, source, target, offset, first, last, row, channel)
             row += 1
 
     return njit(nogil=True)(products), njit(nogil=True)(outers)

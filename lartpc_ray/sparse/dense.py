@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.engine import Coords, Engine, Events, Rows, Shape, SparseTensor, Weight
 from lartpc_ray.sparse.keys import voxel_keys
 
 MEMORY = Path("/proc/meminfo")
@@ -58,17 +58,11 @@ class Grid:
 class DenseEngine(Engine):
     """Dense convolutions, masked to the sites."""
 
-    def sites(
-        self,
-        coords: Int[Tensor, "voxel axis"],
-        features: Float[Tensor, "voxel channel"],
-        shape: tuple[int, ...],
-        events: Int[Tensor, " voxel"],
-    ) -> SparseTensor:
+    def sites(self, coords: Coords, features: Rows, shape: Shape, events: Events) -> SparseTensor:
         count = int(events.max()) + 1 if len(events) else 0
         return SparseTensor(features, Grid(voxel_keys(coords, shape, events.long()), count, shape))
 
-    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         grid: Grid = x.sites
         kernel = _kernel(weight, 3, len(grid.shape))
         images = CONVOLVE[len(grid.shape)](
@@ -76,7 +70,7 @@ class DenseEngine(Engine):
         )
         return x.with_features(grid.read(images))
 
-    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         grid: Grid = x.sites
         axes = len(grid.shape)
         images = grid.fill(x.features, weight.shape[2] // 2**axes)
@@ -86,21 +80,14 @@ class DenseEngine(Engine):
         coarse = _coarse(grid)
         return SparseTensor(coarse.read(images), coarse)
 
-    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        grid: Grid = x.sites
-        if grid.finer is None:
-            raise ValueError("up: these sites did not come from down")
+    def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
+        grid, finer = x.sites, self._finer(x)
         axes = len(grid.shape)
         kernel = _kernel(weight, 2, axes).transpose(0, 1)
         images = grid.fill(x.features, weight.shape[2] * 2**axes)
         images = TRANSPOSE[axes](images, kernel, stride=2)
-        inside = (slice(None), slice(None), *(slice(side) for side in grid.finer.shape))
-        return SparseTensor(grid.finer.read(images[inside]), grid.finer)
-
-    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
-        if x.sites.finer is not None:
-            raise ValueError("rows: only the finest sites have the order of the voxels given")
-        return x.features
+        inside = (slice(None), slice(None), *(slice(side) for side in finer.shape))
+        return SparseTensor(finer.read(images[inside]), finer)
 
 
 def _coarse(grid: Grid) -> Grid:

@@ -14,6 +14,12 @@ from typing import Any, ClassVar, Literal, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Coords = Int[Tensor, "voxel axis"]
+Rows = Float[Tensor, "voxel channel"]
+Events = Int[Tensor, " voxel"]
+Shape = tuple[int, ...]
+Weight = Float[Tensor, "offset in out"]
+
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
@@ -60,30 +66,35 @@ class Engine(ABC):
         return None
 
     @abstractmethod
-    def sites(
-        self,
-        coords: Int[Tensor, "voxel axis"],
-        features: Float[Tensor, "voxel channel"],
-        shape: tuple[int, ...],
-        events: Int[Tensor, " voxel"],
-    ) -> SparseTensor:
+    def sites(self, coords: Coords, features: Rows, shape: Shape, events: Events) -> SparseTensor:
         """Make the sites of a batch from voxels of an image of `shape`, and the event of each."""
 
     @abstractmethod
-    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         """Apply a 3^D convolution; the output has the sites of the input (Graham et al. 2018)."""
 
     @abstractmethod
-    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         """Apply a 2^D convolution of stride 2; each fine site has a coarse site."""
 
     @abstractmethod
-    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         """Apply the transpose of `down`, back to the sites that `down` came from."""
 
-    @abstractmethod
-    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
+    def rows(self, x: SparseTensor) -> Rows:
         """Return the features in the order of the voxels given to `sites`."""
+        if x.sites.finer is not None:
+            raise ValueError("rows: only the finest sites have the order of the voxels given")
+        return self._in_order(x)
+
+    def _in_order(self, x: SparseTensor) -> Rows:
+        return x.features
+
+    def _finer(self, x: SparseTensor) -> Any:
+        """Return the sites that `down` started from."""
+        if x.sites.finer is None:
+            raise ValueError("up: these sites did not come from down")
+        return x.sites.finer
 
 
 EngineName = Literal["native", "minkowski", "spconv", "dense"]

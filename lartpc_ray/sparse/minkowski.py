@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.engine import Coords, Engine, Events, Rows, Shape, SparseTensor, Weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +51,7 @@ class MinkowskiEngine(Engine):
             return "MinkowskiEngine is not installed; `make minkowski` builds it (about 10 minutes)"
         return None
 
-    def sites(
-        self,
-        coords: Int[Tensor, "voxel axis"],
-        features: Float[Tensor, "voxel channel"],
-        shape: tuple[int, ...],
-        events: Int[Tensor, " voxel"],
-    ) -> SparseTensor:
+    def sites(self, coords: Coords, features: Rows, shape: Shape, events: Events) -> SparseTensor:
         library = _library()
         axes = len(shape)
         manager = library.CoordinateManager(D=axes, coordinate_map_type=_kind(features))
@@ -69,24 +63,20 @@ class MinkowskiEngine(Engine):
         ordered = torch.empty_like(features).index_copy(0, row.long(), features)
         return SparseTensor(ordered, Map(manager, key, axes, row.long()))
 
-    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         return x.with_features(_convolve(x, weight, 3, 1, x.sites.key))
 
-    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         fine: Map = x.sites
         key = None if fine.key is None else fine.manager.stride(fine.key, 2)
         coarse = Map(fine.manager, key, fine.axes, finer=fine)
         return SparseTensor(_convolve(x, weight, 2, 2, key), coarse)
 
-    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        finer: Map | None = x.sites.finer
-        if finer is None:
-            raise ValueError("up: these sites did not come from down")
+    def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
+        finer: Map = self._finer(x)
         return SparseTensor(_convolve(x, weight, 2, 2, finer.key, transpose=True), finer)
 
-    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
-        if x.sites.voxel is None:
-            raise ValueError("rows: only the finest sites have the order of the voxels given")
+    def _in_order(self, x: SparseTensor) -> Rows:
         return x.features.index_select(0, x.sites.voxel)
 
 

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Int, Int32
 from torch import Tensor
 from torch.nn import functional
 
-from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.engine import Coords, Engine, Events, Rows, Shape, SparseTensor, Weight
 from lartpc_ray.sparse.keys import key_strides, voxel_keys
 
 CROWDED = 0.5
@@ -194,13 +194,7 @@ class Level:
 class NativeEngine(Engine):
     """Sparse convolutions with nothing but torch and numba."""
 
-    def sites(
-        self,
-        coords: Int[Tensor, "voxel axis"],
-        features: Float[Tensor, "voxel channel"],
-        shape: tuple[int, ...],
-        events: Int[Tensor, " voxel"],
-    ) -> SparseTensor:
+    def sites(self, coords: Coords, features: Rows, shape: Shape, events: Events) -> SparseTensor:
         keys = voxel_keys(coords, shape, events, margin=1)
         order = torch.argsort(keys)
         if bool((keys[order].diff() == 0).any()):
@@ -209,14 +203,14 @@ class NativeEngine(Engine):
         level = Level(coords[order], events[order], shape, compiled, order=order)
         return SparseTensor(features[order], level)
 
-    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         pairs = x.sites.pairs
         if pairs.is_dense and not x.sites.compiled:
             out = _TableConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
             return x.with_features(out)
         return x.with_features(self._sum(x, weight, pairs))
 
-    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         level, slot = x.sites.coarse
         if not x.sites.children.is_dense or x.sites.compiled:
             return SparseTensor(self._sum(x, weight, x.sites.children), level)
@@ -226,20 +220,17 @@ class NativeEngine(Engine):
         features = wide.view(-1, offsets * inputs) @ weight.reshape(offsets * inputs, outputs)
         return SparseTensor(features, level)
 
-    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        if x.sites.finer is None:
-            raise ValueError("up: these sites did not come from down")
-        children, (_, slot) = x.sites.finer.children, x.sites.finer.coarse
+    def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
+        finer = self._finer(x)
+        children, (_, slot) = finer.children, finer.coarse
         if not children.is_dense or x.sites.compiled:
-            return SparseTensor(self._sum(x, weight, children.reverse), x.sites.finer)
+            return SparseTensor(self._sum(x, weight, children.reverse), finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
         features = wide.view(-1, outputs).index_select(0, slot)
-        return SparseTensor(features, x.sites.finer)
+        return SparseTensor(features, finer)
 
-    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
-        if x.sites.order is None:
-            raise ValueError("rows: only the finest sites have the order of the voxels given")
+    def _in_order(self, x: SparseTensor) -> Rows:
         back = torch.empty_like(x.sites.order)
         back[x.sites.order] = torch.arange(len(back), device=back.device)
         return x.features.index_select(0, back)

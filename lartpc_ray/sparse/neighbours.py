@@ -122,12 +122,12 @@ def by_corner(slot: np.ndarray, corners: int) -> tuple[np.ndarray, np.ndarray, n
     `slot` comes from `coarsen`; sites and parents ascend within a corner.
     """
     sizes = np.zeros(corners, np.int64)
-    for place in slot:
-        sizes[place % corners] += 1
+    for number in slot:
+        sizes[number % corners] += 1
     free = np.cumsum(sizes) - sizes
     sites, parents = np.empty(len(slot), np.int32), np.empty(len(slot), np.int32)
-    for site, place in enumerate(slot):
-        corner = place % corners
-        sites[free[corner]], parents[free[corner]] = site, place // corners
+    for site, number in enumerate(slot):
+        corner = number % corners
+        sites[free[corner]], parents[free[corner]] = site, number // corners
         free[corner] += 1
     return sites, parents, sizes

@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from lartpc_ray.sparse.engine import Engine, SparseTensor
+from lartpc_ray.sparse.engine import Coords, Engine, Events, Rows, Shape, SparseTensor, Weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,35 +98,22 @@ class SpconvEngine(Engine):
             return "spconv-triton is not installed; pip install 'lartpc-ray[spconv]'"
         return None
 
-    def sites(
-        self,
-        coords: Int[Tensor, "voxel axis"],
-        features: Float[Tensor, "voxel channel"],
-        shape: tuple[int, ...],
-        events: Int[Tensor, " voxel"],
-    ) -> SparseTensor:
+    def sites(self, coords: Coords, features: Rows, shape: Shape, events: Events) -> SparseTensor:
         index = torch.cat([events[:, None], coords], dim=1).int().contiguous()
         count = int(events.max()) + 1 if len(events) else 1
         return SparseTensor(features, Sites(index, _even(shape), count))
 
-    def submanifold(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         return x.with_features(_convolve(x, weight, 3, x.sites.neighbours, same=True))
 
-    def down(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
+    def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         coarse, pairs = x.sites.coarse
         return SparseTensor(_convolve(x, weight, 2, pairs), coarse)
 
-    def up(self, x: SparseTensor, weight: Float[Tensor, offset in out]) -> SparseTensor:
-        finer: Sites | None = x.sites.finer
-        if finer is None:
-            raise ValueError("up: these sites did not come from down")
+    def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
+        finer: Sites = self._finer(x)
         pairs = finer.coarse[1].reversed(len(finer.index))
         return SparseTensor(_convolve(x, weight, 2, pairs), finer)
-
-    def rows(self, x: SparseTensor) -> Float[Tensor, "voxel channel"]:
-        if x.sites.finer is not None:
-            raise ValueError("rows: only the finest sites have the order of the voxels given")
-        return x.features
 
 
 def _convolve(

@@ -25,13 +25,18 @@ def test_by_hand() -> None:
 def test_mistakes_by_hand() -> None:
     right, split, swallowed, missed = [0] * 20, [1] * 20, [2] * 2, [3] * 5
     truth = np.array(right + split + swallowed + missed)
-    found = np.array([0] * 19 + [1] + [1] * 15 + [2] * 5 + [0] * 2 + [-1] * 5)
-    # found 0 holds 19 of the first and 2 of the third: 2.1 would be a tenth, so the first is right
-    assert mistakes(truth, found) == {"right": 0.25, "split": 0.25, "merged": 0.25, "missed": 0.25}
-    assert mistakes(truth, found, min_voxels=10) == {
+    predicted = np.array([0] * 19 + [1] + [1] * 15 + [2] * 5 + [0] * 2 + [-1] * 5)
+    # cluster 0 holds 19 of the first and 2 of the third, below a tenth: the first is right
+    assert mistakes(truth, predicted) == {
+        "right": 0.25,
+        "split": 0.25,
+        "merged": 0.25,
+        "missed": 0.25,
+    }
+    assert mistakes(truth, predicted, min_voxels=10) == {
         "right": 0.5, "split": 0.5, "merged": 0.0, "missed": 0.0
     }  # fmt: skip
-    assert mistakes(truth, found, min_voxels=99) == {}
+    assert mistakes(truth, predicted, min_voxels=99) == {}
     crumbs = mistakes(np.zeros(20, int), np.arange(20))
     assert (crumbs["split"], crumbs["missed"]) == (1.0, 0.0)
 

@@ -20,7 +20,7 @@ CORNER = np.array([[[15, 5, 15], [25, 15, 25]]], np.int32)
 
 
 def two_tracks(end: int = 40) -> Event:
-    """A muon along x at y = 10 up to `end`, a shower of two voxels inside, a proton at y = 30."""
+    """Draw a muon along x at y = 10 up to `end`, a shower of two voxels, a proton at y = 30."""
     muon = [[x, 10, 20] for x in range(end)]
     shower = [[18, 12, 20], [19, 12, 20]]
     proton = [[x, 30, 20] for x in range(40)]

@@ -19,18 +19,20 @@ from lartpc_ray.metrics.segmentation import (
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_to_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    truth, found = rng.integers(-1, 5, 300), rng.integers(0, 5, 300)
+    truth, predicted = rng.integers(-1, 5, 300), rng.integers(0, 5, 300)
     known = truth >= 0
-    table = confusion(truth, found, 5)
-    np.testing.assert_array_equal(table, sk.confusion_matrix(truth[known], found[known]))
-    assert accuracy(table) == pytest.approx(sk.accuracy_score(truth[known], found[known]))
+    table = confusion(truth, predicted, 5)
+    np.testing.assert_array_equal(table, sk.confusion_matrix(truth[known], predicted[known]))
+    assert accuracy(table) == pytest.approx(sk.accuracy_score(truth[known], predicted[known]))
     kinds = {"average": None}
-    np.testing.assert_allclose(f1(table), sk.f1_score(truth[known], found[known], **kinds))
-    np.testing.assert_allclose(iou(table), sk.jaccard_score(truth[known], found[known], **kinds))
+    np.testing.assert_allclose(f1(table), sk.f1_score(truth[known], predicted[known], **kinds))
     np.testing.assert_allclose(
-        class_accuracy(table), sk.recall_score(truth[known], found[known], **kinds)
+        iou(table), sk.jaccard_score(truth[known], predicted[known], **kinds)
     )
-    two = sk.confusion_matrix(TRACK_SHOWER[truth[known]], TRACK_SHOWER[found[known]])
+    np.testing.assert_allclose(
+        class_accuracy(table), sk.recall_score(truth[known], predicted[known], **kinds)
+    )
+    two = sk.confusion_matrix(TRACK_SHOWER[truth[known]], TRACK_SHOWER[predicted[known]])
     np.testing.assert_array_equal(merge_classes(table, TRACK_SHOWER), two)
 
 

@@ -1,4 +1,4 @@
-"""Links against a search of all paths, and against DBSCAN where the embedding has no say."""
+"""Links against a search of all paths, and against DBSCAN if the embedding has no limit."""
 
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def made(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def walked(
     coords: np.ndarray, position: np.ndarray, margin: np.ndarray, eps: float, reach: float
 ) -> np.ndarray:
-    """Every pair looked at, one voxel after the other."""
+    """Join the voxels by looking at every pair."""
     labels = np.full(len(coords), -1)
     for first in range(len(coords)):
         if labels[first] >= 0:
@@ -96,7 +96,7 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
     rng = np.random.default_rng(4)
     voxels = {"coords": coords, "position": position, "margin": margin}
     voxels |= {"seediness": rng.random(len(coords)), "truth": rng.integers(-1, 4, len(coords))}
-    cut = LinkedClustering(
+    method = LinkedClustering(
         s0=(0.0, 0.9),
         p0=(0.0, 0.2, 1.0),
         kernel_overlap=(0.1, 0.6, 1.0),
@@ -105,13 +105,14 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
         min_cluster_voxels=(1, 3, 9),
         min_voxels=2,
     )
-    found = cut.scores(voxels, ["ari", "n_clusters"])
-    for place in np.ndindex(2, 3, 3, 3, 2, 3):
-        at = {name: axis[one] for (name, axis), one in zip(cut.axes().items(), place, strict=True)}
-        wanted = scores(voxels["truth"], cut.labels(voxels, **at), min_voxels=2)
-        for name, grid in found.items():
-            assert grid[place] == wanted[name], name
-    assert len(np.unique(found["n_clusters"])) > 6
+    grids = method.scores(voxels, ["ari", "n_clusters"])
+    for index in np.ndindex(2, 3, 3, 3, 2, 3):
+        axes = zip(method.axes().items(), index, strict=True)
+        thresholds = {name: axis[number] for (name, axis), number in axes}
+        wanted = scores(voxels["truth"], method.labels(voxels, **thresholds), min_voxels=2)
+        for name, grid in grids.items():
+            assert grid[index] == wanted[name], name
+    assert len(np.unique(grids["n_clusters"])) > 6
 
 
 @given(st.integers(0, 10**6), st.integers(0, 30))
@@ -136,14 +137,14 @@ def test_small_clusters_go_to_the_nearest_large_one(
     labels = rng.integers(-1, 12, len(coords))
     sizes = np.bincount(labels[labels >= 0], minlength=13)
     large = (labels >= 0) & (sizes[labels] >= least)
-    found = absorb_small(labels, coords, nearest_voxels(coords)[:, :near], least)
+    absorbed = absorb_small(labels, coords, nearest_voxels(coords)[:, :near], least)
     if least == 1 or not large.any():
-        np.testing.assert_array_equal(found, labels)
+        np.testing.assert_array_equal(absorbed, labels)
         return
-    np.testing.assert_array_equal(found[large], labels[large])
+    np.testing.assert_array_equal(absorbed[large], labels[large])
     for voxel in np.flatnonzero(~large):
         away = np.linalg.norm(coords - coords[voxel], axis=1)
-        assert away[large & (labels == found[voxel])].min() == away[large].min()
+        assert away[large & (labels == absorbed[voxel])].min() == away[large].min()
 
 
 def test_one_stray_voxel_costs_an_event_all_of_its_ari() -> None:
@@ -180,7 +181,7 @@ def test_seeds_alone_links_alone_and_both() -> None:
     position = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     voxels = {"coords": coords, "position": position, "margin": np.full(4, 0.1)}
     voxels["seediness"] = np.array([0.9, 0.8, 0.7, 0.6])
-    at = {
+    thresholds = {
         "s0": 0.5,
         "p0": 0.5,
         "kernel_overlap": 1.0,
@@ -189,7 +190,7 @@ def test_seeds_alone_links_alone_and_both() -> None:
         "min_cluster_voxels": 1,
     }
     labels = {
-        name: LinkedClustering().labels(voxels, **(at | change)).tolist()
+        name: LinkedClustering().labels(voxels, **(thresholds | change)).tolist()
         for name, change in {
             "seeds": {"max_voxel_distance": 0.0},
             "far links": {},

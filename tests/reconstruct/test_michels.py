@@ -66,16 +66,16 @@ def test_two_michels_and_no_track() -> None:
 
 def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> None:
     truth = np.array([0, 0, 0, 0, 1, 1, 2, -1, -1, -1])
-    found = np.array([0, 0, 0, 1, 0, -1, -1, 0, 2, 2])
-    counts = michel_counts(truth, found)
+    predicted = np.array([0, 0, 0, 1, 0, -1, -1, 0, 2, 2])
+    counts = michel_counts(truth, predicted)
     assert (counts.candidates, counts.right, counts.electrons, counts.seen) == (3, 2, 3, 1)
     (match,) = counts.matches
     assert (match.candidate, match.truth) == (0, 0), "the larger of two candidates of one electron"
     assert match.purity == pytest.approx(3 / 5)
     assert match.efficiency == pytest.approx(3 / 4)
-    larger = michel_counts(truth, found, min_voxels=2)
+    larger = michel_counts(truth, predicted, min_voxels=2)
     assert (larger.candidates, larger.electrons) == (3, 2)
-    none = michel_counts(truth, found, min_voxels=5)
+    none = michel_counts(truth, predicted, min_voxels=5)
     assert (none.candidates, none.right, none.electrons) == (1, 0, 0), (
         "what belongs to nothing counts"
     )
@@ -91,9 +91,9 @@ def test_the_grid_is_what_each_point_gives() -> None:
         edge_radius=(15.0, 40.0),
         min_voxels=1,
     )
-    found = cut.scores({"coords": coords, "semantic": semantic, "truth": truth})["matched"]
+    grid = cut.scores({"coords": coords, "semantic": semantic, "truth": truth})["matched"]
     points = list(cut.axes().values())
-    for place in np.ndindex(found.shape):
+    for place in np.ndindex(grid.shape):
         at = {name: p[i] for name, p, i in zip(cut.axes(), points, place, strict=True)}
         counts = michel_counts(truth, find_michels(coords, semantic, michel_settings(at)))
-        assert found[place] == pytest.approx(counts.matched)
+        assert grid[place] == pytest.approx(counts.matched)

@@ -39,7 +39,7 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
     seed: int, count: int, ties: bool
 ) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    found = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
     for row, s0 in enumerate(GRID):
         for column, p0 in enumerate(GRID):
             labels = cluster(position, margin, seediness, s0, p0)
@@ -48,7 +48,7 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
             values = scores(truth, labels, min_voxels=2)
             for name in SCORES:
                 np.testing.assert_allclose(
-                    found[name][row, column], values[name], atol=1e-12, err_msg=name
+                    grid[name][row, column], values[name], atol=1e-12, err_msg=name
                 )
 
 
@@ -56,14 +56,12 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
 @given(st.integers(0, 10**6), st.integers(BLOCK + 1, 5 * BLOCK), st.booleans())
 def test_seeds_pass_over_far_blocks_without_a_difference(seed: int, count: int, ties: bool) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    found = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
     for row, s0 in enumerate(GRID):
         for column, p0 in enumerate(GRID):
             labels = cluster(position, margin, seediness, s0, p0)
             for name, value in scores(truth, labels, min_voxels=2).items():
-                np.testing.assert_allclose(
-                    found[name][row, column], value, atol=1e-12, err_msg=name
-                )
+                np.testing.assert_allclose(grid[name][row, column], value, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.slow
@@ -83,13 +81,13 @@ def test_labels_equal_the_reference_in_a_thousand_events(seed: int, count: int, 
 @given(st.integers(0, 10**6), st.integers(0, 40), st.booleans(), st.sampled_from([0, 0.3, 1]))
 def test_no_step_of_s0_is_missed(seed: int, count: int, ties: bool, p0: float) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    steps, found = sweep_exactly(position, margin, seediness, truth, p0)
+    steps, grid = sweep_exactly(position, margin, seediness, truth, p0)
     assert steps[-1] == 1
     fine = np.union1d(np.linspace(0, 1, 101), np.nextafter(steps[:-1], 1))
     wanted = sweep(position, margin, seediness, truth, fine, np.array([p0]))
-    place = np.searchsorted(steps, fine)
+    step = np.searchsorted(steps, fine)
     for name in SCORES:
-        np.testing.assert_array_equal(found[name][place], wanted[name][:, 0])
+        np.testing.assert_array_equal(grid[name][step], wanted[name][:, 0])
 
 
 def test_by_hand() -> None:
@@ -118,7 +116,7 @@ def test_no_voxel() -> None:
     [
         ({"position": np.array([[np.nan]])}, "position holds NaN"),
         ({"margin": np.array([0.0])}, "margin 0.0: must be above 0"),
-        ({"seediness": np.array([0.5, 0.5])}, "one row a voxel"),
+        ({"seediness": np.array([0.5, 0.5])}, "one row per voxel"),
         ({"s0": 1.5}, r"s0 = 1.5: must be from 0 to 1"),
         ({"p0": -0.1}, r"p0 = -0.1: must be from 0 to 1"),
     ],

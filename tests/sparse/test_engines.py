@@ -68,30 +68,30 @@ def test_equals_dense_convolutions_and_their_gradients(
     up = torch.randn(2**axes, 5, 2, **leaf)
     it = made(name)
     fine = it.submanifold(it.sites(coords, x, shape, events), same)
-    found = it.rows(it.up(it.down(fine, down), up))
+    output = it.rows(it.up(it.down(fine, down), up))
 
-    at = (events, slice(None), *coords.T)
+    index = (events, slice(None), *coords.T)
     dense = torch.zeros(2, 3, *shape, dtype=kind)
-    dense[at] = x
+    dense[index] = x
     active = torch.zeros(2, 1, *shape, dtype=kind)
-    active[at] = 1
+    active[index] = 1
     wanted = CONVOLVE[axes](dense, grid_weight(same, 3, axes), padding=1) * active
     wanted = functional.pad(wanted, (0, side % 2) * axes)
     wanted = CONVOLVE[axes](wanted, grid_weight(down, 2, axes), stride=2)
-    wanted = TRANSPOSE[axes](wanted, grid_weight(up, 2, axes).transpose(0, 1), stride=2)[at]
-    upstream = torch.randn_like(found)
-    pairs = [(found, wanted)]
+    wanted = TRANSPOSE[axes](wanted, grid_weight(up, 2, axes).transpose(0, 1), stride=2)[index]
+    upstream = torch.randn_like(output)
+    pairs = [(output, wanted)]
     pairs += zip(
-        torch.autograd.grad(found, (x, same, down, up), upstream),
+        torch.autograd.grad(output, (x, same, down, up), upstream),
         torch.autograd.grad(wanted, (x, same, down, up), upstream),
         strict=True,
     )
-    for mine, theirs in pairs:
+    for value, reference in pairs:
         if name == "spconv":  # float32 rounds as large as the largest summand, not as each sum
-            near: dict[str, Any] = {"rtol": 0, "atol": 1e-6 * float(theirs.detach().abs().max())}
+            near: dict[str, Any] = {"rtol": 0, "atol": 1e-6 * float(reference.detach().abs().max())}
         else:
             near = {}
-        torch.testing.assert_close(mine, theirs, **near)
+        torch.testing.assert_close(value, reference, **near)
 
 
 @pytest.mark.parametrize("axes", [2, 3])

@@ -21,8 +21,10 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.simulation.physics import (
     CONVERSION_LENGTH,
     MASS,
+    Array,
     Kind,
     Particles,
+    Rng,
     Steps,
     across,
     csda_range,
@@ -160,12 +162,12 @@ class Bomb(Sequence[Event]):
 class _EventGenerator:
     """The generator of one event; lengths in cm."""
 
-    def __init__(self, settings: BombSettings, rng: np.random.Generator) -> None:
+    def __init__(self, settings: BombSettings, rng: Rng) -> None:
         self.settings = settings
         self.rng = rng
         self.size = settings.side * settings.pitch
         self.clusters = 0
-        self.photons: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.photons: list[tuple[Array, Array, Array]] = []
         self.electrons: list[Particles] = []
 
     def event(self, sort: Primaries) -> Event:
@@ -190,7 +192,7 @@ class _EventGenerator:
         return image(particles, steps, settings.side, settings.pitch, settings.threshold)
 
     def make_particles(
-        self, kind: Any, energy: np.ndarray, start: np.ndarray, direction: np.ndarray, semantic: Any
+        self, kind: Any, energy: Array, start: Array, direction: Array, semantic: Any
     ) -> Particles:
         """Make particles, each as an instance of its own."""
         count = len(energy)
@@ -245,21 +247,21 @@ class _EventGenerator:
         kind = np.where(rng.random(count) < POSITIVE_MUONS, Kind.ANTIMUON, Kind.MUON)
         return self.make_particles(kind, energy, start, direction, MIP)
 
-    def somewhere(self, count: int, margin: float = MARGIN) -> np.ndarray:
+    def somewhere(self, count: int, margin: float = MARGIN) -> Array:
         return self.size * self.rng.uniform(margin, 1 - margin, (count, 3))
 
-    def to_the_edge(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def to_the_edge(self, start: Array, direction: Array) -> Array:
         """Return the straight distance to the end of the argon."""
         edge = np.where(direction > 0, self.size + AROUND, -AROUND)
         return np.asarray(((edge - start) / direction).min(axis=1))
 
-    def inside(self, point: np.ndarray) -> np.ndarray:
+    def inside(self, point: Array) -> Array:
         """Return whether points are in the argon."""
         return np.asarray((np.abs(point - self.size / 2) < self.size / 2 + AROUND).all(axis=1))
 
     def propagate(
-        self, tracks: Particles, nucleus: np.ndarray
-    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        self, tracks: Particles, nucleus: Array
+    ) -> tuple[Steps, tuple[Array, Array, Array, Array]]:
         """Follow tracks until they stop, leave or hit a nucleus; keep Michel electrons for later.
 
         Args:
@@ -298,7 +300,7 @@ class _EventGenerator:
         self.electrons.append(replace(delta, cluster=cluster, semantic=semantic))
 
     def products(
-        self, kind: np.ndarray, energy: np.ndarray, point: np.ndarray, direction: np.ndarray
+        self, kind: Array, energy: Array, point: Array, direction: Array
     ) -> tuple[Particles, Particles]:
         """Make the products of nuclear interactions, as in the Geant4 sample.
 
@@ -331,7 +333,7 @@ class _EventGenerator:
         away, start = unit(direction[parent] + aside), point[parent]
         return self.make_particles(kinds, energy, start, away, TRACK_CLASS[kinds]), recoils
 
-    def recoils(self, point: np.ndarray) -> Particles:
+    def recoils(self, point: Array) -> Particles:
         """Make the recoils of neutrons from some points, one instance per neutron."""
         rng = self.rng
         count = rng.geometric(1 / RECOILS, len(point))

@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+Array = np.ndarray
+Rng = np.random.Generator
 PerParticle = Float[np.ndarray, " particle"]
 Number = Int[np.ndarray, " particle"]
 Points = Float[np.ndarray, "particle 3"]
@@ -98,7 +100,7 @@ class Particles:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def take(self, index: np.ndarray) -> Particles:
+    def take(self, index: Array) -> Particles:
         """Select particles by number or by mask."""
         return Particles(*(getattr(self, name)[index] for name in COLUMNS))
 
@@ -139,7 +141,7 @@ class Steps:
         return Steps(*joined)
 
 
-def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
+def csda_range(kind: Array, energy: Array) -> Array:
     """Compute the range, cm: the integral of 1/(dE/dx), dE/dx = max(A·R^-0.42, PLATEAU).
 
     Example:
@@ -151,18 +153,18 @@ def csda_range(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(energy < bend, low, TURN[kind] + (energy - bend) / PLATEAU[kind]))
 
 
-def kinetic_energy(kind: np.ndarray, left: np.ndarray) -> np.ndarray:
+def kinetic_energy(kind: Array, left: Array) -> Array:
     """Return the kinetic energy, MeV, of a particle with a residual range of `left` cm."""
     near = np.minimum(left, TURN[kind])
     return np.asarray(BRAGG[kind] / (1 - FALL) * near ** (1 - FALL) + PLATEAU[kind] * (left - near))
 
 
-def beta_squared(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
+def beta_squared(kind: Array, energy: Array) -> Array:
     """Return (v/c)² of a particle of this kinetic energy."""
     return np.asarray(1 - (MASS[kind] / (energy + MASS[kind])) ** 2)
 
 
-def scattering_angle(kind: np.ndarray, energy: np.ndarray, length: float) -> np.ndarray:
+def scattering_angle(kind: Array, energy: Array, length: float) -> Array:
     """Return the width of the scattering angle in a plane after `length` cm, radians.
 
     Highland's formula as fitted by Lynch & Dahl 1991 (NIM B 58, 6; PDG, multiple scattering):
@@ -174,16 +176,14 @@ def scattering_angle(kind: np.ndarray, energy: np.ndarray, length: float) -> np.
     return np.asarray(13.6 / momentum_beta * np.sqrt(thick) * (1 + 0.038 * np.log(thick)))
 
 
-def largest_transfer(kind: np.ndarray, energy: np.ndarray) -> np.ndarray:
+def largest_transfer(kind: Array, energy: Array) -> Array:
     """Return the largest energy of a delta electron, MeV (PDG, maximum energy transfer)."""
     gamma = 1 + energy / MASS[kind]
     ratio = ELECTRON_MASS / MASS[kind]
     return np.asarray(2 * ELECTRON_MASS * (gamma**2 - 1) / (1 + 2 * gamma * ratio + ratio**2))
 
 
-def walk(
-    particles: Particles, length: PerParticle, step: float, cut: float, rng: np.random.Generator
-) -> Steps:
+def walk(particles: Particles, length: PerParticle, step: float, cut: float, rng: Rng) -> Steps:
     """Move each particle in steps.
 
     A particle loses energy by its residual range, without the energy of delta electrons above `cut`
@@ -222,25 +222,20 @@ def walk(
     return Steps(particle, begin, begin + move, direction, kinetic, deposit)
 
 
-def before(values: np.ndarray, first: np.ndarray, particle: np.ndarray) -> np.ndarray:
+def before(values: Array, first: Array, particle: Array) -> Array:
     """Sum the values of a particle's earlier steps."""
     total = np.cumsum(values, axis=0) - values
     return np.asarray(total - total.take(first, axis=0).take(particle, axis=0))
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
+def unit(vector: Array) -> Array:
     """Scale vectors to length 1."""
     return np.asarray(vector / np.sqrt(np.einsum("ij,ij->i", vector, vector))[:, None])
 
 
 def _fluctuating(
-    kind: np.ndarray,
-    kinetic: np.ndarray,
-    loss: np.ndarray,
-    size: np.ndarray,
-    cut: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
+    kind: Array, kinetic: Array, loss: Array, size: Array, cut: float, rng: Rng
+) -> Array:
     """Return the energy left on each step: the restricted mean and Moyal's form of Landau.
 
     Moyal 1955 (Phil. Mag. 46, 263): -ln z² of a normal z, mean γ + ln 2, variance π²/2, times
@@ -259,8 +254,8 @@ def _fluctuating(
 
 
 def delta_rays(
-    steps: Steps, kind: np.ndarray, cut: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    steps: Steps, kind: Array, cut: float, rng: Rng
+) -> tuple[Array, Array, Array, Array]:
     """Make the delta electrons above `cut` MeV along some steps.
 
     dN/dx dT = 0.0966/β² · (1 - β² T/Tmax)/T² and cos θ = T pmax/(p Tmax) (PDG, energetic
@@ -293,18 +288,18 @@ def delta_rays(
     return step, energy, start, direction
 
 
-def across(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def across(axis: Array, rng: Rng) -> Array:
     """Return a random direction at right angles to each axis."""
     vector = rng.standard_normal(axis.shape)
     return unit(vector - np.einsum("ij,ij->i", vector, axis)[:, None] * axis)
 
 
-def isotropic(count: int, rng: np.random.Generator) -> np.ndarray:
+def isotropic(count: int, rng: Rng) -> Array:
     """Return (count, 3) directions, all equally likely."""
     return unit(rng.standard_normal((count, 3)))
 
 
-def michel_energies(count: int, rng: np.random.Generator) -> np.ndarray:
+def michel_energies(count: int, rng: Rng) -> Array:
     """Return energies of electrons from muons that decay at rest, MeV, up to 52.83 MeV.
 
     dN/dx = 2x²(3 - 2x) is a third of Beta(3, 2) and two thirds of Beta(3, 1) (Michel 1950; PDG,
@@ -314,9 +309,7 @@ def michel_energies(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(MICHEL_END * rng.beta(3.0, second))
 
 
-def neutral_pions(
-    energy: np.ndarray, axis: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def neutral_pions(energy: Array, axis: Array, rng: Rng) -> tuple[Array, Array]:
     """Return the photons of neutral pions: the first of each pion, then the second of each.
 
     They are isotropic in the rest frame of the pion. With u = cos θ in this frame and v/c = β the
@@ -342,7 +335,7 @@ def neutral_pions(
     return np.concatenate(energies), np.concatenate(directions)
 
 
-def radiated(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def radiated(energy: Array, rng: Rng) -> Array:
     """Return the energy, MeV, that electrons lose to photons until they stop.
 
     With the loss c + T/X0 per cm (c·X0 = Ec, Rossi's critical energy) the mean energy left for
@@ -353,9 +346,7 @@ def radiated(energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(energy * -np.expm1(-rng.gamma(np.log2(energy / kept))))
 
 
-def fragments(
-    energy: np.ndarray, lost: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def fragments(energy: Array, lost: Array, rng: Rng) -> tuple[Array, Array, Array, Array, Array]:
     """Make the electrons that photons of showers set free away from the first electron.
 
     Depths are Longo & Sestili's (1975, NIM 128, 283; PDG, electromagnetic cascades):
@@ -387,7 +378,7 @@ def fragments(
     return parent[real], value, depth[real], radius[real], FRAGMENT_WIDE / value
 
 
-def _fragment_energies(lost: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _fragment_energies(lost: Array, rng: Rng) -> tuple[Array, Array]:
     """Share the radiated energy, MeV, among fragments; return the parent and energy of each.
 
     Energies go as 1/T up to FRAGMENT_MOST, with SOFT_RATE softer ones per MeV as 1/T².

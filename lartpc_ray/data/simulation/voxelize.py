@@ -11,7 +11,7 @@ import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event, voxel_keys
-from lartpc_ray.data.simulation.physics import Particles, Steps
+from lartpc_ray.data.simulation.physics import Array, Particles, Steps
 from lartpc_ray.data.transforms import pieces
 
 PRIORITY = 1e6 * np.array([3, 3, 1, 0, 2])
@@ -65,17 +65,17 @@ def image(particles: Particles, steps: Steps, side: int, pitch: float, threshold
     return Event.of(coords, total, shape, semantic=semantic, cluster=cluster)
 
 
-def _starts(ordered: np.ndarray) -> np.ndarray:
+def _starts(ordered: Array) -> Array:
     """Return the index of each new value."""
     return np.flatnonzero(np.diff(ordered, prepend=-1))
 
 
-def _over(way: np.ufunc, values: np.ndarray, first: np.ndarray) -> np.ndarray:
+def _over(way: np.ufunc, values: Array, first: Array) -> Array:
     """Reduce values from each index to the next; unlike `reduceat`, allow no values."""
     return np.asarray(way.reduceat(values, first)) if len(first) else values[:0]
 
 
-def cut_at_faces(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut_at_faces(begin: Array, end: Array) -> tuple[Array, Array, Array]:
     """Cut steps of at most one voxel where they pass from one voxel into another.
 
     Args:
@@ -103,9 +103,7 @@ def cut_at_faces(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nda
     return step, np.floor(point).astype(np.int64), share.take(part)
 
 
-def _truth(
-    coords: np.ndarray, semantic: np.ndarray, cluster: np.ndarray, first: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _truth(coords: Array, semantic: Array, cluster: Array, first: Array) -> tuple[Array, Array]:
     """Return class and instance of each voxel; small pieces become low-energy deposits."""
     track = (semantic == ParticleClass.HIP) | (semantic == ParticleClass.MIP)
     small = track & (np.bincount(cluster).take(cluster) < TRACK_VOXELS)
@@ -122,7 +120,7 @@ def _truth(
     return np.where(small, NO_CLASS, semantic), np.where(small, -1, named)
 
 
-def _is_first(values: np.ndarray) -> np.ndarray:
+def _is_first(values: Array) -> Array:
     """Return whether each value is the first of its kind."""
     rows = np.arange(len(values))
     first = np.zeros(int(values.max(initial=0)) + 1, np.int64)
