@@ -62,8 +62,8 @@ def sweep(
         ([1.0, 0.0], [2.0, 0.0])
     """
     voxels = _along_curve(*checked(position, margin, seediness), truth, min_voxels)
-    limits = np.array([exponent_limit(value) for value in _ascending("p0", p0)])
-    values = _sweep(*voxels, _ascending("s0", s0), limits, "ami" in metrics)
+    limits = np.array([exponent_limit(value) for value in ascending("p0", p0)])
+    values = _sweep(*voxels, ascending("s0", s0), limits, "ami" in metrics)
     return {name: values[SCORES.index(name)] for name in metrics}
 
 
@@ -105,7 +105,7 @@ def sweep_exactly(
     return steps, {name: values[:, 0] for name, values in grid.items()}
 
 
-def _ascending(name: str, values: np.ndarray) -> np.ndarray:
+def ascending(name: str, values: np.ndarray) -> np.ndarray:
     values = np.atleast_1d(np.asarray(values, np.float64))
     for value in values:
         check_threshold(name, float(value))
