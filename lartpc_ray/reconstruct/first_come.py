@@ -38,10 +38,7 @@ def cluster_first_come(
     """Cluster the voxels of one class of one event by SPINE's rule.
 
     Args:
-        position: embedding position, image from -1 to 1.
-        margin: kernel width sigma, above 0; at least 1e-6 is used.
-        seediness: 0 to 1.
-        s0: seediness below which no seed is taken, 0 to 1.
+        position, margin, seediness, s0: as for `clusters.cluster`.
         p0: smallest probability of a member, 0 to 1.
         min_size: a seed with fewer members is rejected, and its voxel stays without a cluster.
         assign_all: give voxels outside every accepted cluster to the one of highest probability.
@@ -57,22 +54,36 @@ def cluster_first_come(
         >>> cluster_first_come(position, np.ones(3), np.array([0.9, 0.5, 0.8]), 0.5, 0.5)
         array([ 0,  0, -1])
     """
-    position, margin, seediness = checked(position, margin, seediness)
+    outputs = checked(position, margin, seediness)
     check_threshold("s0", s0)
     check_threshold("p0", p0)
-    taken = np.full(len(seediness), FREE, np.int64)
-    nearest, best = np.full(len(seediness), np.inf), np.full(len(seediness), -1, np.int64)
-    accepted = 0
     if len(seediness) < min_size:
-        return taken
+        return np.full(len(seediness), -1)
+    taken, best = _grow(*outputs, s0, member_limit(p0), min_size)
+    free = taken == FREE
+    taken[free] = best[free] if assign_all else -1
+    return np.maximum(taken, -1)
+
+
+def _grow(
+    position: np.ndarray,
+    margin: np.ndarray,
+    seediness: np.ndarray,
+    s0: float,
+    limit: float,
+    min_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cluster that took each voxel, and the cluster of highest probability."""
+    taken, best = np.full((2, len(seediness)), FREE)
+    nearest, accepted = np.full(len(seediness), np.inf), 0
     for seed in np.argsort(-seediness, kind="stable"):
         if seediness[seed] < s0:
             break
         if taken[seed] != FREE:
             continue
-        offsets = position - position[seed]
-        q = (offsets**2).sum(axis=1) * _scale(margin[seed])
-        members = (taken == FREE) & (q <= member_limit(p0))
+        width = max(margin[seed], SMALLEST_WIDTH)
+        q = ((position - position[seed]) ** 2).sum(axis=1) * (0.5 / width**2)
+        members = (taken == FREE) & (q <= limit)
         if members.sum() < min_size:
             taken[seed] = RETIRED
             continue
@@ -81,9 +92,7 @@ def cluster_first_come(
         best[q < nearest] = accepted
         nearest = np.minimum(nearest, q)
         accepted += 1
-    free = taken == FREE
-    taken[free] = best[free] if assign_all else -1
-    return np.maximum(taken, -1)
+    return taken, best
 
 
 def member_limit(p0: float) -> float:
@@ -96,10 +105,6 @@ def member_limit(p0: float) -> float:
         return float("inf")
     below = np.nextafter(rounded, np.float32(0))
     return -float(np.log((float(rounded) + float(below)) / 2))
-
-
-def _scale(margin: float) -> float:
-    return 0.5 / max(margin, SMALLEST_WIDTH) ** 2
 
 
 def sweep_first_come(
@@ -118,11 +123,7 @@ def sweep_first_come(
     """Score `cluster_first_come` at every point of a grid of thresholds, exactly.
 
     Args:
-        position, margin, seediness: of the voxels of one class of one event.
-        truth: (voxel,) true cluster, -1 none.
-        s0, p0: ascending values from 0 to 1.
-        min_voxels: true clusters with fewer voxels are not scored.
-        metrics: as for `sweep.sweep`.
+        position, margin, seediness, truth, s0, p0, min_voxels, metrics: as for `sweep.sweep`.
         min_size, assign_all: as for `cluster_first_come`.
 
     Returns:
@@ -130,13 +131,6 @@ def sweep_first_come(
 
     Raises:
         ValueError: as `sweep.sweep`.
-
-    Example:
-        >>> point = np.array([[0.0], [0.1], [5.0]])
-        >>> grid = sweep_first_come(point, np.ones(3), np.array([0.9, 0.5, 0.8]),
-        ...     np.array([0, 0, 1]), np.array([0.5, 1.0]), np.array([0.5]))
-        >>> grid["n_clusters"][:, 0].tolist()
-        [1.0, 0.0]
     """
     position, margin, seediness = checked(position, margin, seediness)
     if np.shape(truth) != seediness.shape:
@@ -161,62 +155,78 @@ def _sweep(  # type: ignore[no-untyped-def]
     position, scale, seediness, order, truth, s0, limits, min_size, assign_all, information
 ):
     """Return the scores (score, s0, p0); `order` lists the voxels by decreasing seediness."""
-    count = position.shape[1]
-    sizes = np.zeros(truth.max() + 1 if count else 0, np.int64)
-    for voxel in range(count):
-        if truth[voxel] >= 0:
-            sizes[truth[voxel]] += 1
+    sizes = np.zeros(truth.max() + 1 if len(truth) else 0, np.int64)
+    for cluster in truth:
+        if cluster >= 0:
+            sizes[cluster] += 1
     scores = np.empty((len(SCORES), len(s0), len(limits)))
-    taken = np.empty(count, np.int64)
-    label = np.empty(count, np.int64)
-    nearest = np.empty(count)
-    q = np.empty(count)
     for column in range(len(limits)):
-        taken[:] = FREE
-        label[:] = -1
-        nearest[:] = np.inf
+        state = (
+            np.full(len(truth), FREE, np.int64),
+            np.full(len(truth), -1, np.int64),
+            np.full(len(truth), np.inf),
+            np.empty(len(truth)),
+        )
         table = np.zeros((len(sizes), 16), np.int64)
-        accepted = 0
-        rank = 0 if count >= min_size else count
-        changed = True
+        accepted, rank = 0, 0 if len(truth) >= min_size else len(truth)
         for row in range(len(s0) - 1, -1, -1):
-            while rank < count and seediness[order[rank]] >= s0[row]:
+            before = rank
+            while rank < len(order) and seediness[order[rank]] >= s0[row]:
                 seed = order[rank]
                 rank += 1
-                if taken[seed] != FREE:
-                    continue
-                changed = True
-                _exponents(position, scale[seed], seed, q)
-                members = 0
-                for voxel in range(count):
-                    members += taken[voxel] == FREE and q[voxel] <= limits[column]
-                if members < min_size:
-                    taken[seed] = RETIRED
-                    _move(seed, -1, truth, label, table)
-                    continue
-                if accepted == table.shape[1]:
-                    wider = np.zeros((len(sizes), 2 * accepted), np.int64)
-                    wider[:, :accepted] = table
-                    table = wider
-                for voxel in range(count):
-                    if taken[voxel] != FREE:
-                        continue
-                    if q[voxel] <= limits[column]:
-                        taken[voxel] = accepted
-                        _move(voxel, accepted, truth, label, table)
-                    elif assign_all and min(q[voxel], UNDERFLOW) < nearest[voxel]:
-                        nearest[voxel] = min(q[voxel], UNDERFLOW)
-                        _move(voxel, accepted, truth, label, table)
-                accepted += 1
-            if changed:
-                missed = sizes.sum() - table.sum()
-                scores[:, row, column] = table_scores(
-                    table[:, :accepted], sizes, missed, information
-                )
-            else:
+                if state[0][seed] == FREE:
+                    table = _with_room(table, accepted)
+                    accepted += _take(
+                        seed, accepted, position, scale[seed], truth, limits[column],
+                        min_size, assign_all, state, table,
+                    )  # fmt: skip
+            if rank == before and row < len(s0) - 1:
                 scores[:, row, column] = scores[:, row + 1, column]
-            changed = False
+            else:
+                missed = sizes.sum() - table.sum()
+                found = table_scores(table[:, :accepted], sizes, missed, information)
+                scores[:, row, column] = found
     return scores
+
+
+@njit(cache=True, nogil=True)
+def _with_room(table, clusters):  # type: ignore[no-untyped-def]
+    """Return a table of shared voxels with a column for one cluster more."""
+    if clusters < table.shape[1]:
+        return table
+    wider = np.zeros((len(table), 2 * clusters), np.int64)
+    wider[:, :clusters] = table
+    return wider
+
+
+@njit(cache=True, nogil=True)
+def _take(  # type: ignore[no-untyped-def]
+    seed, number, position, scale, truth, limit, min_size, assign_all, state, table
+):
+    """Give a seed its members and, of the other free voxels, those nearest to it.
+
+    Returns:
+        1 for a cluster, 0 for a seed with too few members, which is retired.
+    """
+    taken, label, nearest, q = state
+    _exponents(position, scale, seed, q)
+    members = 0
+    for voxel in range(len(q)):
+        members += taken[voxel] == FREE and q[voxel] <= limit
+    if members < min_size:
+        taken[seed] = RETIRED
+        _move(seed, -1, truth, label, table)
+        return 0
+    for voxel in range(len(q)):
+        if taken[voxel] != FREE:
+            continue
+        if q[voxel] <= limit:
+            taken[voxel] = number
+            _move(voxel, number, truth, label, table)
+        elif assign_all and min(q[voxel], UNDERFLOW) < nearest[voxel]:
+            nearest[voxel] = min(q[voxel], UNDERFLOW)
+            _move(voxel, number, truth, label, table)
+    return 1
 
 
 @njit(cache=True, nogil=True)
