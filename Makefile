@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-all test-cluster screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
+.PHONY: tune test test-all test-cluster test-peers screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -50,6 +50,11 @@ test-cluster: .venv/installed-dev
 	  $(LARTPC_SHARED)/lartpc_ray/.venv/bin/pip install --quiet --constraint constraints.txt . ; }
 	LARTPC_HOSTS=$(LARTPC_HOSTS) LARTPC_SHARED=$(LARTPC_SHARED) $(BIN)/python -m pytest -m slow tests/cluster
 
+# SPINE's clusters and metrics beside ours: its wheel, without its dependencies, in a folder of its own.
+test-peers: .venv/installed-dev
+	test -d .peers/spine || $(BIN)/pip install --quiet --target .peers --no-deps spine==1.4.3 numexpr particle hepunits
+	$(BIN)/python -m pytest -m slow tests/peers
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,4 +73,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .peers runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -62,7 +62,7 @@ def cluster_first_come(
     taken, best = _grow(*outputs, s0, member_limit(p0), min_size)
     free = taken == FREE
     taken[free] = best[free] if assign_all else -1
-    return np.maximum(taken, -1)
+    return np.asarray(np.maximum(taken, -1))
 
 
 def _grow(

@@ -12,11 +12,12 @@ FORMS = ("spine", "mlreco")
 
 
 def exported(content: dict[str, Any], form: str) -> str:
-    """The thresholds in another program's form.
+    """Write the thresholds in another program's form.
 
-    Both count shower 0, track 1, Michel 2, delta 3, and know one kind of track: it takes those of
-    MIP, of which there are more voxels. lartpc_mlreco3d (SPICEFragmentManager) reads two lists by
-    that number; SPINE one entry a class. An untuned class keeps their default (0, 0.5).
+    Both programs count shower 0, track 1, Michel 2, delta 3. They know one kind of track, which
+    takes the thresholds of MIP, the class with more voxels. lartpc_mlreco3d (SPICEFragmentManager)
+    reads two lists in that order. SPINE (model.modules.spice.clusterer) reads two mappings from
+    shape to threshold. An untuned class keeps their default (0, 0.5).
     """
     order = ("SHOWER", "MIP", "MICHEL", "DELTA")
     found = [content["classes"].get(name, UNTUNED) for name in order]
@@ -27,8 +28,9 @@ def exported(content: dict[str, Any], form: str) -> str:
         }
     else:
         shapes = ("shower", "track", "michel", "delta")
-        values = {
-            shape: {"seed_threshold": row["s0"], "probability_threshold": row["p0"]}
-            for shape, row in zip(shapes, found, strict=True)
+        thresholds = {
+            name: {shape: row[axis] for shape, row in zip(shapes, found, strict=True)}
+            for name, axis in (("seed_threshold", "s0"), ("probability_threshold", "p0"))
         }
+        values = {"clusterer": thresholds}
     return yaml.safe_dump(values, sort_keys=False)

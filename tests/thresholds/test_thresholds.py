@@ -347,8 +347,11 @@ def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
     content = {"classes": {"SHOWER": row, "MIP": {"s0": 0.3, "p0": 0.4}, "HIP": {}}}
     lists = yaml.safe_load(exported(content, "mlreco"))
     assert lists == {"s_thresholds": [0.1, 0.3, 0.0, 0.0], "p_thresholds": [0.2, 0.4, 0.5, 0.5]}
-    named = yaml.safe_load(exported(content, "spine"))
-    assert named["track"] == {"seed_threshold": 0.3, "probability_threshold": 0.4}
+    named = yaml.safe_load(exported(content, "spine"))["clusterer"]
+    assert named == {
+        "seed_threshold": {"shower": 0.1, "track": 0.3, "michel": 0.0, "delta": 0.0},
+        "probability_threshold": {"shower": 0.2, "track": 0.4, "michel": 0.5, "delta": 0.5},
+    }
 
 
 def test_a_density_grid_by_hand() -> None:
