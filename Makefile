@@ -51,9 +51,11 @@ test-cluster: .venv/installed-dev
 	LARTPC_HOSTS=$(LARTPC_HOSTS) LARTPC_SHARED=$(LARTPC_SHARED) $(BIN)/python -m pytest -m slow tests/cluster
 
 # SPINE's clusters and metrics beside ours: its wheel, without its dependencies, in a folder of its own.
-test-peers: .venv/installed-dev
-	test -d .peers/spine || $(BIN)/pip install --quiet --target .peers --no-deps spine==1.4.3 numexpr particle hepunits
+test-peers: .peers/spine
 	$(BIN)/python -m pytest -m slow tests/peers
+
+.peers/spine: .venv/installed-dev
+	$(BIN)/pip install --quiet --target .peers --no-deps spine==1.4.3 numexpr particle hepunits
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

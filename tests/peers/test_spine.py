@@ -17,6 +17,7 @@ from lartpc_ray.data.splits import sample
 from lartpc_ray.metrics.clustering import ari, efficiency, purity, sbd
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.first_come import cluster_first_come
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.export import exported
 from lartpc_ray.trials import checkpoint
 
@@ -54,6 +55,7 @@ def outputs() -> list[dict[str, np.ndarray]]:
     """The outputs of the kept network for each class of 50 test events, float32."""
     state = checkpoint.load(ROOT / "models" / "clustering")
     task = state.trial.task
+    assert isinstance(task, ClusteringTask)
     events = read_events(sample("test"), indices=range(50))
     return [
         {name: np.asarray(values) for name, values in voxels.items()}
