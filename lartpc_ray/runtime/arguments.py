@@ -1,4 +1,4 @@
-"""What one command of train or tune is: its arguments, its folder, its Ray, how it is stopped."""
+"""The arguments that train and tune share."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:  # libraries that `--help` does without
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
-    """The arguments that choose a study: shared by train and tune."""
+    """Return a parser with the arguments that choose a study."""
     parser = Parser(name, about, example)
     parser.add_argument("study", metavar="NAME", help="search_spaces/NAME.yaml, or a path to one")
     parser.add_argument("--budget", choices=get_args(BudgetName), help="default: gpu or laptop")
     parser.add_argument("--data", help="folder with train, tune, test .h5 files, or one .h5 file")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="fix a setting")
-    parser.add_argument("--workers", type=int, help="data-parallel workers a trial")
+    parser.add_argument("--workers", type=int, help="data-parallel workers per trial")
     parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the results")
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to go on with")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to continue")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--dashboard", action="store_true", help="start Ray's dashboard (1 GB)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, run nothing")
@@ -33,7 +33,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
 
 
 def chosen_space(options: argparse.Namespace) -> Space:
-    """The space that the arguments choose; says which budget it took where none was named."""
+    """Return the space that the arguments choose; log the budget if none is named."""
     from lartpc_ray.trials.space import find_space
     from lartpc_ray.trials.space_file import budgets, parse_setting, read_space
 
@@ -60,7 +60,7 @@ def read_splits(trial: Trial) -> None:
     """Open every split and read its first event, before any worker starts.
 
     Raises:
-        ValueError: naming the file, the event and what is wrong.
+        ValueError: with file, event and error.
     """
     from lartpc_ray.data.splits import Split
 

@@ -1,8 +1,8 @@
-"""What runs, as numbers for Prometheus: all that is told through Ray's metrics.
+"""Metrics of running work for Prometheus, through Ray.
 
-Every node of Ray answers a scrape with what its processes told last, `ray_` before each name; the
-panels of `dashboards/lartpc.json` show it. Outside of Ray nothing is told. A tag takes as many
-values as there are studies, trials and workers on the nodes, never one a step.
+Every node of Ray answers a scrape with the last values of its processes, `ray_` before each name;
+the panels of `dashboards/lartpc.json` show them. Outside of Ray nothing is recorded. The values of
+a tag are studies, trials and workers, never steps.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ray.util.metrics import Counter, Gauge
 from lartpc_ray.atomic import write_json
 
 NODES = "prom_metrics_service_discovery.json"
-"""In Ray's folder: what Prometheus may scrape, of the session that began last."""
+"""The file in Ray's folder that lists the nodes of the last session for Prometheus."""
 STATES = ("running", "finished", "stopped", "failed")
-"""Of a trial; `stopped` early, for others were better."""
+"""States of a trial; `stopped` means early, because other trials were better."""
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric: what is told under a name.
+    """A metric of Prometheus.
 
     Attributes:
-        kind: a counter grows while a process lives, a gauge is what it is now.
-        about: what it counts, for people.
-        tags: what its series differ in.
+        kind: a counter grows while a process lives, a gauge is a present value.
+        about: its description.
+        tags: names of its tags.
     """
 
     kind: type[Counter] | type[Gauge]
@@ -63,26 +63,26 @@ METRICS = {
 
 
 def record(name: str, value: float, **tags: str) -> None:
-    """Add to a counter or set a gauge; nothing outside of Ray.
+    """Add to a counter or set a gauge; do nothing outside of Ray.
 
     Args:
-        name: one of `NUMBERS`.
+        name: one of `METRICS`.
         value: not below 0 for a counter.
-        tags: those of the number.
+        tags: values of the metric's tags.
     """
     if not ray.is_initialized():
         return
     metric = _metric(name)
     if isinstance(metric, Gauge):
         metric.set(value, tags)
-    elif value:  # Ray takes no 0
+    elif value:  # Ray refuses 0
         metric.inc(value, tags)
 
 
 @cache
 def _metric(name: str) -> Counter | Gauge:
-    number = METRICS[name]
-    return number.kind(name, number.about, number.tags)
+    metric = METRICS[name]
+    return metric.kind(name, metric.about, metric.tags)
 
 
 def write_prometheus_targets(session: Path) -> None:

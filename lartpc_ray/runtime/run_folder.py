@@ -24,10 +24,10 @@ LOCK = "lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder of a run, for this process alone; the system gives it back when the process ends.
+    """Lock the folder of a run for this process; the system unlocks it when the process ends.
 
     Raises:
-        ValueError: where another process has it, naming that process.
+        ValueError: if another process holds the lock; names that process.
     """
     with (folder / LOCK).open("a+") as file:
         try:
@@ -42,10 +42,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def new_folder(runs: Path, name: str) -> Path:
-    """A name for the folder of a new run, which is also its name in MLflow.
+    """Return the folder of a new run; its name is also the run's name in MLflow.
 
-    The time is for people. The rest tells apart what begins in one second, on several machines or
-    where a clock was set back.
+    The random end separates runs that start in the same second, also on several machines.
     """
     return runs.resolve() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
 

@@ -14,19 +14,17 @@ from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that stop a run; a scheduler sends the last one before a time limit."""
+"""Signals that stop a run; a scheduler sends SIGUSR1 before a time limit."""
 PATIENCE = 20.0
-"""Seconds that a stop waits for checkpoints; SLURM kills 30 s after its SIGTERM."""
+"""Seconds of waiting for checkpoints before a stop; SLURM kills 30 s after its SIGTERM."""
 
 
 class CheckpointOnSignal:
-    """On one of `STOPS`: checkpoint, then stop.
-
-    A second signal stops at once.
+    """Request checkpoints on the first of `STOPS`, then stop; stop at once on the second.
 
     Args:
-        folders: of the runs that are asked for a checkpoint.
-        stop: stops; a handler of signals.
+        folders: returns the folders of the running trials.
+        stop: a signal handler that stops.
     """
 
     def __init__(self, folders: Callable[[], list[Path]], stop: Callable[[int, Any], Any]) -> None:
@@ -35,7 +33,7 @@ class CheckpointOnSignal:
         self._asking: threading.Thread | None = None
 
     def install(self) -> None:
-        """Take the signals; only in the main thread."""
+        """Install the signal handlers, from the main thread."""
         for number in STOPS:
             signal.signal(number, self._received)
 
@@ -43,7 +41,7 @@ class CheckpointOnSignal:
         if self._asking:
             self._stop(number, frame)
             return
-        log.info("stopping at the next step, with a checkpoint; a second signal stops at once")
+        log.info("stopping after the next step, with a checkpoint; a second signal stops at once")
         self._asking = threading.Thread(target=self._ask, daemon=True)
         self._asking.start()
 
@@ -58,7 +56,7 @@ class CheckpointOnSignal:
 
 
 def restore_interrupts() -> None:
-    """From now on `STOPS` end what runs, as Ctrl-C does; only the main thread can say so."""
+    """Let `STOPS` raise KeyboardInterrupt, as Ctrl-C does, from the main thread."""
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:
             signal.signal(number, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What all commands share: one-line errors, exit status 0, 1 or 2, progress on stderr."""
+"""The common part of all commands: errors in one line, exit status, progress on stderr."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prepare_process() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a command (of the package itself where it has no name), with an example."""
+    """The parser of a command, or of the package for an empty name, with an example."""
 
     def __init__(self, name: str, about: str, example: str) -> None:
         program = f"python -m lartpc_ray{name and '.'}{name}"
@@ -46,17 +46,17 @@ class Parser(argparse.ArgumentParser):
             epilog=f"example: {program} {example}",
             allow_abbrev=False,
         )
-        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+        self.add_argument("--debug", action="store_true", help="print the traceback of an error")
         self.add_argument("--quiet", action="store_true", help="results and errors only")
 
 
 def run(
     parser: Parser, main: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Run a command; what the user can mend is one line on stderr, also with `--quiet`.
+    """Run a command; print an error as one line on stderr, also with `--quiet`.
 
     Returns:
-        0 done, 1 it could not be done, 2 the arguments or the settings are wrong.
+        0 for success, 1 for a failure, 2 for wrong arguments or settings.
     """
     try:
         arguments = parser.parse_args(argv)

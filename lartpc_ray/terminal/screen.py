@@ -1,4 +1,4 @@
-"""What the user sees while it works: a live table of trials, the lines of a training job."""
+"""Progress on the terminal: a live table of trials, the lines of a training job, bars."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lartpc_ray.terminal.text import format_duration, format_value, short_names
 
 Item = TypeVar("Item")
 STATUS = 24
-"""Characters of a status in the table; a reason for failing is in MLflow, too."""
+"""Characters of a status in the table; MLflow has the whole reason of a failure."""
 PAUSE = 10.0
-"""Seconds between two lines of a bar where there is no terminal: quick work says nothing."""
+"""Seconds between two lines of a bar without a terminal; quick work prints none."""
 FRAME = 6
-"""Lines of the screen that are no trial: title, head, borders, caption."""
+"""Lines of the screen without a trial: title, head, borders, caption."""
 
 
 class Trials:
-    """The trials of a study, best first: a table on a terminal, a line for each change elsewhere.
+    """Show the trials of a study, best first: as a table on a terminal, else a line per change.
 
     Args:
         title: of the table.
-        searched: dotted paths of the settings to show, as many as the terminal is wide.
-        trials: how many there will be.
+        searched: dotted paths of the settings to show, as many as fit.
+        trials: their number at the end.
         steps: of a trial that is not stopped.
-        console: where to draw; stderr by default.
+        console: for the table; stderr by default.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Trials:
         self._live = Live(console=self._console, auto_refresh=False) if drawn else None
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start to draw."""
         self._began = time.monotonic()
         if self._live:
             self._live.start()
@@ -68,18 +68,17 @@ class Trials:
             self._live.stop()
 
     def step(self, number: int) -> int:
-        """The last step that a trial reported."""
+        """Return the last step that a trial reported."""
         return int(self._rows.get(number, {}).get("step", 0))
 
     def show(self, number: int, status: str, **changes: Any) -> None:
-        """Show a trial's status, and what changed.
+        """Show a trial's status and changed values.
 
         Args:
-            number: of the trial.
+            number: index of the trial.
             status: in words.
-            changes: `step`, `loss`, `objective`, its `settings`; `before`, the last step
-                that was done in an earlier part of the search; `ended`, whether the trial has
-                ended.
+            changes: `step`, `loss`, `objective`, `settings`; `before`, the last step of an earlier
+                part of the search; `ended`, whether the trial has ended.
         """
         row = self._rows.setdefault(number, {})
         row |= {"status": status, **changes}
@@ -92,7 +91,7 @@ class Trials:
             log.info(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
 
     def left(self, passed: float) -> float | None:
-        """Seconds to the end of the search, as it went so far; None where nothing is known.
+        """Return the seconds to the end of the search at its speed so far; None if unknown.
 
         A trial that was stopped counts as done.
         """
@@ -104,7 +103,7 @@ class Trials:
         return passed * (self._trials - done) / gained if gained > 0 else None
 
     def table(self) -> Table:
-        """The best trials, as many as the terminal is high, and what fits its width."""
+        """Return a table of as many of the best trials and of the settings as fit."""
         ended = sum(bool(row.get("ended")) for row in self._rows.values())
         passed = time.monotonic() - self._began
         left = self.left(passed)
@@ -134,26 +133,26 @@ class Trials:
 
 
 def fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
-    """The first columns of a table that a line holds, with their borders.
+    """Return the first columns of a table that fit a line with their borders.
 
     Example:
         >>> list(fitting({"trial": ["0"], "depth": ["5"], "mask": ["bce"]}, 20))
         ['trial', 'depth']
     """
-    found, room = {}, width - 1
+    fit, room = {}, width - 1
     for name, cells in columns.items():
         room -= max(map(len, (name, *cells))) + 3
         if room < 0:
             break
-        found[name] = cells
-    return found
+        fit[name] = cells
+    return fit
 
 
 @contextmanager
 def follow_file(path: Path) -> Iterator[None]:
-    """Say the lines of a growing file while the body runs.
+    """Print the lines of a growing file while the body runs.
 
-    What Ray forwards of its processes' output holds much of its own; hence a file.
+    The output that Ray forwards from its processes holds many lines of Ray; hence a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -177,18 +176,18 @@ def follow_file(path: Path) -> Iterator[None]:
 
 
 class ProgressBar:
-    """A progress bar on a terminal; elsewhere a line at each tenth that takes its time.
+    """Show a progress bar on a terminal; elsewhere print a line at a tenth of slow work.
 
     Args:
-        title: what is done.
-        total: how many of it.
+        title: of the work.
+        total: number of its items.
     """
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title
         self._total = total
         self._done = 0
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         console = Console(stderr=True)
         drawn = console.is_terminal and log.level <= logging.INFO
         self._bar = Progress(console=console) if drawn else None
@@ -204,14 +203,14 @@ class ProgressBar:
             self._bar.stop()
 
     def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+        """Count further items as done."""
         before, self._done = self._done, self._done + count
         if self._bar:
             self._bar.advance(self._bar.task_ids[0], count)
         elif 10 * before // self._total < 10 * self._done // self._total:
             now = time.monotonic()
-            if now - self._told >= PAUSE:
-                self._told = now
+            if now - self._printed >= PAUSE:
+                self._printed = now
                 log.info(f"{self._title}: {self._done} of {self._total}")
 
 

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: the events, the code, the machine."""
+"""The provenance of a run's numbers: events, code, machine."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ class Source:
 
 
 def sources(splits: Splits, folder: Path) -> dict[str, Source]:
-    """The files of the three splits; digests are remembered in a folder.
+    """Return the files of the three splits; keep their digests in a folder.
 
-    A file is read anew when its size or its time of change is another.
+    A file is read again if its size or its time of change differs.
     """
-    found = {split: splits.file(split).resolve() for split in get_args(Split)}
+    paths = {split: splits.file(split).resolve() for split in get_args(Split)}
     return {
         split: Source(path, path.stat().st_size, _digest(path, folder / DIGESTS))
-        for split, path in found.items()
+        for split, path in paths.items()
     }
 
 
-def data_hash(found: dict[str, Source]) -> str:
-    """One digest of all splits: their names, sizes and contents."""
-    lines = (f"{split} {one.path.name} {one.size} {one.digest}" for split, one in found.items())
+def data_hash(files: dict[str, Source]) -> str:
+    """Return one digest of all splits: their names, sizes and contents."""
+    lines = (f"{split} {file.path.name} {file.size} {file.digest}" for split, file in files.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def tags(trial: Trial, found: dict[str, Source]) -> dict[str, str]:
-    """What to know of a run before its numbers are believed."""
+    """Return the tags that show the provenance of a run's numbers."""
     known = {
         "task": trial.task.name,
         "engine": resolve_name(trial.network.engine),
@@ -88,14 +88,14 @@ def _digest(path: Path, file: Path) -> str:
 
 @cache
 def _versions() -> list[str]:
-    """Of those packages that are installed: a checkout may be used without."""
+    """Return the versions of the installed packages; a checkout may lack some."""
     found = {str(one.name).lower(): one.version for one in distributions()}
     return [f"{name} {found[name]}" for name in PACKAGES if name in found]
 
 
 @cache
 def _commit(folder: Path) -> str:
-    """The commit of a checkout, with `-dirty` where files differ from it; empty outside of one."""
+    """Return the commit of a checkout, with `-dirty` if files differ; empty elsewhere."""
     git = shutil.which("git")
     if not git or not (folder / ".git").exists():
         return ""

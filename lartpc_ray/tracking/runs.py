@@ -53,7 +53,7 @@ for _name, _value in PATIENCE.items():  # MLflow reads them at each request
 
 @dataclass(frozen=True)
 class TrialRun:
-    """A trial as its run tells it: the last value of each number."""
+    """A trial as MLflow has it: its parameters and the last value of each metric."""
 
     id: str
     number: int
@@ -72,7 +72,7 @@ class Tracking:
         uri: an MLflow tracking URI; the local SQLite file by default.
 
     Attributes:
-        experiment: its id; empty to read only.
+        experiment: the id of the experiment; empty to read only.
     """
 
     def __init__(self, folder: Path, experiment: str | None, uri: str | None = None) -> None:
@@ -84,7 +84,7 @@ class Tracking:
         self.uri = uri or f"sqlite:///{self._folder / STORE}"
         self._own = not uri
         self._offset = time.time() - time.monotonic()
-        self._told: dict[tuple[str, str], dict[int, float]] = {}
+        self._logged: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment) if experiment else ""
         if experiment:
             self._not_before(
@@ -93,7 +93,7 @@ class Tracking:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's; a store of one's own is made when it is first needed."""
+        """Return MLflow's client; create the local store at the first use."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._own:
             _make_store(self._folder / STORE)
@@ -115,12 +115,9 @@ class Tracking:
             return str(found.experiment_id)
 
     def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """The run with these tags: the one there is, or a new one.
+        """Return the id of the run with these tags; create the run if there is none.
 
-        One that is begun again has no error any more: why it failed is of an earlier attempt.
-
-        Returns:
-            the id of the run.
+        A run that starts again loses its error tag, which is of an earlier attempt.
         """
         tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
@@ -138,20 +135,20 @@ class Tracking:
         return str(created.info.run_id)
 
     def _now(self) -> int:
-        """Milliseconds since 1970, by a clock that does not jump with the machine's."""
+        """Return milliseconds since 1970 by a clock that does not jump with the machine's."""
         return int(1000 * (self._offset + time.monotonic()))
 
     def _not_before(self, runs: Sequence[Run]) -> None:
-        """Set the clock forward, if need be: the machine's may have been set back since."""
+        """Set the clock past the times of runs: the machine's may have been set back since."""
         for run in runs:
             later = max(run.info.start_time, run.info.end_time or 0) + 1
             self._offset = max(self._offset, later / 1000 - time.monotonic())
 
     def trials(self, study: str, search: str | None = None) -> list[TrialRun]:
-        """The trials of a search of a study, in their order; of the newest if none is named.
+        """Return the trials of a search of a study by their indices; of the newest by default.
 
         Raises:
-            ValueError: where there is no search of that study.
+            ValueError: if the study has no search.
         """
         experiment = self.client.get_experiment_by_name(study)
         wanted = "tags.kind = 'search'" + (f" and attributes.run_id = '{search}'" if search else "")
@@ -186,104 +183,104 @@ class Tracking:
                 return sorted(found, key=lambda trial: trial.number)
 
     def log_params(self, run: str, values: Mapping[str, Any]) -> None:
-        """Log parameters by their short names; those already there are left alone."""
-        there = self.client.get_run(run).data.params
+        """Log parameters by their short names, except parameters that the run already has."""
+        logged = self.client.get_run(run).data.params
         names = short_names(values).items()
-        new = [Param(name, _short(values[key])) for name, key in names if name not in there]
+        new = [Param(name, _short(values[key])) for name, key in names if name not in logged]
         self.client.log_batch(run, params=new)
 
     def describe(self, run: str, text: str) -> None:
-        """A run's description, in markdown."""
+        """Set a run's description, in markdown."""
         self.set_tags(run, {NOTE: text[:LONGEST_NOTE]})
 
     def describe_study(self, text: str) -> None:
-        """The experiment's description, in markdown."""
+        """Set the experiment's description, in markdown."""
         self.client.set_experiment_tag(self.experiment, NOTE, text[:LONGEST_NOTE])
 
-    def log_datasets(self, run: str, found: Mapping[str, Source]) -> None:
-        """Log the files of the splits as the run's datasets; once, however often it is said."""
-        there = self.client.get_run(run).inputs
-        if there and there.dataset_inputs:
+    def log_datasets(self, run: str, files: Mapping[str, Source]) -> None:
+        """Log the files of the splits as the run's datasets, unless the run has datasets."""
+        inputs = self.client.get_run(run).inputs
+        if inputs and inputs.dataset_inputs:
             return
-        made = [
+        datasets = [
             DatasetInput(
                 Dataset(
-                    name=f"{one.path.name} ({split})",
-                    digest=one.digest[:12],
+                    name=f"{file.path.name} ({split})",
+                    digest=file.digest[:12],
                     source_type="local",
-                    source=json.dumps({"uri": one.path.as_uri()}),
-                    profile=json.dumps({"bytes": one.size, "sha256": one.digest}),
+                    source=json.dumps({"uri": file.path.as_uri()}),
+                    profile=json.dumps({"bytes": file.size, "sha256": file.digest}),
                 ),
                 [InputTag("mlflow.data.context", split)],
             )
-            for split, one in found.items()
+            for split, file in files.items()
         ]
-        self.client.log_inputs(run, made)
+        self.client.log_inputs(run, datasets)
 
     def log_metrics(self, run: str, values: Mapping[str, float], step: int) -> bool:
-        """Log numbers at a training step, once: a resumed search tells again what it knows.
+        """Log metrics at a training step, unless the run has them: a resumed search repeats them.
 
-        Numbers told together are kept together, so the first says whether they are there.
+        Metrics of one call stand together in MLflow, so the first one decides.
 
         Returns:
-            whether they were new.
+            whether the metrics were new.
         """
         if not values:
             return False
         first = next(iter(values))
-        if (run, first) not in self._told:
-            self._told[run, first] = self.logged(run, first)
-        told = self._told[run, first]
-        if told.get(step) == values[first]:
+        if (run, first) not in self._logged:
+            self._logged[run, first] = self.logged(run, first)
+        logged = self._logged[run, first]
+        if logged.get(step) == values[first]:
             return False
         now = self._now()
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
         self.client.log_batch(run, metrics=metrics)
-        told[step] = values[first]
+        logged[step] = values[first]
         return True
 
     def logged(self, run: str, name: str) -> dict[int, float]:
-        """Step to value of a number that was logged; of a folder of a run's files, none."""
+        """Return step to value of a logged metric; nothing for a folder of a run's files."""
         if as_folder(run):
             return {}
         earlier = [old for old, present in EARLIER_METRICS.items() if present == name]
         return {
-            one.step: one.value
+            metric.step: metric.value
             for logged in (*earlier, name)
-            for one in self.client.get_metric_history(run, logged)
+            for metric in self.client.get_metric_history(run, logged)
         }
 
     def set_tags(self, run: str, values: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags of a run."""
         self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
 
     def log_text(self, run: str, text: str, name: str) -> None:
-        """Keep a text as an artefact."""
+        """Log a text as an artifact."""
         self.client.log_text(run, text, name)
 
     def log_artifact(self, run: str, path: Path, folder: str | None = None) -> None:
-        """Keep a file as an artefact."""
+        """Log a file as an artifact."""
         self.client.log_artifact(run, str(path), folder)
 
     def log_artifacts(self, run: str, path: Path, name: str) -> None:
-        """Keep what is in a folder as artefacts under a name."""
+        """Log the files of a folder as artifacts under a name."""
         self.client.log_artifacts(run, str(path), name)
 
     def fetch(self, run: str, name: str, folder: Path) -> Path:
-        """A run's artefact as a local file.
+        """Return the path of a run's artifact, downloaded if need be.
 
         Args:
-            run: its id, or a folder that holds the artefacts of one, which stay where they are.
-            name: of the artefact.
-            folder: where it is put.
+            run: its id, or a folder that holds its artifacts, which stay there.
+            name: of the artifact.
+            folder: for a downloaded file.
 
         Raises:
-            ValueError: where there is no such run or artefact.
+            ValueError: if there is no such run or artifact.
         """
-        if kept := as_folder(run):
-            if (kept / name).is_file():
-                return kept / name
-            raise ValueError(f"{kept}: no {name} in this folder")
+        if source := as_folder(run):
+            if (source / name).is_file():
+                return source / name
+            raise ValueError(f"{source}: no {name} in this folder")
         try:
             return Path(self.client.download_artifacts(run, name, str(folder)))
         except (MlflowException, OSError):
@@ -294,15 +291,15 @@ class Tracking:
         self.client.set_terminated(run, status, self._now())
 
     def run_info(self, run: str) -> dict[str, str]:
-        """The tags of a run, and its `name`, `status`, `started` and `hours`, as text.
+        """Return the tags of a run, and its `name`, `status`, `started` and `hours`, as text.
 
-        Of a folder of a run's files its name only.
+        For a folder of a run's files return the name only.
 
         Raises:
-            ValueError: where there is no such run.
+            ValueError: if there is no such run.
         """
-        if kept := as_folder(run):
-            return {"name": kept.resolve().name}
+        if source := as_folder(run):
+            return {"name": source.resolve().name}
         try:
             found = self.client.get_run(run)
         except MlflowException:
@@ -314,28 +311,25 @@ class Tracking:
         return known | ({"hours": f"{(end - begin) / 3.6e6:.2f}"} if end else {})
 
     def children(self, run: str, **tags: str) -> list[str]:
-        """The runs nested in a run that have these tags, the newest first; in a folder none."""
+        """Return the runs with these tags that are nested in a run, the newest first."""
         if as_folder(run):
             return []
         experiment = self.client.get_run(run).info.experiment_id
         wanted = {"mlflow.parentRunId": run, **tags}
         text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-        newest = ["attributes.start_time DESC"]
-        return [
-            str(found.info.run_id)
-            for found in self.client.search_runs([experiment], text, order_by=newest)
-        ]
+        runs = self.client.search_runs([experiment], text, order_by=NEWEST)
+        return [str(child.info.run_id) for child in runs]
 
 
 def as_folder(run: str) -> Path | None:
-    """The folder of a run's files, where a run is given so and not by its id."""
+    """Return the folder of a run's files if `run` is a folder and no id."""
     return Path(run) if Path(run).is_dir() else None
 
 
 def _make_store(path: Path) -> None:
     """Make MLflow's database whole or not at all.
 
-    MLflow refuses for ever what a driver that was killed meanwhile has left of one.
+    MLflow cannot open a half-created database, so create it under a temporary name.
     """
     if path.is_file():
         return

@@ -121,8 +121,10 @@ def _kept(
 
 
 def _train(trial: Trial, folder: Path) -> None:
-    """Raises:
-    KeyboardInterrupt: when it was told to stop.
+    """Train to the last step.
+
+    Raises:
+        KeyboardInterrupt: if a signal stopped the training.
     """
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
@@ -140,7 +142,7 @@ def _train(trial: Trial, folder: Path) -> None:
 
 
 def parser() -> Parser:
-    """The arguments of the command."""
+    """Return the parser of the command."""
     return study_parser("train", "Train one network: trial 0 of a study.", "clustering --workers 2")
 
 

@@ -1,8 +1,8 @@
-"""A checkpoint: one file with everything a run needs to go on, or to be used.
+"""A checkpoint: one file with everything that a run needs to continue or to be used.
 
-The first line of the file is the SHA-256 of the rest, so that a damaged one is known before
-anything in it is read. A run keeps its last two; where the newest is damaged, it goes on from the
-other.
+The first line of the file is the SHA-256 of the rest, so that a damaged file is refused before
+its content is read. A run keeps its last two checkpoints; if the newest is damaged, the run
+continues from the other.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from lartpc_ray.trials.trial import Trial
 FILE = "checkpoint.pt"
 HEAD = b"lartpc_ray checkpoint, sha256 "
 KEPT = 2
-"""Checkpoints a run keeps: the newest, and one to fall back on."""
+"""Checkpoints that a run keeps: the newest, and a second one in case the newest is damaged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """The state of a run after `step` steps.
 
-    What else a run needs follows from its step: the learning rate, the next events, what is random.
+    The learning rate, the next events and the random numbers follow from the step.
 
     Attributes:
-        trial: what is trained.
+        trial: that is trained.
         step: steps done.
         network: weights and running averages.
         optimizer: the optimizer's state.
-        history: what was reported so far, one mapping a validation.
-        scaler: of the gradients in float16; else empty.
+        history: the reported metrics, one mapping per validation.
+        scaler: state of the gradient scaler in float16; else empty.
         window: loss terms of each step since the last validation.
     """
 
@@ -55,16 +55,16 @@ class Checkpoint:
     window: list[dict[str, float]] = field(default_factory=list)
 
     def restored(self) -> UResNet:
-        """The network as it was, in evaluation mode, on the best engine here.
+        """Return the network in evaluation mode, on the best engine here.
 
-        The weights do not know which engine trained them.
+        The weights do not depend on the engine that trained them.
         """
         network = self.trial.make_network(engine="auto")
         network.load_state_dict(self.network)
         return network.eval()
 
     def to_use(self) -> Checkpoint:
-        """Without what only further training needs: a third of the size."""
+        """Return a copy without the state that only training needs: a third of the size."""
         return replace(self, optimizer={}, scaler={}, window=[])
 
 
@@ -105,7 +105,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, float]:
-    """Replace the names of an earlier version in what a validation reported."""
+    """Replace the names of an earlier version in the metrics of a validation."""
     names = {"goal": "objective"}
     if isinstance(trial.task, ThresholdTask):
         axes = earlier_names(type(trial.task.active_method))
@@ -120,8 +120,7 @@ def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, fl
 def add(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a run's next checkpoint into its folder, and drop all but the last `KEPT`.
 
-    Also what a process killed in the middle of `save` has left: a run's folder has one writer, so
-    no other is still writing it.
+    Also remove parts that killed processes have left: the folder of a run has one writer.
     """
     file = save(folder, checkpoint, f"step-{checkpoint.step:09d}.pt")
     for old in [*_all(folder)[:-KEPT], *folder.glob("step-*.pt.part*")]:
@@ -132,11 +131,11 @@ def add(folder: Path, checkpoint: Checkpoint) -> Path:
 def newest(
     folder: Path, trial: Trial, notify: Callable[[str], None] = log.warning
 ) -> Checkpoint | None:
-    """The last checkpoint in a run's folder that is sound; None where there is none.
+    """Return the last undamaged checkpoint in a run's folder; None if there is none.
 
     Args:
         folder: of the run.
-        trial: what is trained; it may have other resources than it had.
+        trial: that is trained; its resources may differ from the checkpoint's.
         notify: takes the reason why a damaged checkpoint is not used.
 
     Raises:
@@ -146,7 +145,7 @@ def newest(
         try:
             found = load(file)
         except ValueError as error:
-            notify(f"{error}; the one before is used, or the start")
+            notify(f"{error}; the earlier checkpoint is used, or the start")
             continue
         if found.trial.model_copy(update={"resources": trial.resources}) != trial:
             raise ValueError(f"{file}: of a trial with other settings; use another folder")
@@ -155,9 +154,9 @@ def newest(
 
 
 def _all(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, the oldest first."""
     return sorted(folder.glob("step-*.pt"))
 
 
 CHECKPOINT_REQUEST = "checkpoint-now"
-"""A file in a run's folder that asks for a checkpoint at once; it goes when there is one."""
+"""A file in a run's folder that requests a checkpoint; the training removes it afterwards."""

@@ -1,4 +1,4 @@
-"""Dotted paths into a Trial: is there such a setting, and does it take this value?"""
+"""Dotted paths to the settings of a Trial, and checks of their values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lartpc_ray.trials.trial import Trial
 
 
 def check(key: str, value: Any, task: str) -> None:
-    """Is `key` a setting of a trial of this task, and `value` one that it takes?
+    """Check that `key` is a setting of a trial of this task, and that it takes `value`.
 
     Raises:
-        ValueError: with what is wrong, and the nearest known name.
+        ValueError: with the error, and the nearest known name.
     """
     model: type[BaseModel] = Trial
     for part in key.split("."):
@@ -36,9 +36,10 @@ def check(key: str, value: Any, task: str) -> None:
     try:
         _trial({"task.name": task, key: value})
     except ValidationError as error:
-        if any(len(_place(one["loc"])) >= len(key.split(".")) for one in error.errors()):
+        depth = len(key.split("."))
+        if any(len(_position(detail["loc"])) >= depth for detail in error.errors()):
             raise ValueError(": ".join(reason(error, Trial))) from None
-        # What only a whole group can be wrong about is checked when all of it is known.
+        # Errors of a whole group are checked once all of its settings are known.
 
 
 def present_path(key: str, task: str) -> str:
@@ -53,14 +54,14 @@ def present_path(key: str, task: str) -> str:
     for part in key.split("."):
         known = isinstance(model, type) and issubclass(model, BaseModel)
         name = earlier_names(model).get(part, part) if known else part
-        there = known and name in model.model_fields and (model is not Trial or task in TASKS)
-        model = _annotation(model, name, task) if there else None
+        known = known and name in model.model_fields and (model is not Trial or task in TASKS)
+        model = _annotation(model, name, task) if known else None
         parts.append(name)
     return ".".join(parts)
 
 
 def _annotation(model: type[BaseModel], name: str, task: str) -> Any:
-    """The type of a setting; of the settings of the task, those of the study's own."""
+    """Return the type of a setting; for `task` the settings of the study's task."""
     if model is Trial and name == "task":
         return TASKS[task]
     return model.model_fields[name].annotation
@@ -78,10 +79,10 @@ def _leaves(model: type[BaseModel], task: str, prefix: str = "") -> list[str]:
 
 
 def make_trial(values: dict[str, Any]) -> Trial:
-    """A trial with these paths set.
+    """Return a trial with these paths set.
 
     Raises:
-        ValueError: in one line: the path, what is wrong and the value.
+        ValueError: in one line: path, error and value.
     """
     try:
         return _trial(values)
@@ -100,17 +101,17 @@ def _trial(values: dict[str, Any]) -> Trial:
     return Trial.model_validate_json(json.dumps(nested))
 
 
-def _place(loc: tuple[int | str, ...]) -> list[str]:
-    """Where an error is, without the name of the task that pydantic puts in."""
+def _position(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the path of an error without the name of the task that pydantic inserts."""
     parts = [str(part) for part in loc]
     return parts[:1] + parts[2:] if parts[:1] == ["task"] and len(parts) > 1 else parts
 
 
 def reason(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
-    """The place and the reason of the first thing that is wrong."""
+    """Return path and reason of the first error."""
     errors = error.errors(include_url=False)
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(_place(first["loc"]))
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    key = ".".join(_position(first["loc"]))
     if first["type"] == "extra_forbidden":
         return key, f"unknown{nearest(key, model.model_fields)}"
     if first["type"] in ("missing", "json_invalid"):
@@ -128,24 +129,24 @@ IMPORTANT = (
     "data.batch_events",
     "seed",
 )
-"""Settings that MLflow shows of every trial; the others are in its trial.json."""
+"""Settings that MLflow shows for every trial; the others are in its trial.json."""
 
 
 def flatten_settings(trial: Trial) -> dict[str, Any]:
-    """Every setting of a trial by its dotted path."""
+    """Return every setting of a trial by its dotted path."""
 
     def walk(value: Any, prefix: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             return {prefix: value}
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for key, inner in value.items():
-            found |= walk(inner, f"{prefix}.{key}" if prefix else key)
-        return found
+            settings |= walk(inner, f"{prefix}.{key}" if prefix else key)
+        return settings
 
     return walk(json.loads(trial.model_dump_json()), "")
 
 
 def key_settings(trial: Trial, searched: Iterable[str]) -> dict[str, Any]:
-    """The settings of a trial that tell it from others: those searched, and the important."""
+    """Return the searched and the important settings of a trial."""
     every = flatten_settings(trial)
     return {key: every[key] for key in dict.fromkeys([*searched, *IMPORTANT])}

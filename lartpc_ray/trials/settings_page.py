@@ -1,5 +1,4 @@
-"""The reference of all settings as a page: docs/settings.md is what `python -m lartpc_ray settings`
-prints, and never edited by hand."""
+"""The reference of all settings: `python -m lartpc_ray settings` prints docs/settings.md."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ a search space fixes others under `fixed` and `budgets`. Unknown paths and value
 limits are refused before anything starts.
 """
 PARTS = (DeadMap, Slab, Box)
-"""What stands in a list or in a file of its own."""
+"""Settings in a list or in a file of their own."""
 IN_PYTHON = (ChoiceSettings, MichelSettings, BombSettings, Primaries)
 WORDS = {"integer": "whole number", "number": "number", "string": "text"}
 LIMITS = {
@@ -41,7 +40,7 @@ Schema = dict[str, Any]
 
 
 def page() -> str:
-    """All settings as Markdown, a table a group."""
+    """Return all settings as Markdown, a table for each group."""
     trial = Trial.model_fields.keys() - {"task"}
     parts = [HEAD, "## A trial\n", *_tables(Trial, "", trial)]
     for name, task in TASKS.items():
@@ -59,7 +58,7 @@ def _unreached(models: tuple[type[Settings], ...]) -> Iterator[str]:
 
 
 def _tables(model: type[Settings], prefix: str, names: Any = None) -> Iterator[str]:
-    """The table of a group, then those of the groups in it.
+    """Yield the table of a group, then the tables of the groups in it.
 
     Args:
         model: of the group.
@@ -95,14 +94,14 @@ def _row(path: str, setting: Schema, required: bool) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value as a search space has it."""
+    """Return a value as a search space has it."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return f"{len(value)} in the code"
     return value if value and isinstance(value, str) else json.dumps(value)
 
 
 def _kind(setting: Schema) -> str:
-    """What a setting takes, in words."""
+    """Return the type of a setting in words."""
     if "enum" in setting:
         return ", ".join(f"`{value}`" for value in setting["enum"])
     if "anyOf" in setting:
@@ -119,7 +118,7 @@ def _kind(setting: Schema) -> str:
 
 
 def _limits(setting: Schema) -> str:
-    """Between which values a setting, or each of a list, must lie."""
+    """Return the limits of a setting, or of the items of a list."""
     several = setting.get("prefixItems", ())[:1]
     own = (
         []

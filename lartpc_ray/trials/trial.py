@@ -53,7 +53,7 @@ class OptimizerSettings(Settings):
     )
 
     def factor(self, step: int) -> float:
-        """What the learning rate is multiplied with at a step."""
+        """Return the factor of the learning rate at a step."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         if self.schedule == "constant":
             return rise
@@ -64,7 +64,7 @@ class OptimizerSettings(Settings):
 
 
 class Resources(Settings):
-    """What one trial takes of the machine."""
+    """The resources of one trial."""
 
     workers: PositiveInt = Field(default=1, description="data-parallel processes")
     min_workers: NonNegativeInt = Field(
@@ -90,7 +90,7 @@ class Resources(Settings):
 
 
 class Trial(Settings):
-    """One training run: what is learnt, by which network, from which events, how, and with what."""
+    """One training run: task, network, events, optimizer and resources."""
 
     task: AnyTask = ClusteringTask()
     network: NetworkSettings = NetworkSettings()
@@ -103,7 +103,7 @@ class Trial(Settings):
 
     @property
     def parts(self) -> int:
-        """Parts whose gradients make a step, whichever worker computes them."""
+        """Return the number of parts of a step; their gradients are averaged, on any workers."""
         return self.resources.workers * self.optimizer.accumulate
 
     @model_validator(mode="after")
@@ -128,12 +128,12 @@ class Trial(Settings):
         return self
 
     def with_events(self, path: str) -> Trial:
-        """The same trial on other events: a folder with train, tune and test, or one file."""
+        """Return the trial on other events: a folder with train, tune and test, or one file."""
         splits = self.data.splits.model_copy(update={"path": path})
         return self.model_copy(update={"data": self.data.model_copy(update={"splits": splits})})
 
     def make_network(self, engine: str | None = None) -> UResNet:
-        """A new network for the task, the same for the same seed; on another engine if named."""
+        """Return a new network for the task, the same for the same seed."""
         torch.manual_seed(self.seed)
         axes = self.data.splits.axes
         settings = self.network.model_copy(update={"engine": engine or self.network.engine})

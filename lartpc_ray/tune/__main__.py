@@ -23,14 +23,14 @@ def main(options: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """The arguments of the command."""
+    """Return the parser of the command."""
     made = study_parser("tune", "Search a study's space.", "clustering --budget laptop")
     made.add_argument("--run", metavar="ID", help="run of the segmentation that michel works on")
     made.add_argument(
         "--concurrent",
         type=int,
         metavar="N",
-        help="trials at a time, whatever is there now: a cluster that grows adds nodes for them",
+        help="trials at a time, also if fewer fit now: a growing cluster adds nodes for them",
     )
     return made
 

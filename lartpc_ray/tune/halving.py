@@ -13,22 +13,22 @@ from lartpc_ray.atomic import write_json
 from lartpc_ray.tune.sampler import TRIAL_INDEX
 
 FAILURE = "failure"
-"""A result that is none: the reason why the trial fails."""
+"""The key of a result that holds the reason of a failure and no metrics."""
 
 
 class SuccessiveHalving(FIFOScheduler):
     """Asynchronous successive halving on training steps (Li et al. 2020, ASHA).
 
-    At the rungs `first`, `first` · r, `first` · r², … a trial goes on only if its objective is
-    among the best 1/r of those that reached the rung. With `batch`, a trial is compared only with
-    trials of earlier batches, which have all ended. The order in which the trials of a batch report
-    then changes nothing, and the same seed gives the same study.
+    At the rungs `first`, `first` · r, `first` · r², … a trial continues only if its objective is
+    among the best 1/r of the trials that reached the rung. With `batch`, a trial is compared only
+    with trials of earlier batches, which have all ended: the order of reports within a batch then
+    has no effect, and the same seed gives the same study.
 
     Args:
         first: steps of the first rung.
         reduction: r.
-        batch: trials sampled together; None compares with whoever came first (plain ASHA).
-        file: keeps what was decided, for a search that is resumed.
+        batch: trials sampled together; None compares with all earlier reports (plain ASHA).
+        file: holds the decisions, for a resumed search.
     """
 
     def __init__(self, first: int, reduction: float, batch: int | None, file: Path) -> None:
@@ -43,7 +43,7 @@ class SuccessiveHalving(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if FAILURE in result:
-            trial.max_failures = 0  # its own fault: Tune need not try again
+            trial.max_failures = 0  # the trial caused it: Tune need not try again
             return str(TrialScheduler.CONTINUE)
         number = int(trial.config[TRIAL_INDEX])
         return str(self.decide(number, int(result["step"]), float(result["objective"])))
@@ -67,7 +67,9 @@ class SuccessiveHalving(FIFOScheduler):
     def _stays(
         self, recorded: Mapping[str, tuple[float, bool]], number: int, objective: float
     ) -> bool:
-        rivals = [one for other, (one, _) in recorded.items() if self._before(int(other), number)]
+        rivals = [
+            reached for other, (reached, _) in recorded.items() if self._before(int(other), number)
+        ]
         better = sum(value > objective for value in rivals)
         return not rivals or better < (len(rivals) + 1) / self._reduction
 

@@ -1,4 +1,4 @@
-"""What a search tells while it runs: a run a trial in MLflow, a table on the screen."""
+"""Reports of a running search: a run per trial in MLflow, a table on the screen."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from lartpc_ray.tune.sampler import TRIAL_INDEX, trial_folder
 
 
 class Progress(tune.Callback):
-    """Each trial's run in MLflow, and a table of the trials on the screen.
+    """Report each trial to its MLflow run and to a table on the screen.
 
     Args:
         folder: of the study; its name is the study's.
-        space: what is searched.
-        tracking: where the runs are.
-        parent: the search run.
+        space: that is searched.
+        tracking: the store of the runs.
+        parent: the run of the search.
 
     Attributes:
-        running: the trials that were started and did not end.
-        runs: of the trials, by their numbers.
+        running: indices of the trials that have started and not ended.
+        runs: trial index to MLflow run.
     """
 
     def __init__(self, folder: Path, space: Space, tracking: Tracking, parent: str) -> None:
@@ -54,12 +54,15 @@ class Progress(tune.Callback):
         self._screen = Trials(folder.name, list(space.search), space.trials, steps)
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        """Tune puts its callbacks into a snapshot that a resumed search does not read; a screen and
-        a store cannot be put there."""
+        """Pickle as an empty callback.
+
+        Tune's snapshots hold the callbacks; a screen and a store cannot be pickled, and a resumed
+        search does not read the snapshots.
+        """
         return tune.Callback, ()
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Take the signals from Tune, which took them when it began."""
+        """Take the signals from Tune, which took them at its start."""
         stop = signal.getsignal(signal.SIGUSR1)
         assert callable(stop)
         CheckpointOnSignal(self._folders, stop).install()
@@ -69,7 +72,7 @@ class Progress(tune.Callback):
         return [trial_folder(self._folder, number) for number in self.running]
 
     def run(self, number: int) -> str:
-        """The MLflow run of a trial, counted from 0; of an earlier part of the search, too."""
+        """Return the MLflow run of a trial; the same run after a resume."""
         tags = {"study": self._folder.name, "trial": str(number)}
         return self._tracking.start(f"trial {number}", tags, self._parent)
 
@@ -107,7 +110,7 @@ class Progress(tune.Callback):
         }
         now = {"step": step, "objective": result["objective"], "loss": result["loss"]}
         if not self._tracking.log_metrics(self.runs[number], kept | self._machine.read(), step):
-            now["before"] = step  # told again after a resume
+            now["before"] = step  # repeated after a resume
         self._objectives[number] = result["objective"]
         live.record(
             "lartpc_best_objective", max(self._objectives.values()), study=self._folder.name
@@ -122,7 +125,7 @@ class Progress(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = split_trial_index(trial.config)
-        self._screen.show(number, "lost its process; goes on from its checkpoint")
+        self._screen.show(number, "lost its process; continues from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, _settings = split_trial_index(trial.config)
@@ -135,12 +138,12 @@ class Progress(tune.Callback):
         self._screen.stop()
 
     def interrupted(self) -> None:
-        """Close the runs of trials that did not end: a resumed search opens them again."""
+        """Mark the runs of unfinished trials as killed; a resumed search opens them again."""
         for run in (*(self.runs[number] for number in self.running), self._parent):
             self._tracking.finish(run, "KILLED")
 
     def _tell(self, number: int, state: str) -> None:
-        """How many trials are in which state, now that one is in this."""
+        """Record the number of trials in each state after a trial has changed its state."""
         self._states[number] = state
         count = Counter(self._states.values())
         for one in live.STATES:
@@ -153,7 +156,7 @@ class Progress(tune.Callback):
 
 
 def split_trial_index(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """A trial's number, and its sampled settings without it."""
+    """Return a trial's index, and its sampled settings without the index."""
     return int(config[TRIAL_INDEX]), {key: config[key] for key in config if key != TRIAL_INDEX}
 
 

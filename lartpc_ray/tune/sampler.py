@@ -1,9 +1,9 @@
-"""Which trial comes next, and which goes on: Optuna's sampler and successive halving under Tune.
+"""Optuna's sampler under Ray Tune, replayed when a search resumes.
 
-Both write what they decide into the study's folder before anything follows from it. A search that
-is resumed is the same search again: its trials are those written down, each tells once more what
-its checkpoint knows, and each decision is the one that was taken. So a driver may be killed at any
-moment, and Tune's own snapshots, which lag behind, are not needed.
+The sampler and successive halving write each decision into the study's folder before it takes
+effect. A resumed search replays them: its trials are the written ones, each trial reports the
+metrics of its checkpoint again, and each decision is the written one. So a driver may be killed at
+any moment; Tune's own snapshots, which lag behind, are not needed.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from lartpc_ray.atomic import write_json
 from lartpc_ray.trials.paths import present_path
 
 TRIAL_INDEX = "number"
-"""A trial's number, from 0, among what Tune hands to it."""
+"""The key of a trial's index, from 0, in its configuration."""
 JOURNAL = "optuna.journal"
-"""Optuna's study in the folder of ours; `optuna-dashboard` shows it, also while it grows."""
+"""Optuna's study in the study's folder; `optuna-dashboard` shows it, also during a search."""
 SAMPLED = "sampled.json"
-"""A trial's settings, in its folder."""
+"""The file in a trial's folder that holds its sampled settings."""
 
 
 def trial_folder(study: Path, number: int) -> Path:
-    """Where a trial's checkpoints are."""
+    """Return the folder of a trial's checkpoints."""
     return study / "trials" / str(number)
 
 
 def sampled_settings(folder: Path, task: str) -> dict[str, Any]:
-    """The sampled settings of a trial that was started, by their present paths."""
+    """Return the sampled settings of a started trial by their present paths."""
     content = json.loads((folder / SAMPLED).read_text())
     return {present_path(path, task): value for path, value in content.items()}
 
 
 class ReplayingOptunaSearch(OptunaSearch):
-    """Optuna's sampler; the trials that a study has already started come again as they were.
+    """Sample with Optuna; give the trials that a study has started again with their settings.
 
-    Its journal begins anew with each search, for a resumed one tells everything again; a driver
-    that was killed may have left half a line, which Optuna would never read.
+    Each search starts a new journal: a resumed search reports everything again, and Optuna cannot
+    read a journal in which a killed driver left half a line.
 
     Args:
         study: folder of the study.
@@ -62,7 +62,7 @@ class ReplayingOptunaSearch(OptunaSearch):
         self._task = task
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's settings and its number, in writing before it starts."""
+        """Return the next trial's settings and index, after writing them to its folder."""
         path = trial_folder(self._folder, self._count) / SAMPLED
         settings = super().suggest(trial_id) or {}
         if path.is_file():

@@ -22,16 +22,16 @@ from lartpc_ray.tune.study import Study
 
 
 def searched(study: Study, concurrent: int | None, again: str) -> tuple[tune.ResultGrid, Progress]:
-    """The search to its end.
+    """Run the search to its end.
 
     Args:
         study: that is searched.
         concurrent: trials at a time.
-        again: the command that goes on where this one stops.
+        again: the command that continues the search.
 
     Raises:
-        KeyboardInterrupt: when it was told to stop.
-        RuntimeError: when it could not go on.
+        KeyboardInterrupt: if a signal stopped the search.
+        RuntimeError: if the search cannot continue.
     """
     try:
         results, progress = study.search(concurrent)

@@ -1,4 +1,4 @@
-"""A search in its folder: what Ray Tune runs, and what is needed to go on with it."""
+"""A search in its folder: the work of Ray Tune, and the files to continue it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from lartpc_ray.tune.sampler import ReplayingOptunaSearch, sampled_settings, tri
 PLAN = "plan.json"
 """The file in a study's folder that holds its `StudyPlan`."""
 NOTES = "notes.txt"
-"""What trials have to say to the user."""
+"""The file in a study's folder for messages of trials to the user."""
 RETRIES = 2
-"""How often a trial whose process is lost is tried again, from its checkpoint."""
+"""Times that a trial restarts from its checkpoint after the loss of its process."""
 
 
 class StudyPlan(Settings):
@@ -117,9 +117,9 @@ class Study:
 
     Args:
         folder: of the study; its name is the study's.
-        space: what is searched.
-        tracking: where the runs are kept.
-        plan: what is needed to resume it.
+        space: that is searched.
+        tracking: the store of its runs.
+        plan: of the search.
     """
 
     def __init__(self, folder: Path, space: Space, tracking: Tracking, plan: StudyPlan) -> None:
@@ -130,7 +130,7 @@ class Study:
 
     @staticmethod
     def create(runs: Path, space: Space, uri: str | None) -> Study:
-        """A new study in a folder of its own."""
+        """Create a study in a new folder."""
         folder = new_folder(runs, space.name)
         folder.mkdir(parents=True)
         (folder / f"{space.name}.yaml").write_text(space.text)
@@ -142,10 +142,10 @@ class Study:
 
     @staticmethod
     def reopen(options: argparse.Namespace) -> Study:
-        """The study of a folder, as it was planned.
+        """Return the study of the folder that `--resume` names.
 
         Raises:
-            ValueError: where there is no study.
+            ValueError: if there is no study.
         """
         folder = resume_folder(options, PLAN)
         plan = load_plan(folder / PLAN, StudyPlan)
@@ -153,7 +153,7 @@ class Study:
         return Study(folder, space, Tracking(folder.parent, space.name, plan.uri), plan)
 
     def search(self, concurrent: int | None = None) -> tuple[tune.ResultGrid, Progress]:
-        """Run what is left of the search, so many trials at a time; by default, what fits now."""
+        """Run the rest of the search, by default with as many trials at a time as fit now."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
         self.tracking.log_text(parent, self.space.text, f"{self.space.name}.yaml")
@@ -175,26 +175,26 @@ class Study:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The files of the splits."""
+        """Return the files of the splits."""
         return sources(self.space.first_trial().data.splits, self.folder.parent)
 
     def best(self, number: int) -> Checkpoint:
-        """The last checkpoint of a trial.
+        """Return the last checkpoint of a trial.
 
         Raises:
-            ValueError: where there is none.
+            ValueError: if there is none.
         """
         folder = trial_folder(self.folder, number)
         settings = sampled_settings(folder, self.space.fixed["task.name"])
         found = checkpoints.newest(folder, self.space.trial(settings))
         if found is None:
-            raise ValueError(f"{folder}: no checkpoint that is sound")
+            raise ValueError(f"{folder}: no undamaged checkpoint")
         return found
 
     def register_trial(
         self, number: int, runs: Mapping[int, str], state: Checkpoint, at: Thresholds, note: str
     ) -> str:
-        """Register a trial's model under the study's name; its version."""
+        """Register a trial's model under the study's name; return its version."""
         about = {
             "study": self.folder.name,
             "trial": str(number),
@@ -205,7 +205,7 @@ class Study:
         return register(self.tracking, self.space.name, runs[number], state, at, about, note)
 
     def note(self, count: int, number: int, run: str, state: Checkpoint, best: str) -> str:
-        """The search in markdown: what was searched, which trial is the best, its table."""
+        """Return the search in markdown: its best trial, settings and table."""
         chosen = key_settings(state.trial, self.space.search)
         settings = (
             f"`{name}` {format_value(chosen[key])}" for name, key in short_names(chosen).items()
@@ -225,7 +225,7 @@ class Study:
         )
 
     def finish(self, result: EvaluationResult, numbers: dict[str, float], note: str) -> str:
-        """End the search run with the table of its best trial, and what is told of it; its id."""
+        """Finish the search run with the table of its best trial; return the id of the run."""
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
         self.tracking.log_metrics(parent, numbers, 0)
@@ -237,7 +237,7 @@ class Study:
 
     def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
         budget, concurrent = self.space.budget, concurrent or self.concurrent()
-        if budget.deterministic:  # what is sampled together stays so on another machine
+        if budget.deterministic:  # keep the batches on another machine
             concurrent = self._plan.concurrent or concurrent
             self._plan = self._plan.model_copy(update={"concurrent": concurrent})
             write_json(self.folder / PLAN, self._plan.model_dump())
@@ -276,7 +276,7 @@ class Study:
         )
 
     def concurrent(self) -> int:
-        """Trials at a time: what the budget wants and the machine holds."""
+        """Return the number of trials at a time: the budget's, or as many as fit."""
         needs = self.space.first_trial().resources
         cluster = ray.cluster_resources()
         fewest = needs.min_workers or needs.workers
@@ -284,13 +284,13 @@ class Study:
         if not fits and not fitting(needs, fewest, cluster):
             raise ValueError(
                 f"a trial needs {fewest * needs.cpus} cores and {fewest * needs.gpus:g} GPUs, the "
-                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}; where it "
-                "grows as trials wait, say how many with --concurrent"
+                f"cluster has {cluster.get('CPU', 0):g} and {cluster.get('GPU', 0):g}; if it "
+                "grows as trials wait, set their number with --concurrent"
             )
         return max(fits, 1)
 
     def _resources(self) -> dict[str, float]:
-        """Of the Tune function: the trial's own, or almost none where its workers take them."""
+        """Return the resources of the Tune function: the trial's, or almost none beside workers."""
         needs = self.space.first_trial().resources
         if needs.workers > 1:
             return {"CPU": 0, "node:__internal_head__": 0.001}
@@ -311,7 +311,7 @@ class Study:
 
 
 def fitting(needs: Resources, workers: int, cluster: Mapping[str, float]) -> int:
-    """How many times so many workers fit into a cluster; a GPU may be shared by fractions.
+    """Return the number of trials with so many workers that fit; GPUs may be shared.
 
     Example:
         >>> fitting(Resources(gpus=0.1), 1, {"CPU": 64, "GPU": 1})

@@ -88,7 +88,7 @@ def test_trials_wait_for_nodes_that_are_not_there_yet(
     data = ("--data", str(few_events))
     refused = searched(tmp_path, cluster, *data)
     assert refused.returncode == 2, refused.stderr
-    assert "where it grows as trials wait, say how many with --concurrent" in refused.stderr
+    assert "if it grows as trials wait, set their number with --concurrent" in refused.stderr
     found = searched(tmp_path, cluster, *data, "--concurrent", "2")
     assert found.returncode == 0, found.stderr
     assert "best of 2 trials" in found.stdout

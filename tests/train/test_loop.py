@@ -289,7 +289,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path: Pa
     train(trial, tmp_path, reports.append, notify=said.append)
     assert len(said) == 1
     assert "step-000000004.pt: not a checkpoint, or cut short" in said[0]
-    assert "the one before is used" in said[0]
+    assert "the earlier checkpoint is used" in said[0]
     assert curve(reports) == whole
     assert checkpoints.load(newest).step == 4, "written anew"
 

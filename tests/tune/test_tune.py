@@ -249,7 +249,7 @@ def test_a_search_that_loses_a_node_gives_the_table_of_one_that_did_not(
         until(process, r"trial 1 +10 steps")
         lost = next(one for one in nodes.worker_nodes if at_work(one))
         nodes.remove_node(lost, allow_graceful=False)
-        until(process, "lost its process; goes on from its checkpoint")
+        until(process, "lost its process; continues from its checkpoint")
         status, out, err = finished(process)
     finally:
         killed(process)
@@ -336,7 +336,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
         one for one, title in descendants(process.pid).items() if "ray::ImplicitFunc" in title
     ]
     os.kill(actors[0], signal.SIGKILL)
-    until(process, "lost its process; goes on from its checkpoint")
+    until(process, "lost its process; continues from its checkpoint")
     status, mended, err = finished(process)
     assert status == 0, err
     assert mended.split("in the browser")[0] == longer_table
