@@ -88,7 +88,7 @@ def draw_widths(path: Path, points: Sequence[Point]) -> None:
 def draw_events(
     path: Path, network: UResNet, task: InfillTask, test: Sequence[Event], at: Thresholds
 ) -> None:
-    """The best, the middle and the worst event: target, input, prediction, seen along an axis."""
+    """Draw the best, the middle and the worst event along an axis: target, input, prediction."""
     scored = []
     for number, (event, outputs) in enumerate(predict(network, task, test)):
         score = task.evaluate(number, event, outputs, at).mean(TRACK, "f1")

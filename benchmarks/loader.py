@@ -1,4 +1,6 @@
-"""Does reading keep ahead of training? python benchmarks/loader.py [--data FILE.h5] [--events N]
+"""Compare the rate of reading with the rate of training.
+
+    python benchmarks/loader.py [--data FILE.h5] [--events N]
 
 1. Events a second, read, turned, and put together as batches, by one process and by two at a time.
 2. How unequal the ranks' voxels are: the largest of 8 over their mean, minus 1; shares balanced by

@@ -1,4 +1,6 @@
-"""Time the report page of 1,000 trials: python benchmarks/page.py [--trials 1000]
+"""Time the report page of 1,000 trials.
+
+    python benchmarks/page.py [--trials 1000]
 
 The study is made up: nine searched settings and three validations per trial, in a local MLflow
 store. `report NAME --html` then runs in its own process. `--network RUN --runs RUNS` gives the best

@@ -67,7 +67,7 @@ MIB = 2**20
 
 
 def few(folder: Path) -> Path:
-    """The sample's training events, and so few others that a validation takes no time."""
+    """Write the sample's training events, and one event for each other split."""
     counts: dict[Split, range | None] = {"train": None, "tune": range(1), "test": range(1)}
     for split, indices in counts.items():
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=indices))
@@ -110,7 +110,7 @@ def by_ray_train(trial: Trial, folder: Path) -> list[float]:
 
 
 def by_torch(trial: Trial, folder: Path) -> list[float]:
-    """The same network, events and loss in a loop of torch's own words."""
+    """Train the same network on the same events in a plain torch loop."""
     torch.set_num_threads(trial.resources.cpus)
     network = trial.make_network()
     optimizer = torch.optim.Adam(network.parameters(), lr=trial.optimizer.learning_rate)
@@ -145,7 +145,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 
 def ddp(options: argparse.Namespace) -> None:
-    """Steps of as many events for any number of workers, and steps that grow with them."""
+    """Time steps of a fixed number of events, and steps that grow with the workers."""
     sizes = [(count, options.batch * more) for count in options.workers for more in {1, count}]
     found: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,7 +164,7 @@ def ddp(options: argparse.Namespace) -> None:
 
 
 def trials(options: argparse.Namespace) -> None:
-    """Times of the lines that a search prints, beside what the checkpoints say of the work."""
+    """Compare the times of a search's lines with the work in its checkpoints."""
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch)
         space = short(runs, f"trials: {options.short}, steps: 2, min_steps: 2")
@@ -197,7 +197,7 @@ def trials(options: argparse.Namespace) -> None:
 
 
 def short(folder: Path, budget: str) -> Path:
-    """The smoke study with another budget of that name."""
+    """Write the smoke study with another budget of that name."""
     text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
     path = folder / "short.yaml"
     path.write_text(re.sub(r"smoke: \{.*\}", f"smoke: {{{budget}}}", text))
@@ -220,7 +220,7 @@ def thresholds(options: argparse.Namespace) -> None:
 
 
 def nothing(config: dict[str, Any], plan: dict[str, Any]) -> None:
-    """A trial that reports at once, as many numbers as a real one."""
+    """Report at once as many numbers as a real trial."""
     for step in (5, 10):
         numbers = {f"number {place}": float(step + place) for place in range(20)}
         objective = float(config["optimizer.learning_rate"]) * step
@@ -229,7 +229,7 @@ def nothing(config: dict[str, Any], plan: dict[str, Any]) -> None:
 
 @contextmanager
 def fake_nodes(count: int, cpus: int) -> Iterator[None]:
-    """A Ray cluster of so many nodes on this machine, each with CPUs that it need not have."""
+    """Start a Ray cluster of `count` nodes on this machine, each with `cpus` pretended CPUs."""
     node: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": 100 * MIB}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
@@ -244,7 +244,7 @@ def fake_nodes(count: int, cpus: int) -> Iterator[None]:
 
 @contextmanager
 def watched(owner: type, name: str, spent: dict[str, list[float]]) -> Iterator[None]:
-    """Notes when and for how long a method is called."""
+    """Record the seconds of each call of a method."""
     original: Callable[..., object] = getattr(owner, name)
 
     def timed(*arguments: object, **named: object) -> object:
@@ -259,7 +259,7 @@ def watched(owner: type, name: str, spent: dict[str, list[float]]) -> Iterator[N
 
 
 def scheduling(options: argparse.Namespace) -> None:
-    """The driver's sampler, scheduler and MLflow are the real ones."""
+    """Time the real sampler, scheduler and MLflow with trials that do nothing."""
     spent: dict[str, list[float]] = defaultdict(list)
     ended: list[float] = []
 
@@ -393,7 +393,7 @@ def cost_of_training(space: Space, options: argparse.Namespace, nodes: int) -> N
 
 
 def halved(space: Space, seed: int) -> float:
-    """The share of a study's steps that its scheduler lets run.
+    """Return the share of a study's steps that its scheduler lets run.
 
     Its own decisions on trials that are all as fast, and whose order is the same at every rung.
     """

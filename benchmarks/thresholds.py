@@ -1,4 +1,4 @@
-"""How fast the thresholds are found: python benchmarks/thresholds.py
+"""Time the search for thresholds: python benchmarks/thresholds.py.
 
 1. One class, a 21 × 21 grid, one core: the sweep against the search that runs the algorithm once a
    point, as the tests' plain reference (`--plain`, slow) and in vectorised numpy, both with
@@ -36,7 +36,7 @@ CLUSTERS = {"HIP": 6, "MIP": 8, "SHOWER": 12, "DELTA": 5, "MICHEL": 2}
 
 
 def outputs(voxels: int, clusters: int, rng: np.random.Generator) -> dict[str, Any]:
-    """What a trained network gives: compact clouds, sure of their middle."""
+    """Make the outputs of a trained network: compact clouds with high seediness in the middle."""
     truth = rng.integers(0, clusters, voxels)
     centre = rng.uniform(-1, 1, (clusters, 3))
     position = centre[truth] + 0.08 * rng.normal(size=(voxels, 3))

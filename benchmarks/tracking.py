@@ -70,7 +70,7 @@ def cost(trial: Trial, repeats: int) -> None:
 
 
 def store(folder: Path, trials: int) -> tuple[Tracking, list[str]]:
-    """A store with a search of so many trials, of 20 validations each."""
+    """Fill a store with a search of `trials` trials, of 20 validations each."""
     tracking, rng = Tracking(folder, "study"), np.random.default_rng(0)
     search = tracking.start("study-1", {"study": "study-1", "kind": "search"})
     runs = []

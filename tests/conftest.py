@@ -74,7 +74,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def few_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the first events of each split of the sample, so that validations are quick."""
+    """Write the first events of each split of the sample, so that validations are quick."""
     folder = tmp_path_factory.mktemp("events")
     counts: dict[Split, int] = {"train": 12, "tune": 3, "test": 3}
     for split, count in counts.items():

@@ -42,7 +42,7 @@ def mlflow_runs(runs: Path) -> dict[str, list[Run]]:
 
 
 def best_of(named: Mapping[str, list[Run]]) -> Run:
-    """The trial that is tagged as the best."""
+    """Return the trial that is tagged as the best."""
     (found,) = [run for runs in named.values() for run in runs if "best" in run.data.tags]
     return found
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
-    """A command in a process of its own, as a user runs it."""
+    """Run a command in a process, as a user does."""
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     return done.returncode, done.stdout, done.stderr

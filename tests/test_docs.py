@@ -56,7 +56,7 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def snippets(page: Path, folder: Path) -> Path:
-    """A folder with the search spaces that a page spells out, by the name in their first line."""
+    """Write a page's search spaces into a folder, by the name in their first line."""
     for block in fenced(page, "yaml"):
         if name := re.match(r"# (\S+\.yaml)\n", block):
             (folder / name[1]).write_text(block)
@@ -86,7 +86,7 @@ def test_commands_are_those_there_are(
 
 
 def as_shown(page: Path, options: argparse.Namespace) -> None:
-    """The study, budget and settings are right, or the page shows the error."""
+    """Check the study, budget and settings; the page shows an error."""
     told = ""
     try:
         chosen_space(options)
@@ -114,7 +114,7 @@ def test_links_and_files_exist(page: Path) -> None:
 
 
 def headings(page: Path) -> set[str]:
-    """The headings of a page as links name them."""
+    """Return the headings of a page as links name them."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -154,7 +154,7 @@ def test_the_tutorial_makes_a_file_of_arrays(
 
 
 def changed(source: str, diff: str) -> str:
-    """A text after the hunks of a diff; each must fit it at one place."""
+    """Apply the hunks of a diff to a text; each must fit at one place."""
     for hunk in diff.split("@@\n")[1:]:
         lines = [line or " " for line in hunk.splitlines()]
         old, new = (
@@ -183,7 +183,7 @@ def test_the_loss_of_the_page_by_hand() -> None:
 
 
 def done(folder: Path, program: str, *given: str) -> str:
-    """The output of a command that went well, run in a folder beside its own lartpc_ray, if any."""
+    """Run a command in a folder, beside its own lartpc_ray if any, and return the output."""
     run = subprocess.run(
         [sys.executable, "-m", program, *given],
         capture_output=True,
@@ -209,8 +209,10 @@ def test_the_loss_of_the_page_is_searched(tmp_path: Path, few_events: Path) -> N
 
 @pytest.mark.slow
 def test_the_tutorial_from_its_file_to_its_page(tmp_path: Path) -> None:
-    """All commands in their order but the ten minutes' search; ID is the run of the other, as is
-    the one that the page shows in its output."""
+    """Run all commands in their order but the search of ten minutes.
+
+    ID, and the run that the page shows in an output, are the run of the other search.
+    """
     run = ""
     for program, given in commands(TUTORIAL):
         if "laptop" not in given:

@@ -104,7 +104,7 @@ def module(path: Path) -> str:
 
 
 def target(imported: str, modules: Mapping[str, Path]) -> str | None:
-    """The module of the package that an import names, if any."""
+    """Return the module of the package that an import names, if any."""
     parent = imported.rpartition(".")[0]
     return next((name for name in (imported, parent) if name in modules), None)
 

@@ -37,7 +37,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def page(browser: "Browser") -> "Iterator[Page]":
-    """An empty page of `SIZE`; nothing is remembered from another test."""
+    """Open an empty page of `SIZE` that remembers nothing from another test."""
     context = browser.new_context(viewport=SIZE)
     yield context.new_page()
     context.close()
@@ -45,7 +45,7 @@ def page(browser: "Browser") -> "Iterator[Page]":
 
 @pytest.fixture
 def errors(page: "Page") -> list[str]:
-    """What the page's console calls an error, and what its code raises; grows as they come."""
+    """Collect the errors of the page's console and of its code as they come."""
     found: list[str] = []
     page.on("console", lambda text: found.append(text.text) if text.type == "error" else None)
     page.on("pageerror", lambda error: found.append(str(error)))

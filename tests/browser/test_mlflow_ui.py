@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> str:
-    """The MLflow store of a search of two trials, as the command leaves it."""
+    """Make the MLflow store of a search of two trials by the command."""
     runs = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "smoke"]
     done = subprocess.run(
@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> str:
 
 @pytest.fixture(scope="module")
 def site(store: str) -> Iterator[str]:
-    """The address of MLflow's pages over the store; the server ends with the tests."""
+    """Serve MLflow's pages over the store until the tests end, and give the address."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -70,7 +70,7 @@ def site(store: str) -> Iterator[str]:
 
 @pytest.fixture
 def ui(page: "Page") -> "Page":
-    """A page that waits longer, and is not covered by MLflow's assistant."""
+    """Open a page that waits longer and has no assistant of MLflow on top."""
     page.set_default_timeout(PATIENCE)
     page.add_init_script(NO_ASSISTANT)
     return page

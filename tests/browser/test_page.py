@@ -25,7 +25,7 @@ INK = """canvas => {
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a search of two trials on the packaged sample."""
+    """Make the page of a search of two trials on the packaged sample."""
     from lartpc_ray.report import __main__ as report
     from lartpc_ray.terminal.command import run
     from lartpc_ray.tune import __main__ as tune
@@ -94,7 +94,7 @@ def test_the_drawings_of_an_event_turn_together(page: "Page", file: Path) -> Non
 
 
 def picture(browser: "Browser", file: Path, path: Path) -> None:
-    """The parts of a page that show most, light beside dark."""
+    """Draw the main parts of a page, light beside dark."""
     from io import BytesIO
 
     from PIL import Image

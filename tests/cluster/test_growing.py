@@ -42,7 +42,7 @@ CLOUD = {
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
-    """A head without cores, that may start one worker of one core; its address."""
+    """Start a head without cores that may start one worker of one core; give its address."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"

@@ -38,7 +38,7 @@ OWNER = "postgres" if os.geteuid() == 0 else None
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """A PostgreSQL cluster of its own; its address for SQLAlchemy."""
+    """Start a PostgreSQL cluster and give its address for SQLAlchemy."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     port, word = free_port(), secrets.token_hex(8)
     (folder / "password").write_text(word)
@@ -67,7 +67,7 @@ def database() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The MLflow server of the cluster files on that database; its address."""
+    """Start the MLflow server of the cluster files on that database and give its address."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     binaries = Path(sys.executable).parent
     command = ["bash", str(ROOT / "cluster" / "mlflow.sh"), str(folder), str(port)]

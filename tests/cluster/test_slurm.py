@@ -31,7 +31,7 @@ RAY = {
 
 
 def project(folder: Path, programs: dict[str, str]) -> None:
-    """A project's folder whose virtual environment finds these programs first."""
+    """Make a project's folder with a virtual environment that finds these programs first."""
     binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True)
     for name, text in programs.items():
@@ -62,7 +62,7 @@ def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[byt
 
 
 def ended(process: subprocess.Popen[bytes], folder: Path, limit: float) -> tuple[int, str]:
-    """The job's status and what it said; then its steps end, as SLURM ends them."""
+    """Return the job's status and output, and end its steps as SLURM does."""
     try:
         process.wait(limit)
     finally:

@@ -54,7 +54,7 @@ def on(host: int, command: str, limit: float = 300, check: bool = True) -> str:
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    """The shipped configuration, with this machine's folder, key and small nodes."""
+    """Start the shipped configuration with this machine's folder, key and small nodes."""
     for name in ("client", "runs", "lartpc_ray/lartpc_ray"):
         rmtree(SHARED / name, ignore_errors=True)
     (SHARED / "client").mkdir(parents=True)

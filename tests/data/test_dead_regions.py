@@ -26,7 +26,7 @@ ACROSS = np.array([[[15, 0, 0], [25, 40, 40]]], np.int32)
 
 
 def track(slope: float = 0.0) -> Event:
-    """A muon along x, through all of the image, rising in y."""
+    """Make a muon along x through all of the image, rising in y."""
     x = np.arange(40)
     coords = np.stack([x, np.rint(10 + slope * x).astype(int), np.full(40, 20)], axis=1)
     energy = 0.5 + 0.01 * x

@@ -22,7 +22,7 @@ def command(*arguments: object) -> int:
 
 
 def labels(page: Path) -> list[str]:
-    """The buttons of a page: its ways to colour."""
+    """Return the buttons of a page: its ways to colour."""
     return re.findall(r'"label":"([^"]*)","method":"update"', page.read_text())
 
 

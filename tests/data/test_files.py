@@ -20,7 +20,7 @@ SMALL = Layout(side=16)
 
 
 def write_raw(path: Path, points: list[Any], clusters: list[Any], extra: int | None = None) -> Path:
-    """A file with these rows, as another program would write it."""
+    """Write a file with these rows as another program would."""
     with h5py.File(path, "w") as file:
         for name, rows, kind in (("point", points, np.float32), ("cluster", clusters, np.int64)):
             file.create_dataset(name, (len(rows),), dtype=h5py.vlen_dtype(kind))

@@ -10,7 +10,7 @@ from lartpc_ray.data.weights import balanced, cluster_and_vertex
 
 
 def plane() -> Event:
-    """A track of 100 pixels, a shower of 10 that begins 3 beyond its end, 3 pixels alone."""
+    """Make a track of 100 pixels, a shower of 10 that begins 3 beyond its end, 3 pixels alone."""
     track = [[x, 10] for x in range(100)]
     shower = [[102 + x, 10] for x in range(10)]
     alone = [[300, y] for y in range(3)]

@@ -31,7 +31,7 @@ def muon() -> Event:
 
 @pytest.fixture(params=["near"])
 def infill(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
-    """The arguments of a prediction by an infill that finds every candidate active."""
+    """Give the arguments of a prediction by an infill that finds every candidate active."""
     trial = make_trial(
         {
             "task.name": "infill",

@@ -24,7 +24,7 @@ AT = {"MIP": {"s0": 0.0, "p0": 0.5}, "SHOWER": {"s0": 0.0, "p0": 0.3}}
 
 @pytest.fixture
 def state(tmp_path: Path, rng: np.random.Generator) -> Checkpoint:
-    """A new network for events of 16 voxels a side, of which those below 0.2 MeV are not used."""
+    """Make a new network for events of 16 voxels per side that uses voxels above 0.2 MeV."""
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "tune", "test"):

@@ -30,7 +30,7 @@ SMALL = {"network.depth": 2, "network.filters": 4, "network.blocks": 1}
 def study(
     runs: Path, trials: int, name: str = "clustering", space: str = SPACE, own: str = "a search"
 ) -> Tracking:
-    """A made-up search of its own name; its last trial has failed."""
+    """Log a made-up search with a failed last trial."""
     tracking = Tracking(runs, name)
     search = tracking.start(own, {"study": own, "kind": "search"})
     tracking.log_text(search, space, f"{name}.yaml")
@@ -56,7 +56,7 @@ def study(
 
 
 def write(runs: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
-    """The page and the numbers in it."""
+    """Write the page; return its text and the numbers in it."""
     page = runs / "page.html"
     command = [*arguments, "--runs", str(runs), "--html", str(page)]
     assert run_command(report.parser(), report.main, command) == 0
@@ -170,7 +170,7 @@ def test_many_trials_are_not_asked_one_by_one(
 
 
 def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
-    """A run with an untrained network, judged and kept."""
+    """Log a run with an evaluated untrained network."""
     trial = make_trial({"task.name": task, "data.splits.path": str(events), **SMALL, **settings})
     network = trial.make_network()
     state = Checkpoint(trial, 0, network.state_dict(), {}, [])

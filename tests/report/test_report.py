@@ -70,7 +70,7 @@ def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path, few_events: Path) -> Path:
-    """A folder with what a run of an untrained network has kept."""
+    """Make a folder with the files of a run of an untrained network."""
     settings = {"task.name": "segmentation", "network.depth": 2, "network.filters": 2}
     trial = make_trial({**settings, "data.splits.path": str(few_events)})
     state = Checkpoint(

@@ -33,7 +33,7 @@ MISSING = "no Prometheus here: apt-get install prometheus"
 
 
 def filled(expression: str, study: str) -> str:
-    """A panel's query as Grafana sends it."""
+    """Return a panel's query as Grafana sends it."""
     return expression.replace("$study", study).replace("$__rate_interval", "8s")
 
 
@@ -134,7 +134,7 @@ def test_a_step_is_told_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def scraped() -> Iterator[tuple[Path, str]]:
-    """A folder for Ray of its own, and the address of a Prometheus that looks there each second."""
+    """Give a folder for Ray and the address of a Prometheus that scrapes it each second."""
     folder = Path(tempfile.mkdtemp(prefix="live-"))  # short: Ray has sockets in it
     own_ray = f"{folder}/lartpc-ray-{os.getuid()}/ray"
     text = SCRAPE.read_text().replace("/tmp/ray", own_ray).replace("10s", "1s")
@@ -153,7 +153,7 @@ def scraped() -> Iterator[tuple[Path, str]]:
 
 
 def asked(address: str, path: str, **parameters: object) -> Any:
-    """What Prometheus answers."""
+    """Return the answer of Prometheus."""
     with urlopen(f"{address}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as answer:
         return json.load(answer)["data"]
 

@@ -145,7 +145,7 @@ def test_a_class_with_no_cluster_in_the_split_is_left_out_not_given_a_number() -
 
 
 def drawn() -> Event:
-    """A muon along x with a delta beside it; a Michel electron in two pieces."""
+    """Make a muon along x with a delta beside it, and a Michel electron in two pieces."""
     muon = [[x, 20, 20] for x in range(20)]
     michel = [[20 + x, 21 + x, 20] for x in range(4)] + [[30, 30, 20], [31, 31, 20]]
     semantic = [ParticleClass.MIP] * 20 + [ParticleClass.MICHEL] * 6

@@ -21,7 +21,7 @@ VALUES = (5, 12, 0.007, "balanced_bce", 1.23456, 0.2)
 
 
 def drawn(count: int, height: int = 40) -> list[str]:
-    """The table of so many trials on a terminal of 80 columns."""
+    """Return the table of so many trials on a terminal of 80 columns."""
     text = io.StringIO()
     console = Console(file=text, width=80, height=height, force_terminal=True, color_system=None)
     trials = Trials("clustering-20261121-220643", LONG, 200, 1000, console)
@@ -55,8 +55,10 @@ def test_more_trials_than_lines_leave_the_best() -> None:
 
 
 def test_the_time_left_leaves_out_what_an_earlier_part_did() -> None:
-    """Of 4 trials of 100 steps one came with 50 steps done and has ended, one is at 50: 1 trial's
-    worth in 60 s, and 2.5 are left."""
+    """Resume 4 trials of 100 steps: one of them with 50 steps, which has ended; one is at 50.
+
+    So the steps of 1 trial took 60 s, and those of 2.5 trials are left.
+    """
     trials = Trials("study", [], 4, 100)
     assert trials.left(60) is None
     trials.show(0, "running", before=50, step=50)

@@ -66,7 +66,7 @@ def blobs(rng: np.random.Generator, count: int) -> list[Event]:
 
 @pytest.fixture
 def trained(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
-    """A runs folder, and a run in it with the checkpoint of a new network."""
+    """Make a runs folder, and a run in it with the checkpoint of a new network."""
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "tune", "test"):
@@ -128,7 +128,7 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
 
 @pytest.fixture
 def segmented(trained: tuple[Path, str], tmp_path: Path) -> str:
-    """A segmentation run in the same folder; whatever its network sees, it says MIP."""
+    """Log a segmentation run in the same folder; its network predicts MIP for every voxel."""
     small = {"network.depth": 2, "network.filters": 4, "task.name": "segmentation"}
     layout = {"data.splits.layout.side": 32}
     trial = make_trial({**small, **layout})
@@ -168,7 +168,7 @@ def test_a_segmentation_run_gives_the_classes_to_cluster_in(
 
 
 def stopped_muon() -> Event:
-    """A track 3 x 3 thick and a Michel electron of 8 voxels at its end."""
+    """Make a track 3 x 3 thick and a Michel electron of 8 voxels at its end."""
     muon = [[x, 15 + a, 15 + b] for x in range(20) for a in (-1, 0, 1) for b in (-1, 0, 1)]
     michel = [[20, 17 + step, 15] for step in range(8)]
     return Event.of(

@@ -26,7 +26,7 @@ SPLITS = ("train", "tune", "test")
 
 
 def two_files(folder: Path, text: str) -> dict[str, Source]:
-    """The splits of a folder, of which tune is another file."""
+    """Give the splits of a folder, of which tune is another file."""
     folder.mkdir(exist_ok=True)
     for split in SPLITS:
         (folder / f"{split}.h5").write_text(text if split == "tune" else split)
@@ -80,7 +80,7 @@ def test_the_machine_is_looked_at(tmp_path: Path) -> None:
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """An MLflow server on loopback, in a process group of its own; it answers."""
+    """Start an MLflow server on loopback in its own process group, and wait for its answer."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -149,7 +149,7 @@ def test_a_server_that_goes_away_for_a_minute_and_comes_back_costs_no_number(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with MLflow's database, which takes seconds to make."""
+    """Make a folder with MLflow's database."""
     folder = tmp_path_factory.mktemp("store")
     Tracking(folder, None)
     return folder

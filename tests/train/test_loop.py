@@ -52,7 +52,7 @@ def last(folder: Path) -> Path:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Is everything the same in the last checkpoints of two runs, bit for bit?"""
+    """Compare the last checkpoints of two runs bit for bit."""
     first, second = (checkpoints.load(last(folder)) for folder in (one, other))
     moments = [
         torch.equal(value, second.optimizer["state"][index][name])
@@ -82,7 +82,7 @@ def test_same_seed_same_weights_and_a_resumed_run_ends_the_same(tmp_path: Path) 
 
 
 def noisy(self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object, step: int) -> Loss:
-    """A loss with something random in it, from each of the three sources."""
+    """Return a loss with a random part from each of the three sources."""
     import random
 
     noise = torch.rand(()) + np.random.rand() + random.random()
@@ -160,7 +160,7 @@ def test_two_parts_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
 
 
 def empty(trial: Trial) -> dict[str, Any]:
-    """The state of Adam before its first step."""
+    """Return the state of Adam before its first step."""
     return torch.optim.Adam(trial.make_network().parameters()).state_dict()
 
 

@@ -202,7 +202,7 @@ def kill_one(title: str, when: Path) -> threading.Thread:
 
 
 def listening(pid: int) -> set[str]:
-    """The addresses on which a process listens, as the kernel writes them."""
+    """Return the addresses on which a process listens, as the kernel writes them."""
     sockets = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile

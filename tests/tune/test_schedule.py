@@ -118,7 +118,7 @@ def test_the_sampler_gives_started_trials_again_and_remembers_their_objectives(
 
 
 def journal(folder: Path) -> list[FrozenTrial]:
-    """The trials as another program reads them."""
+    """Return the trials as another program reads them."""
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     return load_study(study_name=folder.name, storage=storage).trials
 

@@ -131,7 +131,7 @@ def brief(few_events: Path) -> tuple[str, ...]:
 def whole(
     brief: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str, float]:
-    """A search that nothing befell: its folder of runs, its table, the seconds it took."""
+    """Search without a kill: give the folder of runs, the table, the seconds."""
     runs = tmp_path_factory.mktemp("whole")
     began = time.monotonic()
     status, out, err = finished(tune(runs, *brief))
@@ -140,7 +140,7 @@ def whole(
 
 
 def histories(client: MlflowClient, run: Run) -> dict[str, list[Metric]]:
-    """Number to all that MLflow has of it."""
+    """Return the history of each metric of a run in MLflow."""
     return {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
 
 
@@ -216,7 +216,7 @@ def test_a_copy_that_was_made_while_it_ran_is_enough_to_go_on(
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without cores and two nodes of one core, each with a raylet of its own.
+    """Start a head without cores and two nodes of one core, each with its own raylet.
 
     Ray would make it the cluster of this machine, for all that do not name theirs.
     """

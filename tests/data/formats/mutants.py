@@ -32,7 +32,7 @@ ABSURD = [0, 1, 2**15, 10**9, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**
 
 
 def write_bases(folder: Path) -> list[str]:
-    """A sound file of every format and layout; their names, in order."""
+    """Write a sound file of every format and layout; give their names in order."""
     for name in FILES.iterdir():
         (folder / name.name).write_bytes(name.read_bytes())
     with open_events(FILES / "larcv2_5events.root", LAYOUT) as events:
@@ -52,7 +52,7 @@ def write_bases(folder: Path) -> list[str]:
 
 
 def mutant(base: bytes, name: str, number: int) -> tuple[str, bytes]:
-    """What is done to a file, and what comes of it; the same for the same number.
+    """Damage a file: say how, and give the result; the same number gives the same damage.
 
     Numbers 0 to 99 cut it at so many per cent; then come by turns flipped bits, bytes, absurd
     counts anywhere and in the first 4 kB, and wrong types.
@@ -82,7 +82,7 @@ def mutant(base: bytes, name: str, number: int) -> tuple[str, bytes]:
 
 
 def typed(base: bytes, name: str, rng: np.random.Generator) -> tuple[str, bytes]:
-    """The file with an array of another type, or with an absurd value in its counts."""
+    """Give the file an array of another type, or an absurd value in its counts."""
     if name.endswith(".root"):
         words = [
             word for word in (b"uint64_t", b"float", b"vector", b"larcv", b"_id") if word in base

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 def answers(
     folder: Path, names: list[str], count: int, script: Path = Path(mutants.__file__)
 ) -> list[tuple[str, str]]:
-    """(what was read, what came of it); a process that dies does so by its last mutant."""
+    """Yield each mutant and its outcome; a process that dies does so by its last mutant."""
     found: list[tuple[str, str]] = []
     while len(found) < count:
         arguments = [str(folder), str(len(found)), ",".join(names), str(count)]

@@ -133,7 +133,7 @@ def test_voxel_sets_by_hand() -> None:
 
 
 def tensors(file: h5py.File, name: str, images: list[list[Any]], shape: tuple[int, ...]) -> None:
-    """A product of larcv3: for each event, for each projection its (id, value) pairs."""
+    """Write a product of larcv3: (id, value) pairs per event and projection."""
     group = file.create_group(f"Data/{name}_group")
     flat = [image for event in images for image in event]
     firsts = np.cumsum([0, *[len(image) for image in flat]])
@@ -151,7 +151,7 @@ def tensors(file: h5py.File, name: str, images: list[list[Any]], shape: tuple[in
 
 
 def clusters(file: h5py.File, name: str, sets: list[list[Any]]) -> None:
-    """A cluster product of one event and one projection."""
+    """Write a cluster product of one event and one projection."""
     group = file.create_group(f"Data/{name}_group")
     firsts = np.cumsum([0, *[len(one) for one in sets]])
     group["extents"] = np.array([(0, 1)], EXTENT[:2])
