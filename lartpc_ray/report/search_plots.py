@@ -99,7 +99,7 @@ def parallel(study: optuna.Study) -> Chart:
     colours = sample_colorscale(SCALE, [line["y"][0] for line in lines])
     for line, colour in zip(lines, colours, strict=True):
         line["line"]["color"] = colour
-        line["opacity"] = 0.3 + 0.7 * line["y"][0] ** 3
+        line["opacity"] = 0.4 + 0.6 * line["y"][0] ** 3
     colour_bar["marker"] |= {"colorscale": SCALE, "colorbar": {"thickness": 10}}
     layout = {name: plot["layout"][name] for name in ("xaxis", "yaxis", "shapes")}
     layout["xaxis"]["automargin"] = True
