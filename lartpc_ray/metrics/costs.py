@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 COSTS = {
-    "seconds_a_step": "s a step",
+    "seconds_a_step": "s per step",
     "training_gib": "training GiB",
-    "seconds_an_event": "s an event",
+    "seconds_an_event": "s per event",
     "inference_gib": "inference GiB",
 }
 """The costs that a trial reports, each with a short title."""
@@ -33,7 +33,7 @@ def pareto(
 
 
 def pick(objective: Float[np.ndarray, " trial"], costs: Float[np.ndarray, "trial cost"]) -> int:
-    """Pick the trial of least first cost whose objective is within `TOLERANCE` of the best.
+    """Pick the trial of least first cost among those within `TOLERANCE` of the best objective.
 
     Example:
         >>> pick(np.array([0.9, 0.895, 0.7]), np.array([[2.0], [1.0], [0.1]]))

@@ -66,13 +66,11 @@ class UResNet(nn.Module):
         widths = [settings.filters * (level + 1) for level in range(settings.depth)]
         self.stem = Submanifold(self.engine, axes, inputs, widths[0])
         self.encoder = nn.ModuleList(
-            [_blocks(self.engine, axes, width, width, settings.blocks) for width in widths]
+            _blocks(self.engine, axes, width, width, settings.blocks) for width in widths
         )
         self.down = nn.ModuleList(
-            [
-                Activated(Resample(self.engine, "down", axes, fine, coarse), fine)
-                for fine, coarse in pairwise(widths)
-            ]
+            Activated(Resample(self.engine, "down", axes, fine, coarse), fine)
+            for fine, coarse in pairwise(widths)
         )
         self.decoders = nn.ModuleDict(
             {
@@ -97,12 +95,9 @@ class UResNet(nn.Module):
         Rows have the order of the given voxels.
         """
         x = self.stem(self.engine.sites(coords, features, shape, events))
-        levels = []
-        for level, blocks in enumerate(self.encoder):
-            x = blocks(x)
-            levels.append(x)
-            if level < len(self.down):
-                x = self.down[level](x)
+        levels = [self.encoder[0](x)]
+        for down, blocks in zip(self.down, self.encoder[1:], strict=True):
+            levels.append(blocks(down(levels[-1])))
         outputs: dict[str, Tensor] = {
             name: decoder(levels) for name, decoder in self.decoders.items() if name not in without
         }
@@ -120,13 +115,10 @@ class Decoder(nn.Module):
         self.engine = engine
         pairs = list(pairwise(widths))[::-1]
         self.up = nn.ModuleList(
-            [
-                Activated(Resample(engine, "up", axes, coarse, fine), coarse)
-                for fine, coarse in pairs
-            ]
+            Activated(Resample(engine, "up", axes, coarse, fine), coarse) for fine, coarse in pairs
         )
         self.blocks = nn.ModuleList(
-            [_blocks(engine, axes, 2 * fine, fine, blocks) for fine, _ in pairs]
+            _blocks(engine, axes, 2 * fine, fine, blocks) for fine, _ in pairs
         )
         self.last = Activation(widths[0])
         self.out = nn.Linear(widths[0], channels)

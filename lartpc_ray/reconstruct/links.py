@@ -28,7 +28,7 @@ from lartpc_ray.reconstruct.clusters import (
 
 Coords = Int[np.ndarray, "voxel axis"]
 CHUNK = 1_000
-"""Voxels whose neighbours are held at a time."""
+"""Voxels per search for neighbours: it bounds the memory."""
 NEAR = 16
 """Nearest voxels that are searched for a large cluster before all voxels are."""
 SHORTEST = 1e-12
@@ -129,7 +129,7 @@ def cluster_by_links(
 def merge_overlapping(
     labels: Labels, position: Position, margin: PerVoxel, overlap: float
 ) -> Labels:
-    """Merge clusters whose kernels overlap, directly or through other clusters.
+    """Merge clusters with overlapping kernels, directly or through other clusters.
 
     Two kernels overlap by exp(-|mu_a - mu_b|² / (2 sigma_a sigma_b)), mu and sigma the means over
     the voxels of each cluster (Koh et al. 2020, II.3). A second seed at the rim of a large shower

@@ -88,7 +88,7 @@ LINKED_AXES = (
 class LinkedClustering(Settings):
     """Clusters around seeds (s0, p0), then merged by kernels, split by links, and cleaned.
 
-    Clusters whose kernels overlap by more than `kernel_overlap` are merged. A cluster is split
+    Clusters with a kernel overlap of more than `kernel_overlap` are merged. A cluster is split
     where no link of at most `max_voxel_distance` and `max_embedding_distance` joins its voxels. A
     cluster of fewer than `min_cluster_voxels` voxels goes to the nearest larger cluster. Each step
     can be switched off. With p0 = 0 the first seed takes all voxels and the links alone decide;

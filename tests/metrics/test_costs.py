@@ -1,4 +1,4 @@
-"""What a piece of work took."""
+"""The time and the memory of a piece of work."""
 
 import sys
 
@@ -14,8 +14,8 @@ def test_work_takes_as_much_the_second_time() -> None:
     for _ in range(3):
         with Meter("cpu") as meter:
             rows = [torch.ones(100, 100) for _ in range(3000)]
-        fences.append(torch.ones(100, 100))  # above what is freed, so that malloc keeps it
+        fences.append(torch.ones(100, 100))  # above the freed memory, so that malloc keeps it
         del rows
         peaks.append(meter.peak_gib)
     wanted = 300 * 1000 * 100 * 4 / 2**30
-    assert peaks == pytest.approx([wanted] * 3, rel=0.3), "what was freed is not there already"
+    assert peaks == pytest.approx([wanted] * 3, rel=0.3), "freed memory counts again"

@@ -1,4 +1,4 @@
-"""Crossings, the line, and what is counted, by hand."""
+"""Crossing tracks, the line, and the counted voxels, by hand."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,9 @@
-"""The algorithm of Koh et al. 2020, II.C, as the paper tells it: slow and plain.
+"""The algorithm of Koh et al. 2020, II.C, step by step as in the paper: slow and plain.
 
 Probabilities are compared by their logarithm, for exp underflows where the design does not.
 """
+
+from itertools import combinations
 
 import numpy as np
 
@@ -40,7 +42,7 @@ def plain_cluster(
 def plain_merged(
     labels: np.ndarray, position: np.ndarray, margin: np.ndarray, overlap: float
 ) -> np.ndarray:
-    """Clusters whose kernels overlap, made one until no pair of the first clusters is left."""
+    """Merge clusters with overlapping kernels until no such pair is left."""
     groups = [{label} for label in range(labels.max(initial=-1) + 1)]
     centre = [position[labels == label].mean(axis=0) for label in range(len(groups))]
     width = [margin[labels == label].mean() for label in range(len(groups))]
@@ -50,14 +52,13 @@ def plain_merged(
         return bool(np.exp(-squared / (2 * width[a] * width[b])) > overlap)
 
     def joinable() -> tuple[set[int], set[int]] | None:
-        for one in groups:
-            for other in groups:
-                if one is not other and any(touch(a, b) for a in one for b in other):
-                    return one, other
+        for group, other in combinations(groups, 2):
+            if any(touch(a, b) for a in group for b in other):
+                return group, other
         return None
 
-    while found := joinable():
-        groups = [group for group in groups if group not in found] + [found[0] | found[1]]
+    while pair := joinable():
+        groups = [group for group in groups if group not in pair] + [pair[0] | pair[1]]
     groups.sort(key=min)
-    number = {label: place for place, group in enumerate(groups) for label in group}
+    number = {label: rank for rank, group in enumerate(groups) for label in group}
     return np.array([number.get(label, -1) for label in labels], np.int64)

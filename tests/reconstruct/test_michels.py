@@ -1,4 +1,4 @@
-"""Drawn Michel electrons: what is found, and what each step refuses."""
+"""Drawn Michel electrons: those that are found, and those that each step refuses."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_candidates_belong_to_the_true_cluster_they_share_most_voxels_with() -> 
     assert (larger.candidates, larger.electrons) == (3, 2)
     none = michel_counts(truth, predicted, min_voxels=5)
     assert (none.candidates, none.right, none.electrons) == (1, 0, 0), (
-        "what belongs to nothing counts"
+        "a candidate without a true cluster counts"
     )
 
 

@@ -124,7 +124,7 @@ def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_p
     assert drawn("clustering") == [], "the verdict tells the task, and its page"
     result = EvaluationResult("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
     tracking.log_text(tracking.trials("clustering")[2].id, result.json(), "verdict.json")
-    assert drawn("clustering") == ["s an event"]
+    assert drawn("clustering") == ["s per event"]
 
 
 def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(

@@ -42,7 +42,7 @@ def test_events_are_what_they_say() -> None:
         labelled = event.cluster >= 0
         pairs = np.unique(np.stack([event.cluster, event.semantic])[:, labelled], axis=1)
         clusters, classes = np.unique(pairs[0], return_counts=True)
-        for cluster in clusters[classes > 1]:  # a Michel electron and what it radiates
+        for cluster in clusters[classes > 1]:  # a Michel electron and its radiation
             found = set(pairs[1][pairs[0] == cluster].tolist())
             assert found == {ParticleClass.SHOWER, ParticleClass.MICHEL}
 
