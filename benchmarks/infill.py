@@ -53,7 +53,9 @@ def point(
     regions = task.regions.model_copy(update={"width": (width, width)})
     task = task.model_copy(update={"regions": regions, "max_candidates": 10**6})
     at = validate(network, task, tune).thresholds
-    found, line = measure(network, task, test, at), baseline(task, test)
+    predictions = list(predict(network, task, test))
+    found = measure(task, predictions, at)
+    line = baseline(task, (event for event, _ in predictions))
     scores, rival = found.values(TRACK, "f1"), line.values(TRACK, "f1")
     error = float((scores - rival).std(ddof=1) / len(scores) ** 0.5)
     ceiling = found.values(TRACK, "ceiling").mean()

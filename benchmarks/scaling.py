@@ -47,6 +47,7 @@ from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.resources import Meter
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.scan import SHARD_VOXELS, ClassVoxels, _in_parallel
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.loop import train
@@ -311,13 +312,13 @@ def scheduling(options: argparse.Namespace) -> None:
 def shards(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     tiny = [ClassVoxels(0, "MIP", outputs(20, 2, rng))]
-    cut = SeedClustering(grid_points=3)
+    task = ClusteringTask(seeds=SeedClustering(grid_points=3))
     with ray_session(options.real_cpus, dashboard=False):
-        _in_parallel([tiny] * 4 * options.real_cpus, cut, ["ari"])  # the workers start
+        _in_parallel([tiny] * 4 * options.real_cpus, task, ["ari"])  # the workers start
         for declared in (options.real_cpus, options.nodes * options.cpus):
             here = patch("ray.cluster_resources", return_value={"CPU": declared})
             with here, Meter("cpu") as meter:
-                _in_parallel([tiny] * options.shards, cut, ["ari"])
+                _in_parallel([tiny] * options.shards, task, ["ari"])
             print(
                 f"  {options.shards} shards, {2 * declared} on their way at a time, "
                 f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "

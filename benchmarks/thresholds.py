@@ -22,9 +22,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.reconstruct.clusters import cluster
-from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
@@ -120,8 +120,8 @@ def events(count: int, repeats: int) -> None:
         for _ in range(repeats):
             for workers, each in times.items():
                 with ray_session(workers, dashboard=False):
-                    score_grid(parts[:40], SeedClustering(), metrics)  # the workers start
-                    timed(partial(score_grid, parts, SeedClustering(), metrics), each)
+                    score_grid(parts[:40], ClusteringTask(), metrics)  # the workers start
+                    timed(partial(score_grid, parts, ClusteringTask(), metrics), each)
         shown = "ARI" if len(metrics) == 1 else "all six metrics"
         one, two = (statistics.median(each) for each in times.values())
         print(f"  {shown}: one worker {one:.1f} s, two {two:.1f} s ({two / one:.2f})")

@@ -8,12 +8,14 @@ folder with these events.
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lartpc_ray.predict.evaluate import EvaluationResult, measure
-from lartpc_ray.tasks.task import Means, Task, Thresholds, ThresholdTask
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.tasks.task import Means, Task, Thresholds
 from lartpc_ray.trials import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -30,16 +32,15 @@ def kept(model: str) -> EvaluationResult:
 def measured(model: str, data: str) -> dict[str, Means]:
     """Measure a kept network on the test split of `data`: method to class to metric to mean."""
     result, state = kept(model), checkpoints.load(ROOT / "models" / model)
-    trial = state.trial.with_events(data)
-    task, events, network = trial.task, trial.data.splits.events("test"), state.restored()
+    evaluation = Evaluation(replace(state, trial=state.trial.with_events(data)))
+    task, predictions = evaluation.task, evaluation.predictions("test")
     methods: dict[str, tuple[Task, Thresholds]] = {
         next(iter(result.means)): (task, result.thresholds)
     }
-    if isinstance(task, ThresholdTask):
-        for name, other in task.alternatives().items():
-            methods[f"this network, {name}"] = (other, result.alternatives[name])
+    for name, other in task.alternatives().items():
+        methods[f"this network, {name}"] = (other, result.alternatives[name])
     return {
-        method: reader.summary(measure(network, reader, events, thresholds))
+        method: reader.summary(measure(reader, predictions, thresholds))
         for method, (reader, thresholds) in methods.items()
     }
 

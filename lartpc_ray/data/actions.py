@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lartpc_ray.data.classes import ParticleClass
+from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.data.convert import convert
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
@@ -23,33 +23,29 @@ from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.screen import track
 
 
-def inspect(path: Path, layout: Layout) -> dict[str, Any]:
+def inspect(events: EventSource) -> dict[str, Any]:
     """Count events, voxels, energies, classes and clusters of a file.
 
     Raises:
-        ValueError: naming file, event and value of the first thing that is wrong.
+        ValueError: for the first invalid event, with the file, the event and the value.
     """
     voxels, energies, unlabelled = [], [], 0
-    classes = {
-        particle.name: {"voxels": 0, "clusters": 0, "events": 0} for particle in ParticleClass
-    }
+    classes = {name: {"voxels": 0, "clusters": 0, "events": 0} for name in CLASS_NAMES}
     low, high, shapes = [], [], set()
-    with open_events(path, layout) as events:
-        kind = events.kind
-        for event in events:
-            voxels.append(len(event))
-            energies.append(float(event.energy.sum()))
-            unlabelled += int((event.semantic < 0).sum())
-            shapes.add(event.shape)
-            if len(event):
-                low.append(event.coords.min(axis=0))
-                high.append(event.coords.max(axis=0))
-            _count(event, classes)
+    for event in events:
+        voxels.append(len(event))
+        energies.append(float(event.energy.sum()))
+        unlabelled += int((event.semantic < 0).sum())
+        shapes.add(event.shape)
+        if len(event):
+            low.append(event.coords.min(axis=0))
+            high.append(event.coords.max(axis=0))
+        _count(event, classes)
     if len(shapes) > 1:
-        raise ValueError(f"{path}: images of several sizes: {sorted(shapes)}")
+        raise ValueError(f"{events.path}: images of several sizes: {sorted(shapes)}")
     return {
-        "file": str(path),
-        "layout": kind,
+        "file": str(events.path),
+        "layout": events.kind,
         "events": len(voxels),
         "empty_events": sum(count == 0 for count in voxels),
         "voxels": sum(voxels),
@@ -73,58 +69,58 @@ def _count(event: Event, classes: dict[str, dict[str, int]]) -> None:
         counts["events"] += bool(mask.any())
 
 
-def text(found: dict[str, Any]) -> str:
-    """What was found, for people."""
+def as_text(content: dict[str, Any]) -> str:
+    """Write the result of `inspect` as a table."""
     lines = [
-        f"{found['file']}: {found['layout']}",
-        f"{found['events']} events ({found['empty_events']} empty), {found['voxels']} voxels, "
-        f"median {found['median_voxels']:.0f} voxels, {found['median_energy_mev']:.0f} MeV each",
-        f"positions {found['lowest']} to {found['highest']} in an image of {found['image']}",
+        "{file}: {layout}".format(**content),
+        "{events} events ({empty_events} empty), {voxels} voxels, "
+        "median {median_voxels:.0f} voxels, {median_energy_mev:.0f} MeV each".format(**content),
+        "positions {lowest} to {highest} in an image of {image}".format(**content),
         "",
         f"{'class':<10}{'voxels':>10}{'clusters':>10}{'events':>10}",
     ]
     lines += [
         f"{name:<10}{counts['voxels']:>10}{counts['clusters']:>10}{counts['events']:>10}"
-        for name, counts in found["classes"].items()
+        for name, counts in content["classes"].items()
     ]
-    if found["unlabelled_voxels"]:
-        lines.append(f"{'none':<10}{found['unlabelled_voxels']:>10}")
+    if content["unlabelled_voxels"]:
+        lines.append(f"{'none':<10}{content['unlabelled_voxels']:>10}")
     return "\n".join(lines)
 
 
 def run_inspect(options: argparse.Namespace) -> int:
-    path = _path(options.file)
-    layout = _layout(options, options.low_energy or "drop")
-    log.info(f"reading {path}")
-    found = inspect(path, layout)
-    print(json.dumps(found) if options.json else text(found))
+    log.info(f"reading {_path(options.file)}")
+    with _open(options, options.file, "drop") as events:
+        content = inspect(events)
+    print(json.dumps(content) if options.json else as_text(content))
     return 0
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    path, target = _path(options.file), options.output
-    _new(options)
-    with open_events(path, _layout(options, options.low_energy or "unlabelled")) as events:
+    target = options.output
+    _refuse_existing(options)
+    with _open(options, options.file, "unlabelled") as events:
         chosen = _range(events, options.events)
-        log.info(f"{path}: {events.kind}, {len(chosen)} of {len(events)} events")
+        log.info(f"{events.path}: {events.kind}, {len(chosen)} of {len(events)} events")
         count = convert(events, target, chosen, check=options.check)
     log.info(f"{count} events in {target}")
     return 0
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    from lartpc_ray.data.draw import brightest, describe, match_voxels, views, write_drawing
+    from lartpc_ray.data.draw import brightest, describe, match_voxels, write_drawing
+    from lartpc_ray.data.views import views
 
     path, number = _path(options.file), options.event
     page = options.output or Path(f"{path.name.split('.')[0]}-event-{number}.html")
     if page.suffix != ".html":
         raise ValueError(f"{page}: the page ends in .html; the picture is written beside it")
-    layout = _layout(options, options.low_energy or "drop")
-    with open_events(path, layout) as events:
+    with _open(options, options.file, "drop") as events:
         event, predicted = _event(events, number), events.predicted
     drawn, clusters = brightest(event), None
     if options.predicted:
-        with open_events(options.predicted, layout) as others:
+        options.side = event.shape[0]
+        with _open(options, options.predicted, "drop") as others:
             clusters = match_voxels(drawn, _event(others, number))
     title = f"{path.name}, event {number}: {describe(event)}"
     shown = views(drawn, predicted=predicted, clusters=clusters)
@@ -134,30 +130,28 @@ def run_draw(options: argparse.Namespace) -> int:
 
 def run_simulate(options: argparse.Namespace) -> int:
     settings = BombSettings(side=options.side, density=options.density)
-    _new(options)
+    _refuse_existing(options)
     simulate(options.output, options.events, options.seed, settings)
     log.info(f"{options.events} events in {options.output}")
     return 0
 
 
 def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None:
-    """Write simulated events; an interrupted command leaves no file.
+    """Write simulated events, whole or not at all.
 
     Raises:
-        ValueError: for no event at all, a negative seed, or a folder that is not there.
+        ValueError: for less than one event, a negative seed, or a folder that does not exist.
     """
     if events < 1:
         raise ValueError(f"{events} events: give at least 1")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
-    bomb = Bomb(events, seed, settings)
-    write_events(path, track(bomb, events, "simulate: event"))
+    write_events(path, track(Bomb(events, seed, settings), events, "simulate: event"))
 
 
-def _new(options: argparse.Namespace) -> None:
-    """Refuse to write over a file that is there, unless told to."""
+def _refuse_existing(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.force:
-        raise ValueError(f"{options.output}: is there already; --force writes over it")
+        raise ValueError(f"{options.output}: the file exists; --force replaces it")
 
 
 def _event(events: EventSource, number: int) -> Event:
@@ -167,36 +161,37 @@ def _event(events: EventSource, number: int) -> Event:
     return event
 
 
-def _path(given: str) -> Path:
+def _path(name: str) -> Path:
     samples = {f"sample/{split}": split for split in SAMPLE_SIZES}
-    return sample(samples[given]) if given in samples else Path(given)
+    return sample(samples[name]) if name in samples else Path(name)
 
 
-def _layout(options: argparse.Namespace, low_energy: str) -> Layout:
-    """How the file is to be read, by the arguments that the commands share."""
+def _open(options: argparse.Namespace, name: str, low_energy: str) -> EventSource:
+    """Open a file as the arguments that the commands share describe it."""
     products: dict[str, Any] = {}
     for item in options.larcv:
-        name, equals, value = item.partition("=")
-        if not equals or name not in Products.model_fields:
+        product, equals, value = item.partition("=")
+        if not equals or product not in Products.model_fields:
             known = ", ".join(Products.model_fields)
             raise ValueError(f"--larcv {item}: write NAME=VALUE; the names are {known}")
-        products[name] = value.split(",") if name == "codes" else value
-    return Layout(
-        side=options.side,
-        classes=ClassMap.model_validate({"low_energy": low_energy}),
+        products[product] = value.split(",") if product == "codes" else value
+    layout = Layout(
+        **({} if options.side is None else {"side": options.side}),
+        classes=ClassMap.model_validate({"low_energy": options.low_energy or low_energy}),
         duplicates=options.duplicates,
         larcv=Products.model_validate_strings(products),
     )
+    return open_events(_path(name), layout, from_voxels=options.side is None)
 
 
-def _range(events: EventSource, given: str | None) -> range:
-    """The events `A:B`, from A to B - 1."""
-    bounds = re.fullmatch(r"(\d*):(\d*)", given or ":")
+def _range(events: EventSource, text: str | None) -> range:
+    """Return the numbers of the events `A:B`, from A to B - 1."""
+    bounds = re.fullmatch(r"(\d*):(\d*)", text or ":")
     if not bounds:
-        raise ValueError(f"--events {given}: write A:B, the first and the one behind the last")
+        raise ValueError(f"--events {text}: write A:B for the events A to B - 1")
     first, last = int(bounds[1] or 0), int(bounds[2] or len(events))
-    if given and not first < last <= len(events):
-        raise ValueError(f"{events.path}: --events {given}: it has the events 0:{len(events)}")
+    if text and not first < last <= len(events):
+        raise ValueError(f"{events.path}: --events {text}: it has the events 0:{len(events)}")
     return range(first, last)
 
 

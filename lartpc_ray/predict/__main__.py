@@ -1,7 +1,4 @@
-"""A network and events -> outputs event by event: the one path to every metric.
-
-`python -m lartpc_ray.predict` writes what a trained run finds in new events.
-"""
+"""`python -m lartpc_ray.predict`: write the reconstruction of new events by a trained run."""
 
 from __future__ import annotations
 
@@ -19,15 +16,14 @@ from lartpc_ray.data.dead_regions import DeadMap
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.predict.inference import reconstruct_events
 from lartpc_ray.predict.thresholds_file import read_thresholds
-from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.clustering import METHODS
-from lartpc_ray.tasks.task import Thresholds, ThresholdTask
+from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import FILE, Checkpoint
+from lartpc_ray.trials.checkpoint import FILE
 
 
 def main(options: argparse.Namespace) -> int:
@@ -39,50 +35,33 @@ def main(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
-        at: Thresholds = {}
-        if isinstance(state.trial.task, ThresholdTask):
-            task = state.trial.task.with_method(
-                options.method or state.trial.task.active_method.name
-            )
-            state = replace(state, trial=state.trial.model_copy(update={"task": task}))
+        task = state.trial.task
+        thresholds: Thresholds = {}
+        if task.methods:
+            task = task.with_method(options.method or task.active_method.name)
             name = f"thresholds-{task.active_method.name}.yaml"
             path = options.thresholds or tracking.fetch(options.run, name, folder)
-            at = read_thresholds(path, list(task.active_method.axes()))
+            thresholds = read_thresholds(path, list(task.active_method.axes()))
         events = read_events(options.events, layout=state.trial.data.splits.layout)
         if options.segmentation_run:
             file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
             events = reconstruct_events(checkpoints.load(file), events, {})
-    untuned = [name for name in state.trial.task.scored_classes if at and name not in at]
+    untuned = [name for name in task.scored_classes if thresholds and name not in thresholds]
     if untuned:
         log.info(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
-    if options.dead or isinstance(state.trial.task, InfillTask):
-        state = with_dead_map(state, options.dead)
-    count = write_events(options.output, reconstruct_events(state, events, at), predicted=True)
+    task = task.with_dead_regions(read_dead_map(options.dead) if options.dead else None)
+    state = replace(state, trial=state.trial.model_copy(update={"task": task}))
+    events = reconstruct_events(state, events, thresholds)
+    count = write_events(options.output, events, predicted=True)
     log.info(f"{count} events in {options.output}")
     return 0
 
 
-def with_dead_map(state: Checkpoint, path: Path | None) -> Checkpoint:
-    """An infill's run that fills the regions of a map, instead of random ones.
-
-    Raises:
-        ValueError: for a run of another task, or without any map.
-    """
-    task = state.trial.task
-    if not isinstance(task, InfillTask):
-        raise ValueError(f"--dead {path}: the task {task.name} fills no dead regions")
-    if path is None and task.dead is None:
-        raise ValueError("--dead MAP.yaml is missing: an infill must know the dead regions")
-    dead = read_dead_map(path) if path else task.dead
-    task = task.model_copy(update={"dead": dead})
-    return replace(state, trial=state.trial.model_copy(update={"task": task}))
-
-
 def read_dead_map(path: Path) -> DeadMap:
-    """A detector's dead regions: `slabs` with axis, position and width, `boxes` with low and high.
+    """Read dead regions: `slabs` with axis, position and width, `boxes` with low and high.
 
     Raises:
-        ValueError: for what is no such map, with file, key and reason.
+        ValueError: for another content, with file, key and reason.
     """
     try:
         return DeadMap.model_validate_json(json.dumps(yaml.safe_load(path.read_text())))
@@ -97,7 +76,7 @@ def read_dead_map(path: Path) -> DeadMap:
 
 
 def parser() -> Parser:
-    """The arguments of the command."""
+    """Return the parser of the command."""
     made = Parser(
         "predict",
         "Write what a trained run finds in events, in the PILArNet-M layout.",

@@ -1,22 +1,21 @@
-"""What the test split says of a trained network, beside what it must beat."""
+"""Evaluate a trained network on the test split, with the methods that it must beat."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
-from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Means, Task, Thresholds, ThresholdTask, Validation
+from lartpc_ray.tasks.task import Means, Prediction, Task, Thresholds, Validation
 from lartpc_ray.terminal.command import log
-from lartpc_ray.trials.checkpoint import Checkpoint
 
 EARLIER_NAMES = {"beside": "alternatives", "tuned": "tune_scores"}
 THIS = "this network"
@@ -26,17 +25,16 @@ ERRORS = "± 68 %, bootstrap over events"
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What the test split says of a network.
+    """Metrics of a network on the test split, and its thresholds.
 
     Attributes:
         task: name of the task.
-        thresholds: chosen on the tune split, class by class.
-        tune_scores: the best score of each class on the tune split.
+        thresholds: class to thresholds, chosen on the tune split.
+        tune_scores: class to its best score on the tune split.
         means: method to class to metric to mean over the test events.
-        events: test events, and those of the tune split.
-        beside: method to thresholds, of the other ways to read the same network.
-        errors: of the means of methods of the network with tuned thresholds, what other test events
-            would change (68 %).
+        events: number of test events and of tune events.
+        alternatives: label of another reconstruction to its thresholds.
+        errors: of `means`, 68 % bootstrap half-widths, for each method with tuned thresholds.
     """
 
     task: str
@@ -60,78 +58,77 @@ class EvaluationResult:
 
     @property
     def best(self) -> Means:
-        """The network as it should be used: the first method."""
+        """Return the means of the first method: the network with tuned thresholds."""
         return next(iter(self.means.values()))
 
     def best_method(self, names: Sequence[str], metric: str) -> tuple[str, Thresholds]:
-        """Of the ways to read the network that of the highest mean: its name and its thresholds.
+        """Return the reconstruction with the highest mean, and its thresholds.
 
-        The name is empty where it is the task's own.
+        Returns:
+            its label, empty for the task's own; class to thresholds.
         """
         first = next(iter(self.means))
-        methods = {"": first} | {text: _method(THIS, text) for text in self.alternatives}
+        methods = {"": first} | {label: _method(THIS, label) for label in self.alternatives}
 
-        def score(text: str) -> float:
-            return mean_of(names, self.means[methods[text]], metric) or 0.0
+        def score(label: str) -> float:
+            return mean_of(names, self.means[methods[label]], metric) or 0.0
 
         best = max(methods, key=score)
         return best, self.alternatives.get(best, self.thresholds)
 
     @property
     def rows(self) -> dict[str, Means]:
-        """The methods in their order, the errors of a method behind it."""
-        found: dict[str, Means] = {}
+        """Return the means of each method, followed by their errors."""
+        rows: dict[str, Means] = {}
         for method, means in self.means.items():
-            found[method] = means
+            rows[method] = means
             if method in self.errors:
-                way = method.removeprefix(f"{THIS}, ")
-                found[f"± 68 %, {way}" if way in self.alternatives else ERRORS] = self.errors[
-                    method
-                ]
-        return found
+                label = method.removeprefix(f"{THIS}, ")
+                title = f"± 68 %, {label}" if label in self.alternatives else ERRORS
+                rows[title] = self.errors[method]
+        return rows
 
     def json(self) -> str:
+        """Return the text of verdict.json."""
         return json.dumps(asdict(self), indent=1)
 
 
-def evaluate_on_test(state: Checkpoint) -> EvaluationResult:
+def evaluate_on_test(evaluation: Evaluation) -> EvaluationResult:
     """Tune the thresholds on the tune split, then measure everything once on the test split."""
-    task, splits = state.trial.task, state.trial.data.splits
-    tune_events, test_events = splits.events("tune"), splits.events("test")
-    network, untrained = state.restored(), state.trial.make_network(engine="auto")
-    tuned = validate(network, task, tune_events)
-    log.info(f"measuring {len(test_events)} test events")
-    plain = task.untuned()
-    first = "tuned thresholds" if plain else ""
-    others: dict[str, Task] = dict(task.alternatives()) if isinstance(task, ThresholdTask) else {}
-    beside = {text: validate(network, way, tune_events).thresholds for text, way in others.items()}
-    ways: dict[str, tuple[Task, Thresholds]] = {first: (task, tuned.thresholds)}
-    if plain:
-        ways[task.untuned_label] = task, plain
-    ways |= {text: (way, beside[text]) for text, way in others.items()}
-    rows = {
-        _method(THIS, text): measure(network, way, test_events, at)
-        for text, (way, at) in ways.items()
-    }
-    for text, way in {first: task, **others}.items():  # its thresholds are tuned, too
-        at = validate(untrained, way, tune_events).thresholds
-        rows[_method(UNTRAINED, text)] = measure(untrained, way, test_events, at)
+    task: Task = evaluation.task
+    tune, test = evaluation.predictions("tune"), evaluation.predictions("test")
+    first = "tuned thresholds" if task.untuned() else ""
+    tasks: dict[str, Task] = {first: task, **task.alternatives()}
+    tuned = {label: way.validate_on(tune) for label, way in tasks.items()}
+    log.info(f"measuring {len(test)} test events")
+    rows = {_method(THIS, first): measure(task, test, tuned[first].thresholds)}
+    if untuned := task.untuned():
+        rows[_method(THIS, task.untuned_label)] = measure(task, test, untuned)
+    for label, way in task.alternatives().items():
+        rows[_method(THIS, label)] = measure(way, test, tuned[label].thresholds)
+    for label, way in tasks.items():
+        chosen = way.validate_on(evaluation.predictions("tune", trained=False)).thresholds
+        predictions = evaluation.predictions("test", trained=False)
+        rows[_method(UNTRAINED, label)] = measure(way, predictions, chosen)
     if task.baseline_label:
-        rows[task.baseline_label] = baseline(task, test_events)
-    means = {method: task.summary(metrics) for method, metrics in rows.items()}
-    sizes = {"tune": len(tune_events), "test": len(test_events)}
-    chosen = [_method(THIS, text) for text in (first, *others)]
-    errors = {
-        method: _plain(
-            rows[method].errors(task.scored_classes), rows[method].means(), means[method]
-        )
-        for method in chosen
-    }
-    return EvaluationResult(task.name, tuned.thresholds, tuned.scores, means, sizes, beside, errors)
+        rows[task.baseline_label] = baseline(task, (event for event, _ in test))
+    return EvaluationResult(
+        task=task.name,
+        thresholds=tuned[first].thresholds,
+        tune_scores=tuned[first].scores,
+        means={method: task.summary(metrics) for method, metrics in rows.items()},
+        events={"tune": len(tune), "test": len(test)},
+        alternatives={label: tuned[label].thresholds for label in task.alternatives()},
+        errors={_method(THIS, label): _errors(task, rows[_method(THIS, label)]) for label in tasks},
+    )
 
 
-def _plain(errors: Means, means: Means, summary: Means) -> Means:
-    """The errors of what the task gives as a mean over events, and no median or ratio of sums."""
+def _errors(task: Task, metrics: Metrics) -> Means:
+    return _of_means(metrics.errors(task.scored_classes), metrics.means(), task.summary(metrics))
+
+
+def _of_means(errors: Means, means: Means, summary: Means) -> Means:
+    """Return the errors of metrics that are means over events, and of no median or ratio."""
     other = {
         metric
         for name, values in means.items()
@@ -144,38 +141,34 @@ def _plain(errors: Means, means: Means, summary: Means) -> Means:
     }
 
 
-def _method(network: str, way: str) -> str:
-    return f"{network}, {way}" if way else network
+def _method(network: str, label: str) -> str:
+    return f"{network}, {label}" if label else network
 
 
 def validate(
     network: UResNet, task: Task, events: Sequence[Event], device: str = "cpu"
 ) -> Validation:
-    """The task's objective, on events that the network has not seen."""
+    """Return the task's objective on events that the network was not trained on."""
     return task.validate_on(predict(network, task, events, device=device))
 
 
-def measure(network: UResNet, task: Task, events: Sequence[Event], at: Thresholds) -> Metrics:
-    """All metrics of a network on events, at given thresholds."""
+def measure(task: Task, predictions: Iterable[Prediction], thresholds: Thresholds) -> Metrics:
+    """Return all metrics of predictions at given thresholds."""
     rows = [
         row
-        for number, (event, outputs) in enumerate(predict(network, task, events))
-        for row in task.evaluate(number, event, outputs, at).rows
+        for number, (event, outputs) in enumerate(predictions)
+        for row in task.evaluate(number, event, outputs, thresholds).rows
     ]
     return Metrics(rows)
 
 
-def baseline(task: AnyTask, events: Sequence[Event]) -> Metrics:
-    """The same metrics of the method that needs no training."""
-    rows = [
-        row
-        for number, event in enumerate(events)
-        for row in task.baseline(number, task.prepare(event)).rows
-    ]
+def baseline(task: Task, events: Iterable[Event]) -> Metrics:
+    """Return the same metrics of prepared events by the method without training."""
+    rows = [row for number, event in enumerate(events) for row in task.baseline(number, event).rows]
     return Metrics(rows)
 
 
 def mean_of(names: Sequence[str], means: Means, metric: str) -> float | None:
-    """Mean of a metric over the classes that have it."""
+    """Return the mean of a metric over the classes that have it."""
     values = [means[name][metric] for name in names if metric in means.get(name, {})]
     return sum(values) / len(values) if values else None

@@ -9,7 +9,7 @@ import torch
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.tasks.task import Outputs, Task, Thresholds
+from lartpc_ray.tasks.task import Prediction, Task, Thresholds
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 BATCH_VOXELS = 20_000
@@ -18,11 +18,11 @@ BATCH_VOXELS = 20_000
 
 def predict(
     network: UResNet, task: Task, events: Iterable[Event], *, device: str = "cpu"
-) -> Iterator[tuple[Event, Outputs]]:
-    """Stream the prepared events and what the network says of them.
+) -> Iterator[Prediction]:
+    """Yield the prepared events, each with the outputs of the network.
 
     Args:
-        network: in any mode; it is evaluated with its running averages and left as it was.
+        network: in any mode; it runs in evaluation mode and keeps its own.
         task: prepares the events and reads the outputs.
         events: as they come from a file; an empty one gives empty outputs.
         device: where the network is.
@@ -30,8 +30,8 @@ def predict(
     for group in _groups(task.prepare(event) for event in events):
         batch = VoxelBatch.of(group).to(device)
         outputs = {name: batch.split(rows) for name, rows in _run(network, task, batch).items()}
-        for place, event in enumerate(group):
-            yield event, {name: parts[place] for name, parts in outputs.items()}
+        for number, event in enumerate(group):
+            yield event, {name: parts[number] for name, parts in outputs.items()}
 
 
 @torch.inference_mode()
@@ -59,16 +59,16 @@ def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
 
 
 def reconstruct_events(
-    state: Checkpoint, events: Iterable[Event], at: Thresholds
+    state: Checkpoint, events: Iterable[Event], thresholds: Thresholds
 ) -> Iterator[Event]:
-    """The prepared events with what a trained run finds in the place of the truth.
+    """Yield the prepared events with the reconstruction of a trained run in place of the truth.
 
     Args:
         state: of a trained run.
         events: as they come from a file; clustering needs their classes.
-        at: class to thresholds; voxels of a class that is not there stay in no cluster.
+        thresholds: class to thresholds; voxels of another class stay in no cluster.
     """
     task = state.trial.task
     seen = (state.trial.data.splits.seen(event) for event in events)
     for event, outputs in predict(state.restored(), task, seen):
-        yield task.reconstruct(event, outputs, at)
+        yield task.reconstruct(event, outputs, thresholds)

@@ -1,10 +1,10 @@
-"""A trained network and its thresholds as one thing that MLflow keeps, and loads anywhere.
+"""Register a trained network with its thresholds as one MLflow model.
 
     model = mlflow.pyfunc.load_model("models:/clustering@champion")
     model.predict(voxels)         # event, x, y, z, energy, class -> event, cluster
 
-What is kept is a script of three lines, a checkpoint and a JSON file: nothing is pickled.
-`lartpc_ray` must be installed where it is loaded.
+MLflow stores a script of three lines, a checkpoint and a JSON file: no pickle. The environment
+that loads the model needs `lartpc_ray`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from lartpc_ray.data.event import Event, voxel_keys
-from lartpc_ray.data.formats.source import named
+from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
@@ -39,9 +38,7 @@ with warnings.catch_warnings():
     from mlflow.pyfunc.model import PythonModel
 
 FOLDER = "model"
-"""Where a run keeps it."""
-OUTPUT_COLUMN = {"clustering": "cluster", "michel": "cluster", "segmentation": "class"}
-"""The column that a task's model answers with; of other tasks there is no model."""
+"""Folder of the model among the artifacts of a run."""
 AXES = ("x", "y", "z")
 SHOWN = 200
 """Voxels of the input example."""
@@ -54,7 +51,7 @@ set_model(PyfuncPredictor())
 
 
 class PyfuncPredictor(PythonModel):
-    """Voxels to clusters, or to classes: what MLflow calls."""
+    """Predict the cluster or the class of voxels, for MLflow."""
 
     def load_context(self, context: Any) -> None:
         """Read the checkpoint and the thresholds."""
@@ -63,7 +60,7 @@ class PyfuncPredictor(PythonModel):
         self._network = self._state.restored()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """The cluster or class of every voxel.
+        """Return the cluster or class of every voxel.
 
         Args:
             context: of MLflow.
@@ -78,18 +75,18 @@ class PyfuncPredictor(PythonModel):
             ValueError: for voxels that cannot be, with their event.
         """
         task = self._state.trial.task
-        column = OUTPUT_COLUMN[task.name]
+        column = task.output_column
         answer = np.full(len(model_input), -1, np.int64)
         rows = list(model_input.groupby("event", sort=False).indices.items())
         events = (self._event(number, model_input.iloc[places]) for number, places in rows)
         predictions = predict(self._network, task, events)
         for (_, places), pair in zip(rows, predictions, strict=True):
-            found = task.reconstruct(*pair, self._use["thresholds"])
-            values = found.cluster if column == "cluster" else found.semantic
+            event = task.reconstruct(*pair, self._use["thresholds"])
+            values = event.cluster if column == "cluster" else event.semantic
             shape = tuple(self._use["shape"])
             asked = voxel_keys(model_input.iloc[places][self._axes].to_numpy(), shape)
             order = np.argsort(asked)
-            kept = order[np.searchsorted(asked[order], voxel_keys(found.coords, shape))]
+            kept = order[np.searchsorted(asked[order], voxel_keys(event.coords, shape))]
             answer[places[kept]] = values
         return pd.DataFrame({"event": model_input["event"].to_numpy(), column: answer})
 
@@ -99,7 +96,7 @@ class PyfuncPredictor(PythonModel):
 
     def _event(self, number: Any, voxels: pd.DataFrame) -> Event:
         known = voxels["class"].to_numpy() if "class" in voxels else None
-        with named(f"event {number}"):
+        with locate_errors(f"event {number}"):
             return Event.of(
                 voxels[self._axes].to_numpy(),
                 voxels["energy"].to_numpy(),
@@ -109,7 +106,7 @@ class PyfuncPredictor(PythonModel):
 
 
 def table_of(event: Event, number: int, *, classes: bool) -> pd.DataFrame:
-    """The voxels of an event as a model takes them."""
+    """Return the voxels of an event as a registered model reads them."""
     columns = {"event": np.full(len(event), number, np.int64)}
     columns |= dict(zip(AXES, event.coords.T.astype(np.int64), strict=False))
     columns["energy"] = event.energy.astype(np.float64)
@@ -118,28 +115,27 @@ def table_of(event: Event, number: int, *, classes: bool) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write_model(folder: Path, state: Checkpoint, at: Thresholds) -> None:
+def write_model(folder: Path, state: Checkpoint, thresholds: Thresholds) -> None:
     """Write a model in MLflow's form, with its signature and an input example.
 
     Args:
         folder: to make.
-        state: of the trained run; what only training needs is left out.
-        at: class to thresholds.
+        state: of the trained run, stored without the optimizer.
+        thresholds: class to thresholds.
     """
-    task = state.trial.task
+    column = state.trial.task.output_column
     event = state.trial.data.splits.events("tune")[0]
-    example = table_of(event, 0, classes=task.name != "segmentation")
+    example = table_of(event, 0, classes=column == "cluster")
     kinds = {name: "double" if name == "energy" else "long" for name in example}
     signature = ModelSignature(
         Schema([ColSpec(kind, name) for name, kind in kinds.items()]),
-        Schema([ColSpec("long", "event"), ColSpec("long", OUTPUT_COLUMN[task.name])]),
+        Schema([ColSpec("long", "event"), ColSpec("long", column)]),
     )
     with tempfile.TemporaryDirectory() as scratch:
         script, use = Path(scratch) / "script.py", Path(scratch) / "use.json"
         script.write_text(SCRIPT)
-        use.write_text(json.dumps({"shape": event.shape, "thresholds": at}, indent=1))
-        bare = replace(state, optimizer={}, scaler={}, window=[])
-        file = checkpoints.save(Path(scratch), bare)
+        use.write_text(json.dumps({"shape": event.shape, "thresholds": thresholds}, indent=1))
+        file = checkpoints.save(Path(scratch), state.to_use())
         save_model(
             str(folder),
             python_model=str(script),
@@ -155,18 +151,18 @@ def register(
     name: str,
     run: str,
     state: Checkpoint,
-    at: Thresholds,
+    thresholds: Thresholds,
     about: Mapping[str, str],
     note: str,
 ) -> str:
-    """Keep the model of a run, and register it; once, however often it is said.
+    """Store the model of a run and register it, unless it is registered already.
 
     Args:
         tracking: where the run is.
         name: of the registered model.
         run: that trained it.
         state: of that run.
-        at: class to thresholds.
+        thresholds: class to thresholds.
         about: tags of the version.
         note: description of the version, in markdown.
 
@@ -174,11 +170,11 @@ def register(
         the version.
     """
     client = tracking.client
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
-    if found:
-        return str(found[0].version)
+    registered = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+    if registered:
+        return str(registered[0].version)
     with tempfile.TemporaryDirectory() as scratch:
-        write_model(Path(scratch) / FOLDER, state, at)
+        write_model(Path(scratch) / FOLDER, state, thresholds)
         tracking.log_artifacts(run, Path(scratch) / FOLDER, FOLDER)
     source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
     try:
@@ -191,7 +187,7 @@ def register(
 
 
 def version_with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
-    """The version that has an alias; None where there is none."""
+    """Return the version with an alias; None if no version has it."""
     try:
         return tracking.client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
@@ -205,22 +201,22 @@ def _objective(tags: Mapping[str, str]) -> float:
 
 
 def promote_champion(tracking: Tracking, name: str, version: str) -> bool:
-    """Make a version the champion, unless the one there is has a better objective on the same data.
+    """Make a version the champion, unless the champion has a higher objective on the same data.
 
     Args:
         tracking: where it is registered.
         name: of the registered model.
-        version: the newest search's best; two objectives can be compared where the tags `data`
-            and `metric` agree.
+        version: the newest search's best; objectives are compared if the tags `data` and `metric`
+            are equal.
 
     Returns:
-        whether it is the champion now.
+        whether the version is the champion now.
     """
     about = tracking.client.get_model_version(name, version).tags
-    there = version_with_alias(tracking, name, "champion")
-    if there is not None and there.version != version:
-        same = all(there.tags.get(key) == about[key] for key in ("data", "metric"))
-        if same and _objective(there.tags) >= _objective(about):
+    champion = version_with_alias(tracking, name, "champion")
+    if champion is not None and champion.version != version:
+        same = all(champion.tags.get(key) == about[key] for key in ("data", "metric"))
+        if same and _objective(champion.tags) >= _objective(about):
             return False
     tracking.client.set_registered_model_alias(name, "champion", version)
     return True

@@ -53,7 +53,6 @@ class SeedClustering(Settings):
         default=(1e-6, 1e-4, 1e-3, 1e-2),
         description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
     )
-    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
         """Return 0 to 1 for both thresholds, p0 finer near 0."""
@@ -70,10 +69,12 @@ class SeedClustering(Settings):
                 extra |= {float(point) for point in np.linspace(low, high, between + 2)[1:-1]}
         return self.model_copy(update={"extra_p0": tuple(sorted(extra))})
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = SCORES, *, min_voxels: int = 0
+    ) -> Scores:
         """Return metric to (s0, p0)."""
         rows = [voxels[name] for name in ("position", "margin", "seediness", "truth")]
-        return sweep(*rows, **self.axes(), min_voxels=self.min_voxels, metrics=metrics)
+        return sweep(*rows, **self.axes(), min_voxels=min_voxels, metrics=metrics)
 
     def labels(self, voxels: Voxels, *, s0: float, p0: float) -> Labels:
         return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
@@ -123,13 +124,14 @@ class LinkedClustering(Settings):
         default=(1, 6),
         description="voxels of a cluster; smaller ones go to the nearest larger",
     )
-    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
         """Return the points; distances are in voxels in the image, in margins in the embedding."""
         return {name: np.array(getattr(self, name), float) for name in LINKED_AXES}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = SCORES, *, min_voxels: int = 0
+    ) -> Scores:
         """Return metric to an array with one axis per entry of `LINKED_AXES`."""
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
         distances = [distance for distance in self.max_voxel_distance if distance]
@@ -153,7 +155,7 @@ class LinkedClustering(Settings):
             for min_size in self.min_cluster_voxels
         )
         shape = tuple(len(points) for points in self.axes().values())
-        return _scores(voxels, labels, shape, self.min_voxels, metrics)
+        return _scores(voxels, labels, shape, min_voxels, metrics)
 
     def labels(
         self,
@@ -194,18 +196,19 @@ class DbscanClustering(Settings):
         default=(1, 2, 3, 5, 10),
         description="points of the neighbours, the voxel itself included, that make a core",
     )
-    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
         """Return eps in voxels, and the neighbours, the voxel itself included, that make a core."""
         return {"eps": np.array(self.eps), "min_points": np.array(self.min_points, float)}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = SCORES) -> Scores:
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = SCORES, *, min_voxels: int = 0
+    ) -> Scores:
         """Return metric to (eps, min_points)."""
         points = product(self.eps, self.min_points)
         labels = (self.labels(voxels, eps=eps, min_points=count) for eps, count in points)
         shape = (len(self.eps), len(self.min_points))
-        return _scores(voxels, labels, shape, self.min_voxels, metrics)
+        return _scores(voxels, labels, shape, min_voxels, metrics)
 
     def labels(self, voxels: Voxels, *, eps: float, min_points: float) -> Labels:
         return dbscan(voxels["coords"], eps=eps, min_points=int(min_points))
@@ -248,13 +251,14 @@ class MichelReconstruction(Settings):
         default=(10.0, 15.0, 20.0, 30.0),
         description="points of the ball around the contact that is cut from the track, voxels",
     )
-    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
 
     def axes(self) -> Points:
         """Return the points: distances in voxels, and the neighbours that make a core."""
         return {name: np.array(getattr(self, name), float) for name in MICHEL_AXES}
 
-    def scores(self, voxels: Voxels, metrics: Sequence[str] = metrics) -> Scores:
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = metrics, *, min_voxels: int = 0
+    ) -> Scores:
         """Return `matched`: the share of candidates and true clusters that belong to each other.
 
         It is 1 for an event with neither, and the F1 of identification if all events were one.
@@ -266,10 +270,14 @@ class MichelReconstruction(Settings):
             tracks = find_tracks(coords, semantic, eps, self.min_points_mip[column])
             for layer, points in enumerate(self.min_points):
                 clusters = find_candidates(coords, semantic, *tracks, eps=eps, min_points=points)
-                matched[row, column, layer] = self._matched(clusters, voxels["truth"], eps)
+                matched[row, column, layer] = self._matched(
+                    clusters, voxels["truth"], eps, min_voxels
+                )
         return dict.fromkeys(metrics, matched)
 
-    def _matched(self, clusters: list[Candidate], truth: np.ndarray, eps: float) -> np.ndarray:
+    def _matched(
+        self, clusters: list[Candidate], truth: np.ndarray, eps: float, min_voxels: int
+    ) -> np.ndarray:
         """Return `matched` (attached, edge_radius) of the clusters of one (eps, min_points)."""
         ends = [
             [cluster.at_end(radius, eps) for radius in self.edge_radius] for cluster in clusters
@@ -280,7 +288,7 @@ class MichelReconstruction(Settings):
             for number, candidate in enumerate(clusters):
                 if candidate.distance <= self.attached[row] and ends[number][column]:
                     labels[candidate.voxels] = number
-            matched[row, column] = michel_counts(truth, labels, self.min_voxels).matched
+            matched[row, column] = michel_counts(truth, labels, min_voxels).matched
         return matched
 
 

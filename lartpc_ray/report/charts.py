@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import CLASS_COLOURS
+from lartpc_ray.data.views import CLASS_COLOURS
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 
 Chart = dict[str, Any]

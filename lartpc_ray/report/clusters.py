@@ -1,4 +1,4 @@
-"""What a page shows of a clustering: how it depends on the number and the size of the clusters."""
+"""The sections about clusters: scores against their number and their size."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from lartpc_ray.report.document import Grid, Page, Plot
 from lartpc_ray.report.gallery import EventScan
 
 
-def write(page: Page, looked: EventScan, metric: str) -> None:
-    """Koh et al. 2020's Figs. 6, 7 and 8, where there are clusters."""
-    if not looked.true:
+def write(page: Page, scan: EventScan, count: int, metric: str) -> None:
+    """Write Figs. 6, 7 and 8 of Koh et al. 2020, from `count` events; nothing without clusters."""
+    if not scan.true:
         return
-    found = looked.values["n_clusters"]
-    score = charts.by_clusters(looked.true, looked.values[metric], f"mean {metric}", diagonal=False)
-    count = charts.by_clusters(looked.true, found, "predicted clusters", diagonal=True)
+    predicted = scan.values["n_clusters"]
+    score = charts.by_clusters(scan.true, scan.values[metric], f"mean {metric}", diagonal=False)
+    number = charts.by_clusters(scan.true, predicted, "predicted clusters", diagonal=True)
     text = (
-        f"As in Fig. 8 of Koh et al. 2020, from {looked.events} test events: the score of a class, "
+        f"As in Fig. 8 of Koh et al. 2020, from {count} test events: the score of a class, "
         "and how many clusters are found, by how many there are. Bars are standard errors; a point "
         "without one is a single event, or its events agree."
     )
-    by_clusters = [Plot(score, f"{metric} by clusters"), Plot(count, "Clusters found")]
+    by_clusters = [Plot(score, f"{metric} by clusters"), Plot(number, "Clusters found")]
     page.add("Many clusters", text, Grid(by_clusters))
     counted = [
-        Plot(charts.counted(true, found[name]), f"Clusters of {name}", name)
-        for name, true in looked.true.items()
+        Plot(charts.counted(true, predicted[name]), f"Clusters of {name}", name)
+        for name, true in scan.true.items()
     ]
     text = (
         "As in their Fig. 7: the events by their true and predicted clusters of each class. The "
@@ -38,4 +38,4 @@ def write(page: Page, looked: EventScan, metric: str) -> None:
         "lies in the image; where it does not, the network must pull its voxels together. Clusters "
         "of one voxel have no extent and are not drawn."
     )
-    page.add("Margin and extent", text, Plot(charts.margins(looked.sizes), "Margins"))
+    page.add("Margin and extent", text, Plot(charts.margins(scan.sizes), "Margins"))

@@ -17,24 +17,9 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from lartpc_ray.atomic import write_text
-from lartpc_ray.data.draw import GREY, View
+from lartpc_ray.data.views import GREY, Panel, View
 from lartpc_ray.report.charts import Chart
 from lartpc_ray.trials.space import shipped
-
-
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """One drawing of an event.
-
-    Attributes:
-        view: the meaning of the colours.
-        coords: (voxel, axis) where the voxels are drawn.
-        image: whether these are coordinates in the image, and not in an embedding.
-    """
-
-    view: View
-    coords: np.ndarray
-    image: bool = True
 
 
 class Row(NamedTuple):

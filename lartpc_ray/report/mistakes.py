@@ -1,32 +1,28 @@
-"""What a clustering still gets wrong: true clusters that are split or merged, counted and drawn."""
+"""The section about mistakes: true clusters that are split or merged, counted and drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import match_colours, views
-from lartpc_ray.data.event import Event, Events
-from lartpc_ray.metrics.clustering import PART, true_cluster_outcomes, true_index
-from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict.inference import predict
-from lartpc_ray.report.document import EventFigure, Page, Panel, Row, Table
+from lartpc_ray.data.views import Panel, match_colours, views
+from lartpc_ray.metrics.clustering import PART
+from lartpc_ray.report.document import EventFigure, Page, Row, Table
 from lartpc_ray.report.gallery import subsample
-from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.tasks.task import Outputs, Thresholds
+from lartpc_ray.tasks.task import Prediction, Task, Thresholds
 
 DRAWN = {"split": "in several pieces", "merged": "one with another"}
-"""Which fates of a true cluster are drawn, and what they are called."""
-AROUND = 5
-"""Voxels around the drawn clusters in which the others of the event are shown, in grey."""
+"""Outcomes of a true cluster that are drawn, with a description."""
+MARGIN = 5
+"""Voxels around the drawn clusters; other clusters within this margin are grey."""
 
 
 @dataclass
 class Outcome:
-    """How many true clusters of a class had a fate, and where the largest of them is."""
+    """The number of true clusters of a class with one outcome, and the largest of them."""
 
     count: int = 0
     voxels: int = 0
@@ -36,111 +32,93 @@ class Outcome:
 
 @dataclass
 class ClassOutcomes:
-    """The true clusters of a class: how many there are, and their fates."""
+    """The number of true clusters of a class, and their outcomes."""
 
     clusters: int = 0
-    fates: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
 
 def write(
-    page: Page, network: UResNet, task: ClusteringTask, events: Events, most: int, at: Thresholds
+    page: Page, task: Task, predictions: Sequence[Prediction], count: int, thresholds: Thresholds
 ) -> None:
-    """The section; nothing where there is no true cluster.
+    """Write the section; nothing if the task has no true clusters.
 
     Args:
         page: to write on.
-        network: trained, in evaluation mode.
-        task: with the cut that makes the clusters.
-        events: of the test split.
-        most: of these, the first that are looked at.
-        at: class to thresholds of the cut.
+        task: with the reconstruction that makes the clusters.
+        predictions: of the test split.
+        count: number of events to read, the first of them.
+        thresholds: class to thresholds of the reconstruction.
     """
-    tallies = count_outcomes(task, at, _predicted(network, task, events, range(most)))
-    if not tallies:
+    classes = count_outcomes(task, thresholds, (predictions[number] for number in range(count)))
+    if not classes:
         return
-    names = list(dict.fromkeys(name for each in tallies.values() for name in each.fates))
-    rows = [
-        Row("", name, [str(each.clusters), *(str(each.fates[fate].count) for fate in names)])
-        for name, each in tallies.items()
-    ]
     text = (
-        f"What became of the true clusters of the first {most} test events, by the better "
+        f"What became of the true clusters of the first {count} test events, by the better "
         f"way to read the network (--method {task.active_method.name}). A predicted cluster has a "
         "part of a true one if it has a tenth of its voxels. Split: several have one. Merged: of "
         "such a cluster a tenth or more is of other true ones. Missed: no cluster has the tenth. "
         "Below is the largest of each: on the left the true clusters that are concerned, on the "
         "right what was made of their voxels, all others in grey."
     )
-    cases = [
-        (name, fate, each.fates[fate])
-        for name, each in tallies.items()
-        for fate in DRAWN
-        if each.fates[fate].count
-    ]
-    found = _predicted(network, task, events, [case.event for _, _, case in cases])
-    body = [
+    figures = [
         EventFigure(
-            _panels(task, event, outputs, at, name, case.cluster),
-            f"{name} {fate}, {DRAWN[fate]}: {case.count} of {tallies[name].clusters}, the largest "
-            f"with {case.voxels} voxels in event {case.event}",
+            draw_mistake(task, predictions[outcome.event], thresholds, name, outcome.cluster),
+            f"{name} {label}, {DRAWN[label]}: {outcome.count} of {of_class.clusters}, the largest "
+            f"with {outcome.voxels} voxels in event {outcome.event}",
         )
-        for (name, fate, case), (event, outputs) in zip(cases, found, strict=True)
+        for name, of_class in classes.items()
+        for label in DRAWN
+        if (outcome := of_class.outcomes[label]).count
     ]
-    page.add("Mistakes", text, Table("true clusters", ["all", *names], rows), *body)
+    page.add("Mistakes", text, _table(classes), *figures)
+
+
+def _table(classes: Mapping[str, ClassOutcomes]) -> Table:
+    labels = list(dict.fromkeys(label for row in classes.values() for label in row.outcomes))
+    rows = [
+        Row("", name, [str(row.clusters), *(str(row.outcomes[label].count) for label in labels)])
+        for name, row in classes.items()
+    ]
+    return Table("true clusters", ["all", *labels], rows)
 
 
 def count_outcomes(
-    task: ClusteringTask, at: Thresholds, predictions: Iterator[tuple[Event, Outputs]]
+    task: Task, thresholds: Thresholds, predictions: Iterable[Prediction]
 ) -> dict[str, ClassOutcomes]:
-    """Class to its tally, for the classes with a true cluster."""
-    least = task.seeds.min_voxels
-    found = {name: ClassOutcomes() for name in CLASS_NAMES}
+    """Count the outcomes of each class with a true cluster."""
+    classes: dict[str, ClassOutcomes] = {}
     for number, (event, outputs) in enumerate(predictions):
-        labels = task.clusters(event, outputs, at)
-        for place, name in enumerate(CLASS_NAMES):
-            mask = event.semantic == place
-            truth = event.cluster[mask]
-            index = true_index(truth, least)
-            sizes = np.bincount(index[index >= 0])
-            found[name].clusters += len(sizes)
-            for fate, which in true_cluster_outcomes(truth, labels[mask], min_voxels=least).items():
-                mine = found[name].fates.setdefault(fate, Outcome())
-                mine.count += int(which.sum())
-                hit = sizes * which
-                if len(hit) and hit.max() > mine.voxels:
-                    largest = int(hit.argmax())
-                    mine.voxels, mine.event = int(hit.max()), number
-                    mine.cluster = int(truth[index == largest][0])
-    return {name: each for name, each in found.items() if each.clusters}
+        for name, clusters in task.cluster_outcomes(event, outputs, thresholds).items():
+            row = classes.setdefault(name, ClassOutcomes())
+            row.clusters += len(clusters.voxels)
+            for label, mask in clusters.outcomes.items():
+                outcome = row.outcomes.setdefault(label, Outcome())
+                outcome.count += int(mask.sum())
+                largest = int((clusters.voxels * mask).argmax())
+                if mask[largest] and clusters.voxels[largest] > outcome.voxels:
+                    outcome.voxels, outcome.event = int(clusters.voxels[largest]), number
+                    outcome.cluster = int(clusters.cluster[largest])
+    return {name: classes[name] for name in task.scored_classes if name in classes}
 
 
-def _predicted(
-    network: UResNet, task: ClusteringTask, events: Events, numbers: Sequence[int]
-) -> Iterator[tuple[Event, Outputs]]:
-    return predict(network, task, (events[number] for number in numbers))
-
-
-def _panels(
-    task: ClusteringTask,
-    event: Event,
-    outputs: Outputs,
-    at: Thresholds,
-    name: str,
-    cluster: int,
+def draw_mistake(
+    task: Task, prediction: Prediction, thresholds: Thresholds, name: str, cluster: int
 ) -> list[Panel]:
-    """A true cluster, and those that its predicted ones reach into, beside what was found."""
-    labels = task.clusters(event, outputs, at)
+    """Draw a true cluster, the true clusters merged with it, and the predicted clusters."""
+    event, outputs = prediction
+    labels = task.reconstruct(event, outputs, thresholds).cluster
     of_class = event.semantic == CLASS_NAMES.index(name)
-    mine = of_class & (event.cluster == cluster)
-    pieces, counts = np.unique(labels[mine & (labels >= 0)], return_counts=True)
-    parts = pieces[counts >= PART * mine.sum()]
-    reached = np.unique(event.cluster[of_class & np.isin(labels, parts)])
-    shown = mine | (of_class & np.isin(event.cluster, reached[reached >= 0]))
-    low = event.coords[shown].min(axis=0) - AROUND
-    high = event.coords[shown].max(axis=0) + AROUND
+    own = of_class & (event.cluster == cluster)
+    pieces, counts = np.unique(labels[own & (labels >= 0)], return_counts=True)
+    parts = pieces[counts >= PART * own.sum()]
+    merged = np.unique(event.cluster[of_class & np.isin(labels, parts)])
+    shown = own | (of_class & np.isin(event.cluster, merged[merged >= 0]))
+    low = event.coords[shown].min(axis=0) - MARGIN
+    high = event.coords[shown].max(axis=0) + MARGIN
     box = ((event.coords >= low) & (event.coords <= high)).all(axis=1)
     event, labels, shown = event.select(box), labels[box], shown[box]
     truth = views(event)[2]
     truth = replace(truth, value=np.where(shown, truth.value, -1))
-    found = match_colours(truth, event, np.where(shown, labels, -1))
-    return [subsample(Panel(view, event.coords), event) for view in (truth, found)]
+    predicted = match_colours(truth, event, np.where(shown, labels, -1))
+    return [subsample(Panel(view, event.coords), event) for view in (truth, predicted)]

@@ -4,49 +4,61 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from lartpc_ray.predict.evaluate import EvaluationResult, mean_of
-from lartpc_ray.report.tables import TrialRow, table, trial_rows
+from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test, mean_of
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.report.displays import log_displays
+from lartpc_ray.report.subject import Subject
+from lartpc_ray.report.tables import markdown, table, trial_rows
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import Checkpoint
 
 
-def log_result(tracking: Tracking, run: str, state: Checkpoint, result: EvaluationResult) -> None:
-    """Keep a trained network in its run: trial, checkpoint, table, test metrics."""
-    tracking.log_text(run, state.trial.model_dump_json(indent=1), "trial.json")
+def record_result(tracking: Tracking, run: str, evaluation: Evaluation) -> EvaluationResult:
+    """Evaluate a finished network on the test split, and log it to its run.
+
+    Logged are the checkpoint, the table, the test metrics, three events and the
+    description.
+    """
+    result, state = evaluate_on_test(evaluation), evaluation.state
     with tempfile.TemporaryDirectory() as scratch:
         tracking.log_artifact(run, checkpoints.save(Path(scratch), state.to_use()))
     tracking.log_text(run, result.json(), "verdict.json")
     tracking.log_text(run, table(result), "table.txt")
-    numbers = {
+    tracking.log_metrics(run, _metrics(evaluation, result), state.step)
+    log_displays(tracking, run, evaluation, result)
+    tracking.describe(run, markdown(result))
+    return result
+
+
+def _metrics(evaluation: Evaluation, result: EvaluationResult) -> dict[str, float]:
+    task = evaluation.task
+    metrics = {
         f"test/{name}/{metric}": value
-        for name, metrics in result.best.items()
-        for metric, value in metrics.items()
+        for name, means in result.best.items()
+        for metric, value in means.items()
     }
-    for name, axes in result.thresholds.items():
-        numbers |= {f"thresholds/{name}/{axis}": value for axis, value in axes.items()}
-    mean = mean_of(state.trial.task.scored_classes, result.best, state.trial.task.metric)
-    if mean is not None:
-        numbers[f"test/mean/{state.trial.task.metric}"] = mean
-    tracking.log_metrics(run, numbers, state.step)
+    for name, point in result.thresholds.items():
+        metrics |= {f"thresholds/{name}/{axis}": value for axis, value in point.items()}
+    mean = mean_of(task.scored_classes, result.best, task.metric)
+    return metrics | ({f"test/mean/{task.metric}": mean} if mean is not None else {})
 
 
-def access_hint(tracking: Tracking, runs: Path, run: str, rival: str | None = None) -> str:
-    """How to look at the result; also beside a rival's run."""
+def access_hint(tracking: Tracking, runs: Path, run: str, other: str | None = None) -> str:
+    """Return the commands that show a run, and the address that compares it with another run."""
     store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
     show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
     if not store:
         return f"\nin MLflow at {tracking.uri}, run {run}\nagain:    {show}"
-    ids = json.dumps([run, rival], separators=(",", ":"))
+    ids = json.dumps([run, other], separators=(",", ":"))
     both = f"http://127.0.0.1:5000/#/compare-runs?runs={quote(ids)}"
     both += f"&experiments={quote(json.dumps([tracking.experiment]))}"
-    compare = f"\nbest two beside: {both}" if rival else ""
+    compare = f"\nbest two beside: {both}" if other else ""
     return (
         f"\nin the browser:  mlflow ui {store} --host 127.0.0.1\n"
         f"                 http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/{run}\n"
@@ -54,40 +66,28 @@ def access_hint(tracking: Tracking, runs: Path, run: str, rival: str | None = No
     )
 
 
-def write_page(
-    path: Path,
-    name: str,
-    tracking: Tracking,
-    run: str | None,
-    rows: Sequence[TrialRow],
-    result: EvaluationResult | None,
-    data: str | None = None,
-) -> None:
-    """Write the page about a study or a run, of which `page.sections.Subject` says the rest."""
-    from lartpc_ray.report.page import Subject, write
+def write_page(path: Path, subject: Subject) -> None:
+    """Write the page about a study or a run."""
+    from lartpc_ray.report.page import write
 
-    write(path, Subject(name, tracking, run, rows, result, data))
+    write(path, subject)
 
 
-def log_report_page(
-    tracking: Tracking, study: str, search: str, run: str, result: EvaluationResult
-) -> None:
-    """Keep the page of a search that has ended in its run, as report.html.
+def log_report_page(tracking: Tracking, search: str, subject: Subject) -> None:
+    """Log the page of a finished search to its run, as report.html.
 
-    All else is kept by then, so a page that cannot be made is said to be missing and no more.
+    All else is logged before, so a page that cannot be made is a warning.
 
     Args:
-        tracking: where the search is.
-        study: that it is of.
+        tracking: store of the search.
         search: its run.
-        run: of its best trial.
-        verdict: on that.
+        subject: of the page; its rows are read here.
     """
     try:
-        rows = trial_rows(tracking.trials(study, search))
+        rows = trial_rows(tracking.trials(subject.name, search))
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "report.html"
-            write_page(path, study, tracking, run, rows, result)
+            write_page(path, replace(subject, rows=rows))
             tracking.log_artifact(search, path)
     except Exception as error:
         log.warning(f"the search has no report.html in MLflow: {error_text(error)}")

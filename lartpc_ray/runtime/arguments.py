@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # libraries that `--help` does without
     from lartpc_ray.trials.space import Space
     from lartpc_ray.trials.trial import Trial
 
+SIDE = "data.splits.layout.side"
+"""Setting that the training file determines, if neither the space nor the arguments fix it."""
+
 
 def study_parser(name: str, about: str, example: str) -> Parser:
     """Return a parser with the arguments that choose a study."""
@@ -34,6 +37,7 @@ def study_parser(name: str, about: str, example: str) -> Parser:
 
 def chosen_space(options: argparse.Namespace) -> Space:
     """Return the space that the arguments choose; log the budget if none is named."""
+    from lartpc_ray.data.files import open_events
     from lartpc_ray.trials.space import find_space
     from lartpc_ray.trials.space_file import budgets, parse_setting, read_space
 
@@ -53,7 +57,15 @@ def chosen_space(options: argparse.Namespace) -> Space:
         "data.seed": options.seed,
     }
     overrides |= {key: value for key, value in named.items() if value is not None}
-    return read_space(find_space(options.study), budget, overrides)
+    space = read_space(find_space(options.study), budget, overrides)
+    splits = space.first_trial().data.splits
+    if splits.path == "sample" or SIDE in space.fixed:
+        return space
+    with open_events(splits.file("train"), splits.layout, from_voxels=True) as events:
+        side = events.layout.side
+    if side == splits.layout.side:
+        return space
+    return read_space(find_space(options.study), budget, overrides | {SIDE: side})
 
 
 def read_splits(trial: Trial) -> None:

@@ -1,6 +1,6 @@
-"""What is learnt and how it is judged."""
+"""Tasks: the aim of a network, its loss and its metrics."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -13,12 +13,9 @@ from lartpc_ray.tasks.task import Task
 AnyTask = Annotated[
     ClusteringTask | SegmentationTask | MichelTask | InfillTask, Field(discriminator="name")
 ]
-"""The closed union of the tasks there are."""
+"""The closed union of all tasks."""
 TASKS: dict[str, type[Task]] = {
-    "clustering": ClusteringTask,
-    "segmentation": SegmentationTask,
-    "michel": MichelTask,
-    "infill": InfillTask,
+    task.model_fields["name"].default: task for task in get_args(get_args(AnyTask)[0])
 }
 
 __all__ = ["TASKS", "AnyTask", "ClusteringTask", "InfillTask", "MichelTask", "SegmentationTask"]

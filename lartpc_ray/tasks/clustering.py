@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.transforms import above, poster_classes
+from lartpc_ray.data.views import Panel, match_colours, views
 from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
 from lartpc_ray.losses.loss import Loss
-from lartpc_ray.metrics.clustering import mistakes, scores
+from lartpc_ray.metrics.clustering import mistakes, scores, true_cluster_outcomes, true_index
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import UResNet
@@ -30,19 +31,25 @@ from lartpc_ray.reconstruct.reconstructions import (
     SeedClustering,
     Voxels,
 )
-from lartpc_ray.tasks.task import Outputs, Thresholds, ThresholdTask
+from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Task, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
-"""The point of those who do not tune; drawn on every surface."""
+"""The untuned point of SPINE and lartpc_mlreco3d; every surface shows it."""
+METHODS = ("seeds", "linked", "dbscan")
+"""Reconstructions that a run can be read with."""
 
 
-class ClusteringTask(ThresholdTask):
+class ClusteringTask(Task):
     """Group the voxels of each class into particles."""
 
     untuned_label: ClassVar[str] = "(s0, p0) = (0, 0.5)"
     baseline_label: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
+    output_column: ClassVar[Literal["cluster", "class", ""]] = "cluster"
+    earlier_paths: ClassVar[Mapping[str, str]] = {
+        f"{group}.min_voxels": "min_voxels" for group in ("seeds", "cut", "linked", "dbscan")
+    }
     name: Literal["clustering"] = "clustering"
     loss: ClusteringLoss = ClusteringLoss()
     init_margin: float = Field(
@@ -87,6 +94,7 @@ class ClusteringTask(ThresholdTask):
         description="the poster's four classes: one of tracks, showers in pieces",
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
     method: Literal["seeds", "linked", "dbscan"] = Field(
         validation_alias=AliasChoices("method", "by"),
         default="seeds",
@@ -108,29 +116,33 @@ class ClusteringTask(ThresholdTask):
         return self
 
     @property
-    def active_method(self) -> Clustering:
-        methods: dict[str, Clustering] = {
-            "seeds": self.seeds,
-            "linked": self.linked,
-            "dbscan": self.dbscan,
-        }
-        return methods[self.method].model_copy(update={"min_voxels": self.seeds.min_voxels})
+    def methods(self) -> Mapping[str, Clustering]:
+        return {"seeds": self.seeds, "linked": self.linked, "dbscan": self.dbscan}
 
-    def with_method(self, method: str) -> ClusteringTask:
-        known = get_args(type(self).model_fields["method"].annotation)
-        if method not in known:
-            raise ValueError(f"--method {method}: unknown; known are {', '.join(known)}")
+    @property
+    def active_method(self) -> Clustering:
+        return self.methods[self.method]
+
+    def with_method(self, method: str) -> Self:
+        super().with_method(method)
         return self.model_copy(update={"method": method})
 
-    def alternatives(self) -> dict[str, ClusteringTask]:
-        others = {"seeds": "seeds", "linked": "linked voxels"}
+    def alternatives(self) -> Mapping[str, Self]:
+        labels = {"seeds": "seeds", "linked": "linked voxels"}
         return {
-            text: self.with_method(name) for name, text in others.items() if name != self.method
+            label: self.with_method(name) for name, label in labels.items() if name != self.method
         }
 
     @property
+    def smallest_cluster(self) -> int:
+        return self.min_voxels
+
+    def scores(self, voxels: Voxels, metrics: Iterable[str]) -> dict[str, np.ndarray]:
+        return self.active_method.scores(voxels, list(metrics), min_voxels=self.min_voxels)
+
+    @property
     def heads(self) -> int:
-        """How many embeddings a voxel has, of which its class chooses one."""
+        """Return the number of embeddings per voxel; the class of the voxel chooses one of them."""
         return len(ParticleClass) if self.class_heads else 1
 
     def branches(self, axes: int) -> dict[str, int]:
@@ -145,7 +157,7 @@ class ClusteringTask(ThresholdTask):
         )
 
     def frozen(self, step: int) -> tuple[str, ...]:
-        """Phase one trains the embedding with the seediness decoder frozen (Koh III.A)."""
+        """Freeze the seediness decoder in phase one (Koh III.A)."""
         return ("seediness",) if step < self.seediness_from else ()
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
@@ -153,18 +165,17 @@ class ClusteringTask(ThresholdTask):
         return poster_classes(event) if self.poster_classes else event
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
-        """log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
+        """Return log(1 + energy / MeV): a proton's end and an electron's start differ by 100.
 
-        With `coordinates` also the position in the image, -1 to 1 an axis (CoordConv). With
-        `classes` also the voxel's class, one channel each: what masks the classes afterwards may
-        as well tell the network which voxels will compete.
+        With `coordinates` add the position in the image, -1 to 1 per axis (CoordConv). With
+        `classes` add the class, one channel per class: voxels of one class compete later.
         """
         parts = [torch.log1p(batch.energy)[:, None]]
         if self.coordinates:
             parts.append(batch.centred())
         if self.classes:
-            each = torch.arange(len(ParticleClass), device=batch.semantic.device)
-            parts.append((batch.semantic[:, None] == each).float())
+            known = torch.arange(len(ParticleClass), device=batch.semantic.device)
+            parts.append((batch.semantic[:, None] == known).float())
         return torch.cat(parts, dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
@@ -186,7 +197,7 @@ class ClusteringTask(ThresholdTask):
         return Embedding.of(outputs, batch.coords, batch.shape, self.max_margin)
 
     def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
-        """Class to its voxels, for the classes with a cluster to score."""
+        """Return the voxels of each class with a cluster to score."""
         return {
             name: {
                 "coords": event.coords[mask],
@@ -199,55 +210,99 @@ class ClusteringTask(ThresholdTask):
     def untuned(self) -> Thresholds | None:
         return {name: dict(UNTUNED) for name in CLASS_NAMES} if self.method == "seeds" else None
 
-    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
-        return replace(event, cluster=self.clusters(event, outputs, at))
+    def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
+        return replace(event, cluster=self.clusters(event, outputs, thresholds))
 
-    def clusters(self, event: Event, outputs: Outputs, at: Thresholds) -> Int[np.ndarray, " voxel"]:
-        """The predicted cluster of each voxel, counted over all classes; -1 none."""
-        found = np.full(len(event), -1, np.int32)
+    def clusters(
+        self, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Int[np.ndarray, " voxel"]:
+        """Return the predicted cluster of each voxel, counted over all classes; -1 none."""
+        clusters = np.full(len(event), -1, np.int32)
         for particle in ParticleClass:
             mask = event.semantic == particle
-            if particle.name in at and mask.any():
+            if particle.name in thresholds and mask.any():
                 voxels = {name: values[mask] for name, values in outputs.items()}
                 voxels["coords"] = event.coords[mask]
-                labels = self.active_method.labels(voxels, **at[particle.name])
-                found[mask] = np.where(labels >= 0, labels + found.max() + 1, -1)
-        return found
+                labels = self.active_method.labels(voxels, **thresholds[particle.name])
+                clusters[mask] = np.where(labels >= 0, labels + clusters.max() + 1, -1)
+        return clusters
 
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
-        found = self.clusters(event, outputs, at)
+    def evaluate(
+        self, number: int, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Metrics:
+        clusters = self.clusters(event, outputs, thresholds)
         rows: list[Row] = []
         for name, mask in self._classes(event):
-            if name in at:
-                rows += self._rows(number, name, event.cluster[mask], found[mask])
+            if name in thresholds:
+                rows += self._rows(number, name, event.cluster[mask], clusters[mask])
         return Metrics(rows)
 
     def baseline(self, number: int, event: Event) -> Metrics:
-        """DBSCAN (eps 2.8 voxels, one point) within each class."""
+        """Return the metrics of DBSCAN (eps 2.8 voxels, one point) within each class."""
         rows: list[Row] = []
         for name, mask in self._classes(event):
             rows += self._rows(number, name, event.cluster[mask], dbscan(event.coords[mask]))
         return Metrics(rows)
 
-    def _rows(self, number: int, name: str, truth: np.ndarray, found: np.ndarray) -> list[Row]:
-        values = scores(truth, found, min_voxels=self.seeds.min_voxels)
-        values |= mistakes(truth, found, min_voxels=self.seeds.min_voxels)
+    def _rows(self, number: int, name: str, truth: np.ndarray, predicted: np.ndarray) -> list[Row]:
+        values = scores(truth, predicted, min_voxels=self.min_voxels)
+        values |= mistakes(truth, predicted, min_voxels=self.min_voxels)
         _, sizes = np.unique(truth[truth >= 0], return_counts=True)
-        several = int((sizes >= self.seeds.min_voxels).sum()) > 1 and values["n_clusters"] > 1
+        several = int((sizes >= self.min_voxels).sum()) > 1 and values["n_clusters"] > 1
         if several:
             values[SEVERAL] = values["ari"]
         measured = {metric: value for metric, value in values.items() if not np.isnan(value)}
         return [Row(number, name, metric, value) for metric, value in measured.items()]
 
     def _classes(self, event: Event) -> Iterator[tuple[str, np.ndarray]]:
-        """The classes of an event that have a cluster to score, and where their voxels are."""
+        """Yield the classes of an event that have a cluster to score, and masks of their voxels."""
         for particle in ParticleClass:
             mask = event.semantic == particle
             clusters = event.cluster[mask]
             sizes = np.bincount(clusters[clusters >= 0])
-            if len(sizes) and sizes.max() >= max(1, self.seeds.min_voxels):
+            if len(sizes) and sizes.max() >= max(1, self.min_voxels):
                 yield particle.name, mask
 
+    def panels(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> list[Panel]:
+        truth = views(event)[2]
+        predicted = match_colours(truth, event, self.clusters(event, outputs, thresholds))
+        embedded = replace(truth, title="embedding space, in the colours of the truth")
+        return [
+            Panel(truth, event.coords),
+            Panel(predicted, event.coords),
+            Panel(embedded, outputs["position"], image=False),
+        ]
 
-METHODS = ("seeds", "linked", "dbscan")
-"""Ways to make clusters that a run can be read by."""
+    def cluster_sizes(
+        self, event: Event, outputs: Outputs
+    ) -> dict[str, Float[np.ndarray, "cluster 2"]]:
+        """Return extent and mean margin of each true cluster.
+
+        The extent is the largest distance of two voxels along an axis, in the units of the
+        embedding: the image spans -1 to 1.
+        """
+        sizes = {}
+        for name, mask in self._classes(event):
+            index = true_index(event.cluster[mask], self.min_voxels)
+            coords, margin = 2 * event.coords[mask] / np.array(event.shape), outputs["margin"][mask]
+            members = (index == number for number in range(index.max() + 1))
+            sizes[name] = np.array(
+                [(np.ptp(coords[own], axis=0).max(), margin[own].mean()) for own in members]
+            )
+        return sizes
+
+    def cluster_outcomes(
+        self, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> dict[str, ClusterOutcomes]:
+        labels = self.clusters(event, outputs, thresholds)
+        clusters = {}
+        for name, mask in self._classes(event):
+            truth = event.cluster[mask]
+            index = true_index(truth, self.min_voxels)
+            known, first = np.unique(index, return_index=True)
+            clusters[name] = ClusterOutcomes(
+                truth[first[known >= 0]],
+                np.bincount(index[index >= 0]),
+                true_cluster_outcomes(truth, labels[mask], min_voxels=self.min_voxels),
+            )
+        return clusters

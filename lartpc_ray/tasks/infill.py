@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from lartpc_ray.data.dead_regions import (
 )
 from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.transforms import above
+from lartpc_ray.data.views import Panel, View, views
 from lartpc_ray.losses.infill import InfillForm, occupancy_loss, squared_loss
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.infill import (
@@ -42,19 +43,21 @@ from lartpc_ray.metrics.infill import (
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.reconstructions import ActiveVoxels, Voxels
-from lartpc_ray.tasks.task import Means, Outputs, Thresholds, ThresholdTask
+from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds
 
 TRACK, REGION, EMPTY = "TRACK", "REGION", "EMPTY"
 """Tracks that cross a region, regions that one crosses, and regions that none does."""
 UNTUNED = 0.5
+FILLED = "#e03131"
+"""Colour of voxels in a dead region."""
 RARE = 0.01
 """Share of active candidates that a new network expects (Lin et al. 2017)."""
 LARGEST = math.log1p(1e4)
 """Of log(1 + energy / MeV): above all that a voxel may hold."""
 
 
-class InfillTask(ThresholdTask):
-    """Say which voxels of a dead region are active, and with which energy."""
+class InfillTask(Task):
+    """Predict which voxels of a dead region are active, and their energies."""
 
     untuned_label: ClassVar[str] = "threshold 0.5"
     baseline_label: ClassVar[str] = "straight line between a track's ends"
@@ -93,12 +96,17 @@ class InfillTask(ThresholdTask):
 
     @property
     def occupancy(self) -> bool:
-        """Is there a branch that says whether a voxel is active?"""
+        """Return whether a branch of its own predicts that a voxel is active."""
         return self.form in ("bce", "focal")
 
     @property
-    def active_method(self) -> ActiveVoxels:
-        return self.reconstruction
+    def methods(self) -> Mapping[str, ActiveVoxels]:
+        return {self.reconstruction.name: self.reconstruction}
+
+    def with_dead_regions(self, dead: DeadMap | None) -> Self:
+        if dead is None and self.dead is None:
+            raise ValueError("--dead MAP.yaml is missing: an infill must know the dead regions")
+        return self.model_copy(update={"dead": dead}) if dead else self
 
     def branches(self, axes: int) -> dict[str, int]:
         return {"energy": 1} | ({"active": 1} if self.occupancy else {})
@@ -134,45 +142,47 @@ class InfillTask(ThresholdTask):
         return replace(event, energy=np.where(event.dead, start, event.energy))
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
-        """log(1 + energy / MeV) or, at candidates, the start value; and which are candidates."""
+        """Return log(1 + energy / MeV), at candidates the start value; and a flag of candidates."""
         seen = torch.log1p(batch.energy)
         if self.start_value == "minus_one":
             seen = torch.where(batch.dead, -1.0, seen)
         return torch.stack([seen, batch.dead.to(seen)], dim=1)
 
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
-        """Of the candidates; energies as log(1 + energy / MeV)."""
-        found = outputs["energy"][batch.dead, 0].float()
+        """Return the loss of the candidates; energies as log(1 + energy / MeV)."""
+        energy = outputs["energy"][batch.dead, 0].float()
         target = torch.log1p(batch.truth[batch.dead])
         if self.occupancy:
             logit = outputs["active"][batch.dead, 0].float()
-            return occupancy_loss(logit, found, target, focal=self.form == "focal")
-        return squared_loss(found, target, outputs["balance"], over_all=self.form == "squared")
+            return occupancy_loss(logit, energy, target, focal=self.form == "focal")
+        return squared_loss(energy, target, outputs["balance"], over_all=self.form == "squared")
 
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
-        """`energy` in MeV; `score`, to be cut on: probability of being active, or the energy."""
+        """Return `energy` in MeV and `score`: the probability of being active, or the energy."""
         energy = torch.expm1(outputs["energy"][:, 0].float().clamp(0, LARGEST))
         active = torch.sigmoid(outputs["active"][:, 0].float()) if self.occupancy else energy
         return {"energy": energy, "score": active}
 
     def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
-        """The voxels of all tracks that cross a region of the event."""
-        each = crossings(event)
-        if not each:
+        """Return the voxels of all tracks that cross a region of the event."""
+        tracks = crossings(event)
+        if not tracks:
             return {}
         return {
             TRACK: crossing_voxels(
-                event, each, event.coords[event.dead], outputs["score"][event.dead]
+                event, tracks, event.coords[event.dead], outputs["score"][event.dead]
             )
         }
 
     def untuned(self) -> Thresholds:
         return {TRACK: {"threshold": UNTUNED}}
 
-    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
-        """What was seen, and the candidates found active, with the class and cluster of the nearest
-        voxel that was seen; with none where nothing was."""
-        active = event.dead & (outputs["score"] > at[TRACK]["threshold"])
+    def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
+        """Return the seen and the active voxels.
+
+        An active voxel takes class and cluster of the nearest seen voxel, if any.
+        """
+        active = event.dead & (outputs["score"] > thresholds[TRACK]["threshold"])
         semantic, cluster, energy = (
             getattr(event, name).copy() for name in ("semantic", "cluster", "energy")
         )
@@ -185,18 +195,37 @@ class InfillTask(ThresholdTask):
         filled = replace(event, semantic=semantic, cluster=cluster, energy=energy)
         return filled.select(active | ~event.dead)
 
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
+    def views(self, event: Event, reconstructed: Event) -> tuple[Event, list[View]]:
+        return reconstructed, views(reconstructed, predicted=True)
+
+    def panels(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> list[Panel]:
+        """Return the seen voxels in grey, with the truth and with the filled voxels in colour."""
+        assert event.regions is not None
+        seen, hidden = event.coords[~event.dead], event.regions.truth.coords
+        filled = self.reconstruct(event, outputs, thresholds)
+        true = np.repeat(np.array([-1, 0]), [len(seen), len(hidden)])
+        return [
+            Panel(View(title, colour, colour, (FILLED,), ("in a dead region",)), coords)
+            for title, coords, colour in (
+                ("truth", np.concatenate([seen, hidden]), true),
+                ("filled in", filled.coords, np.where(filled.dead, 0, -1)),
+            )
+        ]
+
+    def evaluate(
+        self, number: int, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Metrics:
         score, energy = (outputs[name][event.dead].astype(float) for name in ("score", "energy"))
-        fill = _Fill(event.coords[event.dead], score, energy, at[TRACK]["threshold"])
+        fill = _Fill(event.coords[event.dead], score, energy, thresholds[TRACK]["threshold"])
         return Metrics(_measured(number, event, crossings(event), fill))
 
     def baseline(self, number: int, event: Event) -> Metrics:
-        """The straight line between the ends of each track, by its true cluster outside."""
-        each = crossings(event)
-        return Metrics(_measured(number, event, each, _lines(event, each)))
+        """Return the metrics of the straight line between the ends of each true track."""
+        tracks = crossings(event)
+        return Metrics(_measured(number, event, tracks, _lines(event, tracks)))
 
     def summary(self, metrics: Metrics) -> Means:
-        """Means; of the energies the median and the half width of the central 68 %."""
+        """Average; of the energies take the median and the half width of the central 68 %."""
         means = metrics.means()
         for name, values in means.items():
             if "bias" in values:

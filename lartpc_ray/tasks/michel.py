@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.views import Panel, views
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.michel import Match, michel_counts
 from lartpc_ray.metrics.table import Metrics, Row
@@ -24,19 +26,23 @@ from lartpc_ray.reconstruct.reconstructions import (
     michel_settings,
 )
 from lartpc_ray.tasks.segmentation import SegmentationTask
-from lartpc_ray.tasks.task import Means, Outputs, Thresholds, ThresholdTask
+from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds
 
 MICHEL = ParticleClass.MICHEL.name
 ALL = "ALL"
-"""The row without a cut on the size of the true clusters."""
+"""The row without a limit on the size of the true clusters."""
 
 
-class MichelTask(ThresholdTask):
+class MichelTask(Task):
     """Find Michel electrons; the network is a segmentation's."""
 
     untuned_label: ClassVar[str] = "the paper's cuts"
     baseline_label: ClassVar[str] = "from true classes, the paper's cuts"
     scored_classes: ClassVar[tuple[str, ...]] = (MICHEL,)
+    output_column: ClassVar[Literal["cluster", "class", ""]] = "cluster"
+    earlier_paths: ClassVar[Mapping[str, str]] = {
+        f"{group}.min_voxels": "min_voxels" for group in ("reconstruction", "cut")
+    }
     name: Literal["michel"] = "michel"
     segmentation: SegmentationTask = SegmentationTask()
     semantics: Literal["predicted", "truth"] = Field(
@@ -45,11 +51,24 @@ class MichelTask(ThresholdTask):
     reconstruction: MichelReconstruction = Field(
         default=MichelReconstruction(), validation_alias=AliasChoices("reconstruction", "cut")
     )
+    min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
     metric: Literal["matched"] = "matched"
 
     @property
-    def active_method(self) -> MichelReconstruction:
-        return self.reconstruction
+    def methods(self) -> Mapping[str, MichelReconstruction]:
+        return {self.reconstruction.name: self.reconstruction}
+
+    def with_trained(self, trained: Task) -> MichelTask:
+        if not isinstance(trained, SegmentationTask):
+            raise ValueError(f"--run: its task is {trained.name}, not segmentation")
+        return self.model_copy(update={"segmentation": trained})
+
+    @property
+    def smallest_cluster(self) -> int:
+        return self.min_voxels
+
+    def scores(self, voxels: Voxels, metrics: Iterable[str]) -> dict[str, np.ndarray]:
+        return self.reconstruction.scores(voxels, list(metrics), min_voxels=self.min_voxels)
 
     def branches(self, axes: int) -> dict[str, int]:
         return self.segmentation.branches(axes)
@@ -70,7 +89,7 @@ class MichelTask(ThresholdTask):
         return self.segmentation.outputs(outputs, batch)
 
     def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
-        """All voxels of the event, where there is a Michel voxel, true or predicted."""
+        """Return all voxels of an event with a true or a predicted Michel voxel."""
         semantic = self._semantic(event, outputs)
         if not _involved(event, semantic):
             return {}
@@ -78,30 +97,39 @@ class MichelTask(ThresholdTask):
         return {MICHEL: {"coords": event.coords, "semantic": semantic, "truth": truth}}
 
     def untuned(self) -> Thresholds:
-        """Those of the paper."""
+        """Return the thresholds of the paper."""
         paper = MichelSettings()
         return {MICHEL: {name: float(getattr(paper, name)) for name in MICHEL_AXES}}
 
-    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
-        """With the predicted classes, and each Michel electron as a cluster."""
-        labels = self._candidates(event, self._semantic(event, outputs), at)
+    def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
+        """Return the event with the predicted classes and each Michel electron as a cluster."""
+        labels = self._candidates(event, self._semantic(event, outputs), thresholds)
         semantic = self.segmentation.classes(outputs)
         return replace(event, semantic=semantic, cluster=labels.astype(np.int32))
 
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
-        return self._measured(number, event, self._semantic(event, outputs), at)
+    def panels(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> list[Panel]:
+        """Return the true Michel electrons and the reconstructed ones; other voxels are grey."""
+        truth = views(event)[2]
+        true = np.where(event.semantic == ParticleClass.MICHEL, truth.value, -1)
+        shown = replace(truth, title="true Michel electrons", value=true)
+        labels = views(self.reconstruct(event, outputs, thresholds))[2]
+        labels = replace(labels, title="found Michel electrons")
+        return [Panel(shown, event.coords), Panel(labels, event.coords)]
 
-    def matches(self, event: Event, outputs: Outputs, at: Thresholds) -> tuple[Match, ...]:
-        """The Michel electrons of the event that were found, with their energies."""
-        found = self._candidates(event, self._semantic(event, outputs), at)
-        truth, size = _true_michels(event), self.reconstruction.min_voxels
-        return michel_counts(truth, found, size, event.energy).matches
+    def evaluate(
+        self, number: int, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Metrics:
+        return self._measured(number, event, self._semantic(event, outputs), thresholds)
+
+    def matches(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> tuple[Match, ...]:
+        labels = self._candidates(event, self._semantic(event, outputs), thresholds)
+        return michel_counts(_true_michels(event), labels, self.min_voxels, event.energy).matches
 
     def baseline(self, number: int, event: Event) -> Metrics:
         return self._measured(number, event, event.semantic, self.untuned())
 
     def summary(self, metrics: Metrics) -> Means:
-        """Identification over all events; purity and efficiency as means over the matches."""
+        """Sum the identification over all events; average purity and efficiency."""
         means = metrics.means()
         for name, values in means.items():
             total = {
@@ -120,17 +148,19 @@ class MichelTask(ThresholdTask):
         return event.semantic if truth else self.segmentation.classes(outputs)
 
     def _candidates(
-        self, event: Event, semantic: np.ndarray, at: Thresholds
+        self, event: Event, semantic: np.ndarray, thresholds: Thresholds
     ) -> Int[np.ndarray, " voxel"]:
-        return find_michels(event.coords, semantic, michel_settings(at[MICHEL]))
+        return find_michels(event.coords, semantic, michel_settings(thresholds[MICHEL]))
 
-    def _measured(self, number: int, event: Event, semantic: np.ndarray, at: Thresholds) -> Metrics:
+    def _measured(
+        self, number: int, event: Event, semantic: np.ndarray, thresholds: Thresholds
+    ) -> Metrics:
         if not _involved(event, semantic):
             return Metrics([])
-        found, truth = self._candidates(event, semantic, at), _true_michels(event)
+        labels, truth = self._candidates(event, semantic, thresholds), _true_michels(event)
         rows: list[Row] = []
-        for name, min_voxels in ((MICHEL, self.reconstruction.min_voxels), (ALL, 0)):
-            counts = michel_counts(truth, found, min_voxels)
+        for name, min_voxels in ((MICHEL, self.min_voxels), (ALL, 0)):
+            counts = michel_counts(truth, labels, min_voxels)
             rows += [
                 Row(number, name, count, float(getattr(counts, count)))
                 for count in ("candidates", "right", "electrons", "seen")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES, TRACK_SHOWER, ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.transforms import primary_ionisation, window
+from lartpc_ray.data.views import Panel, View, views
 from lartpc_ray.data.weights import balanced, cluster_and_vertex
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.losses.segmentation import Reduction, segmentation_loss
@@ -32,7 +33,7 @@ from lartpc_ray.metrics.segmentation import (
     merge_classes,
 )
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds, Validation
+from lartpc_ray.tasks.task import Means, Outputs, Prediction, Task, Thresholds, Validation
 
 CLASSES = len(ParticleClass)
 ALL = "ALL"
@@ -40,6 +41,8 @@ TWO_CLASSES = ("TRACK", "EM")
 """What `TRACK_SHOWER` merges the five into."""
 AS = "as_"
 """Prefix of a row that counts the voxels of a class predicted to be another."""
+RIGHT, WRONG = "#8a94a6", "#e03131"
+"""Colours of voxels with the true and with another class."""
 BOUNDARY = (0, 5, 10, 20, 40, 80, 160)
 """Edges of the bins in distance to the image's boundary, voxels."""
 
@@ -47,6 +50,7 @@ BOUNDARY = (0, 5, 10, 20, 40, 80, 160)
 class SegmentationTask(Task):
     """Give every voxel its class."""
 
+    output_column: ClassVar[Literal["cluster", "class", ""]] = "class"
     name: Literal["segmentation"] = "segmentation"
     reduction: Reduction = Field(
         default="event_mean", description="event_mean: Dominé & Terao; sum: SparseSSNet"
@@ -82,7 +86,7 @@ class SegmentationTask(Task):
         return balanced(event) if self.weights == "class" else cluster_and_vertex(event)
 
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
-        """log(1 + energy / scale); with `coordinates` also the position in the image, -1 to 1."""
+        """Return log(1 + energy / scale) and, with `coordinates`, the position, -1 to 1."""
         parts = [torch.log1p(batch.energy / self.scale)[:, None]]
         if self.coordinates:
             parts.append(batch.centred())
@@ -98,11 +102,11 @@ class SegmentationTask(Task):
         return {"probability": torch.softmax(outputs["classes"].float(), dim=1)}
 
     def classes(self, outputs: Outputs) -> Int[np.ndarray, " voxel"]:
-        """The likeliest class of each voxel."""
+        """Return the likeliest class of each voxel."""
         likeliest: np.ndarray = outputs["probability"].argmax(axis=1)
         return likeliest.astype(np.int32)
 
-    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
+    def validate_on(self, predictions: Iterable[Prediction]) -> Validation:
         rows = [
             row
             for number, (event, outputs) in enumerate(predictions)
@@ -118,11 +122,23 @@ class SegmentationTask(Task):
         }
         return Validation(means[ALL][self.metric], scores, {})
 
-    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
+    def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
         return replace(event, semantic=self.classes(outputs))
 
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
-        """Accuracies of the event, and the counts that `summary` adds up."""
+    def views(self, event: Event, reconstructed: Event) -> tuple[Event, list[View]]:
+        return event, views(event, classes=reconstructed.semantic)
+
+    def panels(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> list[Panel]:
+        classes, truth = self.classes(outputs), replace(views(event)[1], title="true class")
+        wrong = np.where(event.semantic < 0, -1, (classes != event.semantic).astype(np.int32))
+        compared = View("right or wrong", wrong, wrong, (RIGHT, WRONG), ("right", "wrong"))
+        predicted = replace(truth, title="predicted class", value=classes, hover=classes)
+        return [Panel(view, event.coords) for view in (truth, predicted, compared)]
+
+    def evaluate(
+        self, number: int, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Metrics:
+        """Return the accuracies of the event, and the counts that `summary` adds up."""
         predicted = self.classes(outputs)
         table = confusion(event.semantic, predicted, CLASSES)
         if not table.sum():
@@ -139,7 +155,7 @@ class SegmentationTask(Task):
         return Metrics([*rows, *_by_distance(number, event, predicted)])
 
     def summary(self, metrics: Metrics) -> Means:
-        """Accuracies as means over events (and their spread); F1, IoU and confusion over voxels."""
+        """Average accuracies over events, with their spread; F1, IoU, confusion over voxels."""
         means = metrics.means()
         table = np.array(
             [
@@ -147,19 +163,19 @@ class SegmentationTask(Task):
                 for true in CLASS_NAMES
             ]
         )
-        for metric, values in (("f1", f1(table)), ("iou", iou(table))):
-            for name, value in zip(CLASS_NAMES, values, strict=True):
+        for metric, of_class in (("f1", f1(table)), ("iou", iou(table))):
+            for name, value in zip(CLASS_NAMES, of_class, strict=True):
                 if name in means:
                     means[name][metric] = float(value)
-            means.setdefault(ALL, {})[metric] = float(np.nanmean(values))
+            means.setdefault(ALL, {})[metric] = float(np.nanmean(of_class))
         for true, name in enumerate(CLASS_NAMES):
             for other, count in zip(CLASS_NAMES, table[true], strict=True):
                 if name in means:
                     means[name][AS + other] = float(count / table[true].sum())
         means[ALL]["spread"] = float(metrics.values(ALL, "accuracy").std())
-        for name, found in means.items():
+        for name, values in means.items():
             if name.startswith("from_"):
-                found["accuracy"] = found.pop("right") / found.pop("voxels")
+                values["accuracy"] = values.pop("right") / values.pop("voxels")
         return means
 
 
@@ -169,12 +185,12 @@ def _accuracies(number: int, names: tuple[str, ...], table: np.ndarray) -> list[
 
 
 def _by_distance(number: int, event: Event, predicted: np.ndarray) -> list[Row]:
-    """Voxels and right ones by distance to the boundary of the image (Dominé & Terao, Fig. 12)."""
+    """Count voxels and right ones by distance to the boundary (Dominé & Terao, Fig. 12)."""
     known = event.semantic >= 0
-    place = np.digitize(boundary_distance(event.coords, event.shape)[known], BOUNDARY) - 1
+    distance = np.digitize(boundary_distance(event.coords, event.shape)[known], BOUNDARY) - 1
     right = (predicted == event.semantic)[known]
-    voxels = np.bincount(place, minlength=len(BOUNDARY))
-    hits = np.bincount(place, right, minlength=len(BOUNDARY))
+    voxels = np.bincount(distance, minlength=len(BOUNDARY))
+    hits = np.bincount(distance, right, minlength=len(BOUNDARY))
     return [
         Row(number, f"from_{low}", metric, float(value))
         for low, *values in zip(BOUNDARY, voxels, hits, strict=True)

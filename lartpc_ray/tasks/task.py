@@ -1,20 +1,24 @@
-"""Task: what is learnt and how it is judged."""
+"""Task: a network's aim, its loss, and the metrics of its outputs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from pydantic import ValidationInfo, model_validator
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.dead_regions import DeadMap
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.views import Panel, View, views
 from lartpc_ray.losses.loss import Loss
+from lartpc_ray.metrics.michel import Match
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
@@ -23,6 +27,8 @@ from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
 """The outputs of a network for one event, (voxel, ...) each."""
+Prediction = tuple[Event, Outputs]
+"""A prepared event and the outputs of a network for it."""
 Thresholds = dict[str, dict[str, float]]
 """Class to its thresholds by name."""
 Means = dict[str, dict[str, float]]
@@ -31,12 +37,12 @@ Means = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Validation:
-    """What events that the network has not seen say of it.
+    """Scores of a network on events that it was not trained on.
 
     Attributes:
-        objective: the one number to be maximised.
-        scores: what it is made of, class by class: the best that any thresholds give.
-        thresholds: chosen on these events; empty for a task without.
+        objective: the number that a search maximises.
+        scores: class to the score at its best thresholds.
+        thresholds: chosen on these events; empty for a task without thresholds.
     """
 
     objective: float
@@ -44,132 +50,232 @@ class Validation:
     thresholds: Thresholds
 
 
+@dataclass(frozen=True, eq=False)
+class ClusterOutcomes:
+    """The true clusters of one class of one event, and their outcomes.
+
+    Attributes:
+        cluster: (cluster,) its number in the event.
+        voxels: (cluster,) its voxels.
+        outcomes: those of `metrics.clustering.true_cluster_outcomes`, (cluster,) each.
+    """
+
+    cluster: Int[np.ndarray, " cluster"]
+    voxels: Int[np.ndarray, " cluster"]
+    outcomes: dict[str, Bool[np.ndarray, " cluster"]]
+
+
+def _as_tuples(value: Any) -> Any:
+    """Replace lists by tuples: after a validator, strict settings read JSON as Python values."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
 class Task(Settings, ABC):
-    """Frozen settings with a few methods; a network for the task needs nothing else."""
+    """Frozen settings with a few methods; a network for the task needs nothing else.
+
+    A task with thresholds that are tuned after training defines `methods`, `class_voxels` and
+    `untuned`. A task without thresholds defines `validate_on`.
+    """
 
     untuned_label: ClassVar[str] = ""
-    """What `untuned` is called."""
+    """Label of the row with the thresholds of `untuned`."""
     baseline_label: ClassVar[str] = ""
-    """The method without training that `baseline` measures."""
+    """Label of the row with the metrics of `baseline`; empty for a task without a baseline."""
     scored_classes: ClassVar[tuple[str, ...]] = CLASS_NAMES
-    """What is scored, and has thresholds of its own."""
+    """Classes that are scored and have thresholds of their own."""
+    output_column: ClassVar[Literal["cluster", "class", ""]] = ""
+    """Column that a registered model returns; empty for a task that registers no model."""
+    earlier_paths: ClassVar[Mapping[str, str]] = {}
+    """Earlier `group.setting` to present setting, for files of earlier versions."""
+    name: str
+    metric: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _move_earlier_settings(cls, values: Any, info: ValidationInfo) -> Any:
+        """Move settings that an earlier version kept in a group; the first one listed counts."""
+        values = _as_tuples(values) if info.mode == "json" else values
+        for earlier, present in cls.earlier_paths.items():
+            group, _, setting = earlier.partition(".")
+            inner = values.get(group) if isinstance(values, dict) else None
+            if isinstance(inner, dict) and setting in inner:
+                rest = {key: value for key, value in inner.items() if key != setting}
+                values = {present: inner[setting], **values, group: rest}
+        return values
 
     @abstractmethod
     def branches(self, axes: int) -> dict[str, int]:
-        """Output channels of each branch of the network."""
+        """Return the output channels of each branch of the network."""
 
     @abstractmethod
     def input_channels(self, axes: int) -> int:
-        """Input features a voxel."""
+        """Return the number of input features per voxel."""
 
     def global_parameters(self) -> dict[str, int]:
-        """Learned numbers of the network that belong to no voxel, and how many of each."""
+        """Return learned parameters of the network that belong to no voxel, with their sizes."""
         return {}
 
     def init_weights(self, network: UResNet) -> None:
-        """Set the first weights of a new network where the task knows better than chance."""
+        """Set first weights of a new network where the task needs other than random ones."""
 
     def frozen(self, step: int) -> tuple[str, ...]:
-        """The branches that do not learn at this step."""
+        """Return the branches that are not trained at this step."""
         return ()
 
     @abstractmethod
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
-        """What is done to an event before a network sees it.
+        """Transform an event before a network reads it.
 
         Args:
             event: as it comes from a file.
-            rng: for what is random about it in training; without, it is always the same.
+            rng: for random transforms in training; without it the result is always the same.
         """
 
     @abstractmethod
     def features(self, batch: VoxelBatch) -> Float[Tensor, "voxel channel"]:
-        """The network's input."""
+        """Return the network's input."""
 
     @abstractmethod
     def criterion(self, outputs: dict[str, Tensor], batch: VoxelBatch, step: int) -> Loss:
-        """The loss of the branches' raw outputs."""
+        """Return the loss of the branches' raw outputs."""
 
     @abstractmethod
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
-        """The raw outputs in the units of the task, (voxel, ...) each."""
+        """Return the raw outputs in the units of the task, (voxel, ...) each."""
 
     @abstractmethod
-    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """Tune what can be tuned after training, and give the objective.
-
-        Raises:
-            ValueError: where no event has anything to score.
-        """
-
-    def untuned(self) -> Thresholds | None:
-        """The thresholds of those who do not tune; None for a task without."""
-        return None
+    def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
+        """Return the event with the reconstruction in place of the truth."""
 
     @abstractmethod
-    def reconstruct(self, event: Event, outputs: Outputs, at: Thresholds) -> Event:
-        """The event with what was found in the place of the truth."""
-
-    @abstractmethod
-    def evaluate(self, number: int, event: Event, outputs: Outputs, at: Thresholds) -> Metrics:
-        """All metrics of one event at given thresholds."""
+    def evaluate(
+        self, number: int, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> Metrics:
+        """Return all metrics of one event at given thresholds."""
 
     def baseline(self, number: int, event: Event) -> Metrics:
-        """The same metrics of the rival."""
+        """Return the same metrics of the method without training."""
         return Metrics([])
 
     def summary(self, metrics: Metrics) -> Means:
-        """The metrics of all events in one number each; the mean unless the metric says else."""
+        """Combine the metrics of all events: the mean, unless the metric defines otherwise."""
         return metrics.means()
 
-
-class ThresholdTask(Task, ABC):
-    """A task with thresholds that are tuned after training."""
-
-    metric: str
+    @property
+    def methods(self) -> Mapping[str, Reconstruction]:
+        """Return the reconstructions by name; none for a task without thresholds."""
+        return {}
 
     @property
-    @abstractmethod
     def active_method(self) -> Reconstruction:
-        """The reconstruction that the task uses, with the grid of its thresholds."""
+        """Return the reconstruction in use, with the grid of its thresholds.
 
-    def with_method(self, method: str) -> ThresholdTask:
+        Raises:
+            ValueError: for a task without thresholds.
+        """
+        for method in self.methods.values():
+            return method
+        raise ValueError(f"the task {self.name} has no thresholds to tune")
+
+    def with_method(self, method: str) -> Self:
         """Return the same task with another reconstruction.
 
         Raises:
-            ValueError: where the task has no such reconstruction.
+            ValueError: for a task without this reconstruction.
         """
-        if method != self.active_method.name:
-            raise ValueError(f"--method {method}: the task has {self.active_method.name} only")
+        if method not in self.methods:
+            known = " or ".join(self.methods) or "no thresholds to tune"
+            raise ValueError(f"--method {method}: the task {self.name} has {known}")
         return self
 
-    def alternatives(self) -> Mapping[str, ThresholdTask]:
-        """Other ways to read the same network that a verdict shows, by what they are called."""
+    def alternatives(self) -> Mapping[str, Self]:
+        """Return the task with other reconstructions that a result compares, by their labels."""
         return {}
 
-    @abstractmethod
-    def class_voxels(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
-        """Class to its voxels, for the classes with something to score."""
+    def untuned(self) -> Thresholds | None:
+        """Return thresholds that nobody has tuned; None for a task without thresholds."""
+        return None
 
-    def grid(self, predictions: Iterable[tuple[Event, Outputs]]) -> ThresholdGrid:
-        """The score of every event at every point, class by class."""
+    def class_voxels(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
+        """Return the voxels of each class with something to score."""
+        return {}
+
+    @property
+    def smallest_cluster(self) -> int:
+        """Return the number of voxels of the smallest true cluster that is scored."""
+        return 0
+
+    def scores(self, voxels: Voxels, metrics: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the scores of one class of one event at every point of the grid."""
+        return self.active_method.scores(voxels, list(metrics))
+
+    def grid(self, predictions: Iterable[Prediction]) -> ThresholdGrid:
+        """Return the score of every event at every point, class by class."""
         scores: dict[str, list[np.ndarray]] = {}
         for event, outputs in predictions:
             for name, voxels in self.class_voxels(event, outputs).items():
-                found = self.active_method.scores(voxels, [self.metric])[self.metric]
-                scores.setdefault(name, []).append(np.nan_to_num(found))
+                of_event = self.scores(voxels, [self.metric])[self.metric]
+                scores.setdefault(name, []).append(np.nan_to_num(of_event))
         stacked = {name: np.stack(scores[name]) for name in self.scored_classes if name in scores}
         return ThresholdGrid(self.active_method.axes(), stacked)
 
-    def validate_on(self, predictions: Iterable[tuple[Event, Outputs]]) -> Validation:
-        """The objective: mean over the classes of the best score; thresholds by the robust rule.
+    def validate_on(self, predictions: Iterable[Prediction]) -> Validation:
+        """Return the objective and tuned thresholds: those of the thresholds command.
 
-        The objective is the score that the network can reach. The thresholds are those to use on
-        other events, the same as those of `python -m lartpc_ray.thresholds`.
+        The objective is the mean over the classes of the score at the best point. The thresholds
+        are chosen by the robust rule, for use on other events.
+
+        Raises:
+            ValueError: if no event has anything to score.
         """
         grid = self.grid(predictions)
         if not grid.scores:
             raise ValueError("no event of the split has a cluster to score; give more events")
         scores = {name: grid.best_score(name) for name in grid.scores}
-        at = {name: choose(grid, name, ChoiceSettings()).thresholds for name in grid.scores}
-        return Validation(float(np.mean(list(scores.values()))), scores, at)
+        chosen = {name: choose(grid, name, ChoiceSettings()).thresholds for name in grid.scores}
+        return Validation(float(np.mean(list(scores.values()))), scores, chosen)
+
+    def views(self, event: Event, reconstructed: Event) -> tuple[Event, list[View]]:
+        """Return the event to draw, and colours of the truth and of the reconstruction."""
+        return event, views(event, clusters=reconstructed.cluster)
+
+    def panels(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> list[Panel]:
+        """Return drawings of the truth and of the reconstruction, in the same colours."""
+        shown, drawn = self.views(event, self.reconstruct(event, outputs, thresholds))
+        return [Panel(view, shown.coords) for view in drawn]
+
+    def cluster_sizes(
+        self, event: Event, outputs: Outputs
+    ) -> dict[str, Float[np.ndarray, "cluster 2"]]:
+        """Return extent and mean margin of each true cluster, for classes with such clusters."""
+        return {}
+
+    def cluster_outcomes(
+        self, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> dict[str, ClusterOutcomes]:
+        """Return the true clusters and their outcomes, for classes with true clusters."""
+        return {}
+
+    def matches(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> tuple[Match, ...]:
+        """Return the Michel electrons that were matched to a true one, with their energies."""
+        return ()
+
+    def with_dead_regions(self, dead: DeadMap | None) -> Self:
+        """Return the task that fills these dead regions, or its own.
+
+        Raises:
+            ValueError: for a task that fills no dead regions, or without any.
+        """
+        if dead:
+            raise ValueError(f"the task {self.name} fills no dead regions; leave out --dead")
+        return self
+
+    def with_trained(self, trained: Task) -> Self:
+        """Return the task that reads the network of another task.
+
+        Raises:
+            ValueError: for a task that trains its own network, or a network of another kind.
+        """
+        raise ValueError(f"--run: the task {self.name} trains its own network; leave it out")

@@ -1,7 +1,7 @@
-"""`python -m lartpc_ray.thresholds`: the thresholds of a trained run, with errors.
+"""`python -m lartpc_ray.thresholds`: tune the thresholds of a trained run, with errors.
 
-The scores come from Ray tasks (scan.py); which point is taken, and how well it is known, from
-reconstruct/grid.py. The result is kept in the run.
+Ray tasks compute the scores (scan.py); reconstruct/grid.py chooses the point and its error. The
+result is logged to the run.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.reconstruct.grid import ChoiceSettings, Rule
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks.clustering import METHODS
-from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.thresholds.export import FORMS, exported
@@ -32,22 +33,23 @@ def main(options: argparse.Namespace) -> int:
     tracking = Tracking(options.runs, study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
-    trial = state.trial
-    if not isinstance(trial.task, ThresholdTask):
-        raise ValueError(f"run {options.run}: the task {trial.task.name} has no thresholds to tune")
-    method = trial.task.with_method(options.method or trial.task.active_method.name).active_method
+    if options.data:
+        state = replace(state, trial=state.trial.with_events(options.data))
+    evaluation = Evaluation(state)
+    task = evaluation.task
+    method = task.with_method(options.method or task.active_method.name).active_method
     if options.export and method.name != "seeds":
         raise ValueError(
             f"--export {options.export}: it knows seeds only, not --method {method.name}"
         )
-    objectives = class_objectives(options.objective, method.metrics, trial.task.scored_classes)
+    objectives = class_objectives(options.objective, method.metrics, task.scored_classes)
     with ray_session(options.workers, dashboard=False):
         content, choices = tune_run(
             tracking,
             options.run,
-            state,
-            method,
+            evaluation,
             objectives,
+            method=method.name,
             split=options.split,
             rule=options.rule,
             refine=options.refine,
@@ -67,7 +69,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """The arguments of the command."""
+    """Return the parser of the command."""
     made = Parser(
         "thresholds", "Tune the thresholds of a trained run.", "clustering --run 0123abcd"
     )

@@ -1,9 +1,8 @@
-"""The scores of a split at every point of a grid of thresholds, by Ray tasks.
+"""Score a split at every point of a grid of thresholds, by Ray tasks.
 
-The network runs once an event. Shards of (event, class) then go to Ray tasks, a few at a time; each
-gives the scores at every point of the grid. Shards do not depend on the number of workers and their
-scores are put together in their order, so the answer does not either; a task whose worker dies runs
-again.
+Shards of (event, class) go to Ray tasks, a few at a time; each task returns the scores at every
+point of the grid. Neither the shards nor the order of their scores depends on the number of
+workers. Ray repeats a task if its worker dies.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ import numpy as np
 import ray
 from pydantic import TypeAdapter
 
-from lartpc_ray.data.event import Event
-from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict.inference import predict
-from lartpc_ray.reconstruct.reconstructions import Reconstruction, Voxels
+from lartpc_ray.reconstruct.reconstructions import Voxels
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.tasks.task import ThresholdTask
+from lartpc_ray.tasks import AnyTask
+from lartpc_ray.tasks.task import Prediction, Task
 from lartpc_ray.terminal.screen import ProgressBar
 
 SHARD_VOXELS = 20_000
@@ -39,34 +36,33 @@ class ClassVoxels:
     voxels: Voxels
 
 
-def collect(network: UResNet, task: ThresholdTask, events: Sequence[Event]) -> list[ClassVoxels]:
-    """The parts of a split in the order of its events, by one pass of the network."""
-    found: list[ClassVoxels] = []
-    with ProgressBar("network: event", len(events)) as bar:
-        for number, (event, outputs) in enumerate(predict(network, task, events)):
-            found += [
-                ClassVoxels(number, *part) for part in task.class_voxels(event, outputs).items()
-            ]
+def collect(task: Task, predictions: Sequence[Prediction]) -> list[ClassVoxels]:
+    """Return the voxels of each class of each event, in the order of the events."""
+    parts: list[ClassVoxels] = []
+    with ProgressBar("network: event", len(predictions)) as bar:
+        for number, (event, outputs) in enumerate(predictions):
+            classes = task.class_voxels(event, outputs).items()
+            parts += [ClassVoxels(number, name, voxels) for name, voxels in classes]
             bar.advance()
-    return found
+    return parts
 
 
 def score_grid(
-    found: Sequence[ClassVoxels], method: Reconstruction, metrics: Sequence[str] | None = None
+    parts: Sequence[ClassVoxels], task: Task, metrics: Sequence[str] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The scores of all parts at all points, by Ray tasks.
+    """Score all parts at all points, by Ray tasks.
 
     Args:
-        found: the parts; a class's scores come in their order.
-        method: what is tuned.
-        metrics: which scores; all that the method has by default.
+        parts: the scores of a class come in their order.
+        task: with the method to tune.
+        metrics: scores to compute; all scores of the method by default.
 
     Returns:
         class to metric to (event, point...).
     """
-    shards = list(_shards(found))
-    metrics = metrics or method.metrics
-    done = _in_parallel(shards, method, metrics)
+    shards = list(_shards(parts))
+    metrics = metrics or task.active_method.metrics
+    done = _in_parallel(shards, task, metrics)
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     for number, shard in enumerate(shards):
         for part, values in zip(shard, done[number], strict=True):
@@ -79,10 +75,10 @@ def score_grid(
     }
 
 
-def _shards(found: Sequence[ClassVoxels]) -> Iterator[list[ClassVoxels]]:
+def _shards(parts: Sequence[ClassVoxels]) -> Iterator[list[ClassVoxels]]:
     shard: list[ClassVoxels] = []
     voxels = 0
-    for part in found:
+    for part in parts:
         shard.append(part)
         voxels += len(part.voxels["truth"])
         if voxels >= SHARD_VOXELS:
@@ -93,9 +89,10 @@ def _shards(found: Sequence[ClassVoxels]) -> Iterator[list[ClassVoxels]]:
 
 
 def _in_parallel(
-    shards: Sequence[Sequence[ClassVoxels]], method: Reconstruction, metrics: Sequence[str]
+    shards: Sequence[Sequence[ClassVoxels]], task: Task, metrics: Sequence[str]
 ) -> dict[int, list[dict[str, np.ndarray]]]:
-    """The scores of each shard; two shards a core are on their way at a time."""
+    """Return the scores of each shard; Ray has two shards per core at a time."""
+    method = task.active_method
     remote = ray.remote(max_retries=RETRIES)(_score)
     room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     done: dict[int, list[dict[str, np.ndarray]]] = {}
@@ -109,7 +106,7 @@ def _in_parallel(
             while waiting and len(flying) < room:
                 number, shard = waiting.pop()
                 arrays = ray.put([part.voxels for part in shard])
-                flying[remote.remote(arrays, method.model_dump_json(), list(metrics))] = number
+                flying[remote.remote(arrays, task.model_dump_json(), list(metrics))] = number
             (ended,), _ = ray.wait(list(flying), num_returns=1)
             number = flying.pop(ended)
             done[number] = ray.get(ended)
@@ -121,6 +118,6 @@ def _in_parallel(
     return done
 
 
-def _score(shard: list[Voxels], method: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
-    read: Reconstruction = TypeAdapter(Reconstruction).validate_json(method)
-    return [read.scores(voxels, metrics) for voxels in shard]
+def _score(shard: list[Voxels], settings: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
+    task: Task = TypeAdapter(AnyTask).validate_json(settings)
+    return [task.scores(voxels, metrics) for voxels in shard]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.splits import Split
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.reconstruct.grid import (
     Choice,
     ChoiceSettings,
@@ -19,13 +19,12 @@ from lartpc_ray.reconstruct.grid import (
     choose,
     objective_scores,
 )
-from lartpc_ray.reconstruct.reconstructions import Reconstruction, SeedClustering
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep_exactly
-from lartpc_ray.tasks.task import ThresholdTask
-from lartpc_ray.thresholds.record import log_thresholds
+from lartpc_ray.tasks.task import Task
+from lartpc_ray.thresholds.record import TunedThresholds, log_thresholds
 from lartpc_ray.thresholds.scan import ClassVoxels, collect, score_grid
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials.checkpoint import Checkpoint
 
 
 def class_objectives(
@@ -51,28 +50,26 @@ def class_objectives(
 
 
 def choose_thresholds(
-    found: Sequence[ClassVoxels],
-    method: Reconstruction,
-    objectives: dict[str, str],
-    settings: ChoiceSettings,
-) -> tuple[dict[str, dict[str, np.ndarray]], ThresholdGrid, dict[str, Choice]]:
-    """All scores at every point, the objectives' grid, and the point chosen for each class."""
-    scores = score_grid(found, method)
+    parts: Sequence[ClassVoxels], task: Task, objectives: dict[str, str], settings: ChoiceSettings
+) -> TunedThresholds:
+    """Score all parts at every point, and choose the point of each class."""
+    scores = score_grid(parts, task)
     values = {name: objective_scores(metrics, objectives[name]) for name, metrics in scores.items()}
-    grid = ThresholdGrid(method.axes(), values)
-    return scores, grid, {name: choose(grid, name, settings) for name in grid.scores}
+    grid = ThresholdGrid(task.active_method.axes(), values)
+    choices = {name: choose(grid, name, settings) for name in grid.scores}
+    return TunedThresholds(scores, grid, choices, objectives)
 
 
 def exact_s0(
-    found: Sequence[ClassVoxels], name: str, method: SeedClustering, p0: float, objective: str
+    parts: Sequence[ClassVoxels], name: str, min_voxels: int, p0: float, objective: str
 ) -> tuple[float, float, float]:
-    """The best s0 of a class at one p0, between the points of the mesh, too.
+    """Return the best s0 of a class at one p0, also between the points of the grid.
 
     Returns:
         low, high and the mean score: every s0 above `low` and up to `high` gives it.
     """
     curves = []
-    for part in found:
+    for part in parts:
         if part.name == name:
             steps, scores = sweep_exactly(
                 part.voxels["position"],
@@ -80,7 +77,7 @@ def exact_s0(
                 part.voxels["seediness"],
                 part.voxels["truth"],
                 p0,
-                min_voxels=method.min_voxels,
+                min_voxels=min_voxels,
                 metrics=objective.split("*"),
             )
             curves.append((steps, objective_scores(scores, objective)))
@@ -91,80 +88,63 @@ def exact_s0(
     return low, float(every[best]), float(mean[best])
 
 
-def record(
-    choices: dict[str, Choice], objectives: dict[str, str], about: dict[str, Any]
-) -> dict[str, Any]:
-    """What thresholds.yaml holds: plain values only."""
-    classes = {
-        name: {
-            **{axis: float(f"{value:.12g}") for axis, value in choice.thresholds.items()},
-            "objective": objectives[name],
-            "interval": {axis: list(ends) for axis, ends in choice.interval.items()},
-            "score": round(choice.score, 6),
-            "error": round(choice.error, 6),
-            "held_out": choice.held_out and round(choice.held_out, 6),
-            "events": choice.events,
-        }
-        for name in objectives
-        if (choice := choices.get(name))
-    }
-    return {
-        **about,
-        "classes": classes,
-        "untuned": [name for name in objectives if name not in choices],
-    }
-
-
 def tune_run(
     tracking: Tracking,
     run: str,
-    state: Checkpoint,
-    method: Reconstruction,
+    evaluation: Evaluation,
     objectives: dict[str, str],
     *,
+    method: str | None = None,
     split: Split = "tune",
     rule: Rule = "robust",
     refine: int = 0,
     data: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Choice]]:
-    """Tune a method for the network of a run by Ray tasks, and keep the result in the run.
+    """Tune the thresholds of a run's network by Ray tasks, and log them to the run.
 
     Args:
         tracking: where the run is.
         run: of the network.
-        state: its checkpoint, of a task with thresholds.
-        method: what is tuned.
+        evaluation: of the network, for a task with thresholds.
         objectives: class to its objective.
+        method: reconstruction to tune; the task's own by default.
         split: of the events.
-        rule: which point is chosen.
-        refine: so many more p0 beside each class's best.
-        data: other events than the run's own, a folder or a file.
+        rule: how the point is chosen.
+        refine: further values of p0 on both sides of each class's best one.
+        data: folder or file of the events, if they are not the run's own.
 
     Returns:
-        what thresholds.yaml holds, and the choice of each class.
+        the content of the thresholds file, and the choice of each class.
 
     Raises:
         ValueError: for a split without clusters.
     """
-    trial = state.trial.with_events(data) if data else state.trial
-    task, splits = trial.task, trial.data.splits
-    assert isinstance(task, ThresholdTask)
-    events = splits.events(split)
-    found = collect(state.restored(), task, events)
-    if not found:
-        raise ValueError(f"{splits.path}: no event of the {split} split has a cluster")
+    predictions = evaluation.predictions(split)
+    task: Task = evaluation.task.with_method(method or evaluation.task.active_method.name)
+    parts = collect(task, predictions)
+    if not parts:
+        path = evaluation.splits.path
+        raise ValueError(f"{path}: no event of the {split} split has a cluster")
     settings = ChoiceSettings(rule=rule)
-    scores, grid, choices = choose_thresholds(found, method, objectives, settings)
-    if refine and isinstance(method, SeedClustering):
-        method = method.refined((one.thresholds["p0"] for one in choices.values()), refine)
-        scores, grid, choices = choose_thresholds(found, method, objectives, settings)
-    about = {"method": method.name, "rule": rule, "run": run, "split": split, "events": len(events)}
-    about |= {"data": str(Path(data).resolve())} if data else {}
-    content = record(choices, objectives, about)
-    if isinstance(method, SeedClustering):
-        for name, row in content["classes"].items():
-            low, high, score = exact_s0(found, name, method, row["p0"], row["objective"])
-            row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
-    with tempfile.TemporaryDirectory() as scratch:
-        log_thresholds(tracking, run, Path(scratch), content, grid, scores, choices)
-    return content, choices
+    tuned = choose_thresholds(parts, task, objectives, settings)
+    if refine and isinstance(seeds := task.active_method, SeedClustering):
+        seeds = seeds.refined(
+            (choice.thresholds["p0"] for choice in tuned.choices.values()), refine
+        )
+        task = task.model_copy(update={"seeds": seeds})
+        tuned = choose_thresholds(parts, task, objectives, settings)
+    content: dict[str, Any] = {"method": task.active_method.name, "rule": rule, "run": run}
+    content |= {"split": split, "events": len(predictions)}
+    content |= {"data": str(Path(data).resolve())} if data else {}
+    content["classes"] = tuned.rows()
+    content["untuned"] = [name for name in objectives if name not in tuned.choices]
+    if isinstance(task.active_method, SeedClustering):
+        _add_exact_s0(content["classes"], parts, task)
+    log_thresholds(tracking, run, content, tuned)
+    return content, tuned.choices
+
+
+def _add_exact_s0(rows: dict[str, Any], parts: Sequence[ClassVoxels], task: Task) -> None:
+    for name, row in rows.items():
+        low, high, score = exact_s0(parts, name, task.smallest_cluster, row["p0"], row["objective"])
+        row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}

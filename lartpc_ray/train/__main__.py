@@ -13,10 +13,10 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer
 
 from lartpc_ray.atomic import write_json
-from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
-from lartpc_ray.report.displays import log_displays
-from lartpc_ray.report.record import access_hint, log_result
-from lartpc_ray.report.tables import markdown, table
+from lartpc_ray.predict.evaluate import EvaluationResult
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.report.record import access_hint, record_result
+from lartpc_ray.report.tables import table
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import (
@@ -31,7 +31,8 @@ from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser, log
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import error_text
-from lartpc_ray.tracking.provenance import sources, tags
+from lartpc_ray.tracking.describe import describe_trial
+from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.workers import Lines, refuse_failed, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -85,39 +86,32 @@ def main(options: argparse.Namespace) -> int:
             cpus = trial.resources.workers * trial.resources.cpus
             with ray_session(cpus, dashboard=options.dashboard):
                 _train(trial, folder)
-                run, steps, result, tracking = _kept(trial, folder, plan)
+                run, result, tracking = _record(trial, folder, plan)
         except KeyboardInterrupt:
             again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
             log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
             return 1
     if options.json:
-        print(json.dumps({"run": run, "steps": steps, **asdict(result)}, indent=1))
+        print(json.dumps({"run": run, "steps": trial.optimizer.steps, **asdict(result)}, indent=1))
     else:
         print(f"{table(result)}\n{access_hint(tracking, options.runs, run)}")
     return 0
 
 
-def _kept(
-    trial: Trial, folder: Path, plan: TrainPlan
-) -> tuple[str, int, EvaluationResult, Tracking]:
-    """The trained network judged and kept: its run, its steps, the verdict, where the run is."""
+def _record(trial: Trial, folder: Path, plan: TrainPlan) -> tuple[str, EvaluationResult, Tracking]:
+    """Evaluate the trained network and log it; return the run, the result and the store."""
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
     tracking = Tracking(folder.parent, plan.study, plan.uri)
     run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
-    tracking.log_params(run, key_settings(trial, ()))
-    found = sources(trial.data.splits, folder.parent)
-    tracking.set_tags(run, tags(trial, found))
-    tracking.log_datasets(run, found)
-    for numbers in state.history:
-        tracking.log_metrics(run, numbers, int(numbers["step"]))
-    result = evaluate_on_test(state)
-    log_result(tracking, run, state, result)
-    log_displays(tracking, run, state, result)
-    tracking.describe(run, markdown(result))
+    files = sources(trial.data.splits, folder.parent)
+    describe_trial(tracking, run, trial, files, key_settings(trial, ()))
+    for metrics in state.history:
+        tracking.log_metrics(run, metrics, int(metrics["step"]))
+    result = record_result(tracking, run, Evaluation(state))
     tracking.finish(run)
-    return run, state.step, result, tracking
+    return run, result, tracking
 
 
 def _train(trial: Trial, folder: Path) -> None:

@@ -19,7 +19,6 @@ import torch
 from lartpc_ray.atomic import replace_file
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
-from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.trials.trial import Trial
@@ -107,7 +106,7 @@ def load(path: Path) -> Checkpoint:
 def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, float]:
     """Replace the names of an earlier version in the metrics of a validation."""
     names = {"goal": "objective"}
-    if isinstance(trial.task, ThresholdTask):
+    if trial.task.methods:
         axes = earlier_names(type(trial.task.active_method))
         names |= {
             f"{label}/{earlier}": f"{label}/{name}"

@@ -57,7 +57,10 @@ def present_path(key: str, task: str) -> str:
         known = known and name in model.model_fields and (model is not Trial or task in TASKS)
         model = _annotation(model, name, task) if known else None
         parts.append(name)
-    return ".".join(parts)
+    group, _, rest = ".".join(parts).partition(".")
+    if group == "task" and task in TASKS:
+        rest = TASKS[task].earlier_paths.get(rest, rest)
+    return f"{group}.{rest}" if rest else group
 
 
 def _annotation(model: type[BaseModel], name: str, task: str) -> Any:

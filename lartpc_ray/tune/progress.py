@@ -15,12 +15,12 @@ from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.runtime.signals import CheckpointOnSignal
 from lartpc_ray.terminal.screen import Trials
-from lartpc_ray.terminal.text import error_text, format_value, short_names
-from lartpc_ray.tracking.provenance import sources, tags
+from lartpc_ray.terminal.text import error_text
+from lartpc_ray.tracking.describe import describe_trial
+from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import ERROR, Tracking
 from lartpc_ray.trials.paths import key_settings
 from lartpc_ray.trials.space import Space
-from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.halving import FAILURE
 from lartpc_ray.tune.sampler import TRIAL_INDEX, trial_folder
 
@@ -79,22 +79,13 @@ class Progress(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = split_trial_index(trial.config)
         run = self.run(number)
-        self._tell_of(run, self._space.trial(settings))
+        started = self._space.trial(settings)
+        shown = key_settings(started, self._space.search)
+        describe_trial(self._tracking, run, started, self._sources, shown)
         self.runs[number] = run
         self.running.add(number)
         self._tell(number, "running")
         self._screen.show(number, "running", settings=settings)
-
-    def _tell_of(self, run: str, trial: Trial) -> None:
-        settings = key_settings(trial, self._space.search)
-        self._tracking.log_params(run, settings)
-        self._tracking.set_tags(run, tags(trial, self._sources))
-        self._tracking.log_datasets(run, self._sources)
-        self._tracking.log_text(run, trial.model_dump_json(indent=1), "trial.json")
-        shown = (
-            f"`{name}` {format_value(settings[key])}" for name, key in short_names(settings).items()
-        )
-        self._tracking.describe(run, ", ".join(shown))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import numpy as np
 from ray import tune
 
 from lartpc_ray.metrics.costs import COSTS, TOLERANCE, pareto, pick
-from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
-from lartpc_ray.predict.registry import OUTPUT_COLUMN, promote_champion
-from lartpc_ray.report.displays import log_displays
-from lartpc_ray.report.record import access_hint, log_report_page, log_result
+from lartpc_ray.predict.evaluate import EvaluationResult
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.registry import promote_champion
+from lartpc_ray.report.record import access_hint, log_report_page, record_result
+from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.tables import markdown, table
-from lartpc_ray.tasks.task import Thresholds, ThresholdTask
+from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value
 from lartpc_ray.thresholds.tuning import class_objectives, tune_run
+from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import flatten_settings, key_settings
 from lartpc_ray.trials.space import Space
@@ -28,17 +30,84 @@ from lartpc_ray.tune.study import Study
 PICK = f"picked: of those within {TOLERANCE} of the best objective the one of least first cost"
 
 
-def side_by_side(space: Space, ended: list[Any]) -> list[str]:
-    """Trials with their settings, their objective and what it cost, or why they failed."""
+@dataclass(frozen=True, eq=False)
+class FinishedTrials:
+    """The trials of a search after its end.
+
+    Attributes:
+        trials: all of them, by their index.
+        successful: those that reported an objective.
+        objectives: (successful,) the last objective of each.
+        costs: (successful, cost) the searched costs of each.
+    """
+
+    trials: list[tune.Result]
+    successful: list[tune.Result]
+    objectives: np.ndarray
+    costs: np.ndarray
+
+    @staticmethod
+    def of(results: tune.ResultGrid, space: Space) -> FinishedTrials:
+        """Sort the results of a search.
+
+        Raises:
+            RuntimeError: if all trials failed.
+        """
+        trials = sorted((results[number] for number in range(len(results))), key=_index)
+        successful = [
+            trial for trial in trials if not trial.error and "objective" in (trial.metrics or {})
+        ]
+        if not successful:
+            first = str(trials[0].error).strip().splitlines()
+            raise RuntimeError(f"all {len(trials)} trials failed; the first: {first[-1]}")
+        metrics = [trial.metrics or {} for trial in successful]
+        objectives = np.array([float(of_trial["objective"]) for of_trial in metrics])
+        costs = [[float(of_trial[name]) for name in space.costs] for of_trial in metrics]
+        return FinishedTrials(trials, successful, objectives, np.array(costs))
+
+    @property
+    def best(self) -> int:
+        """Return the index of the trial of highest objective; with costs see `pick`."""
+        searched = self.costs.size > 0
+        chosen = pick(self.objectives, self.costs) if searched else self.objectives.argmax()
+        return _index(self.successful[int(chosen)])
+
+    @property
+    def ranked(self) -> list[int]:
+        """Return the indices of the successful trials, highest objective first."""
+        return [_index(self.successful[n]) for n in np.argsort(-self.objectives, kind="stable")]
+
+    def tables(self, space: Space) -> list[str]:
+        """Return the tables of all trials, of the Pareto front and of failed trials, if any."""
+        lines: list[str] = []
+        failed = [trial for trial in self.trials if trial.error]
+        if space.points:
+            return ["", *side_by_side(space, self.trials)]
+        if space.costs:
+            front = [
+                self.successful[n] for n in np.flatnonzero(pareto(self.objectives, self.costs))
+            ]
+            lines += ["", f"trials that no other beats ({PICK}):", *side_by_side(space, front)]
+        if failed:
+            lines += ["", f"{len(failed)} of {len(self.trials)} trials failed:"]
+            lines += side_by_side(space, failed)
+        return lines
+
+
+def _index(trial: tune.Result) -> int:
+    return split_trial_index(trial.config or {})[0]
+
+
+def side_by_side(space: Space, trials: list[tune.Result]) -> list[str]:
+    """Return a table of trials with settings, objective and costs, or the reason of a failure."""
     heads = [*(key.rsplit(".", 1)[-1] for key in space.search), "objective", *COSTS.values()]
     rows = [heads]
-    for result in ended:
-        metrics = result.metrics or {}
-        settings = [format_value(result.config[key]) for key in space.search]
-        found = [format_value(metrics.get(key)) for key in ("objective", *COSTS)]
-        if result.error:
-            found = [" ", str(result.error).strip().splitlines()[-1]]
-        rows.append([*settings, *found])
+    for trial in trials:
+        metrics, config = trial.metrics or {}, trial.config or {}
+        values = [format_value(metrics.get(key)) for key in ("objective", *COSTS)]
+        if trial.error:
+            values = [" ", str(trial.error).strip().splitlines()[-1]]
+        rows.append([*(format_value(config[key]) for key in space.search), *values])
     return align_columns(rows)
 
 
@@ -49,20 +118,19 @@ def register_models(
 
     Args:
         study: that has ended.
-        runs: of the trials that did not fail, by their numbers.
-        number: of the best.
-        state: of the best.
-        verdict: on the best.
+        runs: of the successful trials, by their index.
+        number: of the best trial.
+        state: of the best trial.
+        result: of the best trial.
 
     Returns:
-        what to tell of it.
+        the lines to print.
     """
     name, tracking = study.space.name, study.tracking
-    if state.trial.task.name not in OUTPUT_COLUMN:
+    if not state.trial.task.output_column:
         return []
-    versions = {
-        number: study.register_trial(number, runs, state, result.thresholds, markdown(result))
-    }
+    note = markdown(result)
+    versions = {number: study.register_trial(number, runs, state, result.thresholds, note)}
     if number and 0 in runs:
         first = study.best(0)
         note = f"Trial 0 of {study.folder.name}."
@@ -75,9 +143,9 @@ def register_models(
 
 
 def thresholds_of(state: Checkpoint) -> Thresholds:
-    """The best thresholds of a trial's last validation, class by class."""
+    """Return the best thresholds of a trial's last validation, class by class."""
     task = state.trial.task
-    if not isinstance(task, ThresholdTask):
+    if not task.methods:
         return {}
     last, axes = state.history[-1], task.active_method.axes()
     return {
@@ -87,69 +155,50 @@ def thresholds_of(state: Checkpoint) -> Thresholds:
     }
 
 
-def tune_best(study: Study, run: str, state: Checkpoint) -> None:
-    """The thresholds of the best trial with their errors, as runs under its own."""
-    task = state.trial.task
-    if isinstance(task, ThresholdTask):
-        objectives = class_objectives(
-            [task.metric], task.active_method.metrics, task.scored_classes
-        )
-        tune_run(study.tracking, run, state, task.active_method, objectives)
+def tune_best(tracking: Tracking, run: str, evaluation: Evaluation) -> None:
+    """Tune the thresholds of the best trial with their errors, as runs under its own."""
+    task = evaluation.task
+    if task.methods:
+        metrics = task.active_method.metrics
+        objectives = class_objectives([task.metric], metrics, task.scored_classes)
+        tune_run(tracking, run, evaluation, objectives)
 
 
 def finish(
     study: Study, results: tune.ResultGrid, progress: Progress, runs: Path
 ) -> tuple[str, dict[str, Any]]:
-    """Judge the best trial on the test split and keep it; what to print, and the same for JSON."""
-    found = (results[place] for place in range(len(results)))
-    ended = sorted(found, key=lambda one: split_trial_index(one.config or {})[0])
-    good = [one for one in ended if not one.error and one.metrics and "objective" in one.metrics]
-    if not good:
-        first = str(ended[0].error).strip().splitlines()
-        raise RuntimeError(f"all {len(ended)} trials failed; the first: {first[-1]}")
-    metrics = [one.metrics or {} for one in good]
-    objective = np.array([float(one["objective"]) for one in metrics])
-    costs = np.array([[float(one[name]) for name in study.space.costs] for one in metrics])
-    best = good[pick(objective, costs) if study.space.costs else objective.argmax()]
-    number, _ = split_trial_index(best.config or {})
-    ranked = [good[place] for place in np.argsort(-objective, kind="stable")]
-    sound = {
-        at: progress.runs[at] for one in ranked for at in [split_trial_index(one.config or {})[0]]
-    }
-    run, state = sound[number], study.best(number)
-    result = evaluate_on_test(state)
-    log_result(study.tracking, run, state, result)
-    log_displays(study.tracking, run, state, result)
-    tune_best(study, run, state)
-    study.tracking.set_tags(run, {"best": "true"})
-    study.tracking.describe(run, markdown(result))
-    models = register_models(study, sound, number, state, result)
+    """Evaluate the best trial on the test split and log it.
+
+    Returns:
+        the text to print, and the same for JSON.
+    """
+    finished = FinishedTrials.of(results, study.space)
+    number, count, tracking = finished.best, len(finished.trials), study.tracking
+    trial_runs = {index: progress.runs[index] for index in finished.ranked}
+    run, state = trial_runs[number], study.best(number)
+    evaluation = Evaluation(state)
+    result = record_result(tracking, run, evaluation)
+    tune_best(tracking, run, evaluation)
+    tracking.set_tags(run, {"best": "true"})
+    models = register_models(study, trial_runs, number, state, result)
     reached = state.history[-1]["objective"]
-    note = study.note(len(ended), number, run, state, markdown(result))
-    search = study.finish(result, {"objective": reached, "trials": float(len(ended))}, note)
-    log_report_page(study.tracking, study.space.name, search, run, result)
+    note = study.note(count, number, run, state, markdown(result))
+    search = study.finish(result, {"objective": reached, "trials": float(count)}, note)
+    subject = Subject(study.space.name, tracking, run, [], result, evaluation=evaluation)
+    log_report_page(tracking, search, subject)
+    other = next((other for other in trial_runs.values() if other != run), None)
     steps = f"{state.step} steps, objective {reached:.4f} on the tune split"
     chosen = flatten_settings(state.trial)
-    head = [f"best of {len(ended)} trials: trial {number}, {steps}"]
-    head += [f"  {key} = {format_value(chosen[key])}" for key in study.space.search]
-    failed = [one for one in ended if one.error]
-    if study.space.points:
-        head += ["", *side_by_side(study.space, ended)]
-    elif study.space.costs:
-        front = [good[place] for place in np.flatnonzero(pareto(objective, costs))]
-        head += ["", f"trials that no other beats ({PICK}):"]
-        head += side_by_side(study.space, front)
-    if failed and not study.space.points:
-        head += ["", f"{len(failed)} of {len(ended)} trials failed:"]
-        head += side_by_side(study.space, failed)
-    rival = next((other for other in sound.values() if other != run), None)
-    place = access_hint(study.tracking, runs, run, rival)
-    content = {
+    text = [f"best of {count} trials: trial {number}, {steps}"]
+    text += [f"  {key} = {format_value(chosen[key])}" for key in study.space.search]
+    text += [*finished.tables(study.space), "", table(result)]
+    text += [access_hint(tracking, runs, run, other), *models]
+    best = {"trial": number, "run": run, "objective": reached, "steps": state.step}
+    return "\n".join(text), {
         "study": study.folder.name,
-        "trials": len(ended),
-        "failed": len(failed),
-        "best": {"trial": number, "run": run, "objective": reached, "steps": state.step},
+        "trials": count,
+        "failed": sum(bool(trial.error) for trial in finished.trials),
+        "best": best,
         "settings": key_settings(state.trial, study.space.search),
         **asdict(result),
     }
-    return "\n".join([*head, "", table(result), place, *models]), content

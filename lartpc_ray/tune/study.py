@@ -27,8 +27,9 @@ from lartpc_ray.runtime.run_folder import load_plan, new_folder, resume_folder
 from lartpc_ray.settings import Settings
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.screen import follow_file
-from lartpc_ray.terminal.text import format_value, short_names
-from lartpc_ray.tracking.provenance import Source, data_hash, sources, tags
+from lartpc_ray.terminal.text import short_names
+from lartpc_ray.tracking.describe import describe_trial, settings_text
+from lartpc_ray.tracking.provenance import Source, data_hash, sources
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.train.loop import Worker
 from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training_worker, trainer
@@ -157,12 +158,11 @@ class Study:
         name = self.folder.name
         parent = self.tracking.start(name, {"study": name, "kind": "search"})
         self.tracking.log_text(parent, self.space.text, f"{self.space.name}.yaml")
-        first, found = self.space.first_trial(), self.sources
+        first = self.space.first_trial()
         plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": first.seed}
-        self.tracking.log_params(parent, plan)
+        describe_trial(self.tracking, parent, first, self.sources, plan)
         names = short_names(key_settings(first, self.space.search))
-        self.tracking.set_tags(parent, {**tags(first, found), NAMES: json.dumps(names)})
-        self.tracking.log_datasets(parent, found)
+        self.tracking.set_tags(parent, {NAMES: json.dumps(names)})
         progress = Progress(self.folder, self.space, self.tracking, parent)
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
         with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
@@ -207,9 +207,6 @@ class Study:
     def note(self, count: int, number: int, run: str, state: Checkpoint, best: str) -> str:
         """Return the search in markdown: its best trial, settings and table."""
         chosen = key_settings(state.trial, self.space.search)
-        settings = (
-            f"`{name}` {format_value(chosen[key])}" for name, key in short_names(chosen).items()
-        )
         place = f"#/experiments/{self.tracking.experiment}/runs/{run}"
         objective = state.history[-1]["objective"]
         return "\n".join(
@@ -218,7 +215,7 @@ class Study:
                 f"[trial {number}]({place}), objective {objective:.4f} on the tune split "
                 f"after {state.step} steps.",
                 "",
-                ", ".join(settings),
+                settings_text(chosen),
                 "",
                 best,
             ]

@@ -114,7 +114,7 @@ def test_a_plane_is_no_pilarnet_and_no_file_is_overwritten(
     out = tmp_path / "out.h5"
     out.write_text("mine")
     assert command("convert", "sample/tune", out) == 2
-    assert "--force writes over it" in capsys.readouterr().err
+    assert "--force replaces it" in capsys.readouterr().err
     assert command("convert", "sample/tune", out, "--force", "--larcv", "energi=a") == 2
     assert "the names are energy, classes" in capsys.readouterr().err
     assert out.read_text() == "mine"

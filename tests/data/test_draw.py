@@ -9,9 +9,10 @@ import pytest
 from conftest import make_event
 
 from lartpc_ray.data import __main__ as data
-from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, views, write_drawing
+from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, write_drawing
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
+from lartpc_ray.data.views import views
 from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"

@@ -14,8 +14,10 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import EventFile, read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.splits import Split, Splits, sample
+from lartpc_ray.runtime.arguments import chosen_space, study_parser
 
 Version = Literal["v1", "v2", "v3"]
+
 SMALL = Layout(side=16)
 
 
@@ -170,7 +172,7 @@ def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["point"] = np.zeros((3, 8))
         file["cluster"] = np.zeros((3, 6))
-    with pytest.raises(ValueError, match="not one variable-length row an event"):
+    with pytest.raises(ValueError, match="not one variable-length row per event"):
         EventFile(path)
 
 
@@ -207,3 +209,36 @@ def test_a_folder_and_a_single_file_give_three_splits(
 def test_events_refuse_rows_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="class 9"):
         Event.of(np.zeros((1, 3), int), np.ones(1), (4, 4, 4), semantic=np.array([9]))
+
+
+@pytest.mark.parametrize(("largest", "side"), [(511, 512), (512, 768), (767, 768), (1100, 1536)])
+def test_the_side_is_found_from_the_voxels(
+    tmp_path: Path, largest: int, side: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_raw(tmp_path / "a.h5", [TWO, [point(1, largest, 1)]], [ONE, [[1, *ONE[0][1:]]]], 6)
+    with caplog.at_level("INFO", "lartpc_ray"):
+        assert [event.shape for event in read_events(path)] == [(side,) * 3] * 2
+    line = f"image size: {side} voxels per side, from the file"
+    assert caplog.messages == ([] if side == 512 else [line])
+    if side > 512:
+        with pytest.raises(ValueError, match=r"event 1: .*outside the image"):
+            list(read_events(path, layout=Layout()))
+
+
+def test_the_side_of_a_broken_file_is_not_searched_for_ever(tmp_path: Path) -> None:
+    for number, x in enumerate((-1.0, np.nan, 5000.0)):
+        path = write_raw(tmp_path / f"{number}.h5", [[point(x, 1, 1)]], [[[1, *ONE[0][1:]]]], 6)
+        with pytest.raises(ValueError, match="event 0: voxel 0: position"):
+            list(read_events(path))
+
+
+def test_a_study_takes_the_side_of_its_training_file(tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "a.h5", [[point(1, 700, 1)]] * 9, [[[1, *ONE[0][1:]]]] * 9, 6)
+
+    def sides(*more: str) -> object:
+        options = study_parser("tune", "", "").parse_args(["clustering", *more])
+        return chosen_space(options).first_trial().data.splits.layout.side
+
+    assert sides("--data", str(path)) == 768
+    assert sides("--data", str(path), "--set", "data.splits.layout.side=1024") == 1024
+    assert sides() == 512

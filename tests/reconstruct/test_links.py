@@ -103,9 +103,8 @@ def test_the_grid_is_the_labels_of_each_point() -> None:
         max_voxel_distance=(1.5, 0.0, 6.0),
         max_embedding_distance=(0.3, 1.0),
         min_cluster_voxels=(1, 3, 9),
-        min_voxels=2,
     )
-    grids = method.scores(voxels, ["ari", "n_clusters"])
+    grids = method.scores(voxels, ["ari", "n_clusters"], min_voxels=2)
     for index in np.ndindex(2, 3, 3, 3, 2, 3):
         axes = zip(method.axes().items(), index, strict=True)
         thresholds = {name: axis[number] for (name, axis), number in axes}

@@ -89,9 +89,9 @@ def test_the_grid_is_what_each_point_gives() -> None:
         min_points=(1, 5),
         attached=(2.83, 6.0),
         edge_radius=(15.0, 40.0),
-        min_voxels=1,
     )
-    grid = cut.scores({"coords": coords, "semantic": semantic, "truth": truth})["matched"]
+    voxels = {"coords": coords, "semantic": semantic, "truth": truth}
+    grid = cut.scores(voxels, min_voxels=1)["matched"]
     points = list(cut.axes().values())
     for place in np.ndindex(grid.shape):
         at = {name: p[i] for name, p, i in zip(cut.axes(), points, place, strict=True)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report import displays as display
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import make_trial
@@ -21,7 +22,7 @@ def test_worst_middle_and_best_are_drawn(
     trial = make_trial({**small, "task.name": task, "data.splits.path": str(few_events)})
     state = Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [])
     at = {name: {"s0": 0.0, "p0": 0.5} for name in CLASS_NAMES}
-    display.draw_displays(tmp_path, state, at)
+    display.draw_displays(tmp_path, Evaluation(state), at)
     pages = sorted(tmp_path.glob("*.html"))
     assert [page.name.split("-")[0] for page in pages] == ["best", "middle", "worst"]
     assert len({page.name.split("-")[-1] for page in pages}) == 3, "three events"

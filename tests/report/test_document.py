@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lartpc_ray.data.draw import View
-from lartpc_ray.report.document import EventFigure, Grid, Page, Panel, Plot, Row, Table, Text
+from lartpc_ray.data.views import Panel, View
+from lartpc_ray.report.document import EventFigure, Grid, Page, Plot, Row, Table, Text
 
 EVIL = "</script><script>alert('1')</script><i title=\"2\">&"
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from lartpc_ray.data.draw import match_colours, views
 from lartpc_ray.data.event import Event
-from lartpc_ray.report.gallery import _true_clusters, extreme_events
+from lartpc_ray.data.views import match_colours, views
+from lartpc_ray.report.gallery import extreme_events
+from lartpc_ray.tasks import ClusteringTask
 
 
 def line(cluster: list[int], semantic: list[int]) -> Event:
@@ -54,7 +55,7 @@ def test_the_worst_and_the_best_are_never_the_same_event() -> None:
 def test_extent_and_margin_of_each_true_cluster() -> None:
     event = line([0, 0, 0, 1, 5, 5, 0, 0], [1] * 6 + [2] * 2)
     margin = np.array([0.1, 0.2, 0.3, 0.9, 0.5, 0.7, 0.4, 0.6])
-    found = _true_clusters(event, {"margin": margin}, least=2)
+    found = ClusteringTask(min_voxels=2).cluster_sizes(event, {"margin": margin})
     assert list(found) == ["MIP", "SHOWER"], "classes without a cluster are absent"
     # 16 voxels are 2 wide: from voxel 0 to 2 a quarter, from 4 to 5 an eighth; one voxel is too few
     np.testing.assert_allclose(found["MIP"], [(0.25, 0.2), (0.125, 0.6)])

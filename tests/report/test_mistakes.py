@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lartpc_ray.data.draw import views
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.views import views
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult
-from lartpc_ray.report.mistakes import _panels, count_outcomes
+from lartpc_ray.report.mistakes import count_outcomes, draw_mistake
 from lartpc_ray.tasks import ClusteringTask
 
 MIP = 1
@@ -37,7 +37,7 @@ def test_every_true_cluster_is_counted_and_the_largest_of_each_fate_is_kept() ->
     found = count_outcomes(TASK, AT, iter([SPLIT, MERGED]))
     assert list(found) == ["MIP"], "classes without a cluster are absent"
     assert found["MIP"].clusters == 5
-    fates = found["MIP"].fates
+    fates = found["MIP"].outcomes
     assert {name: fate.count for name, fate in fates.items()} == {
         "right": 2,
         "split": 1,
@@ -49,7 +49,7 @@ def test_every_true_cluster_is_counted_and_the_largest_of_each_fate_is_kept() ->
 
 
 def test_drawn_is_the_cluster_with_those_it_was_merged_with_and_nothing_else() -> None:
-    truth, found = _panels(TASK, *MERGED, AT, "MIP", 0)
+    truth, found = draw_mistake(TASK, MERGED, AT, "MIP", 0)
     assert truth.view.value.tolist()[-2:] == [-1, -1], "the third one is grey"
     assert len(set(truth.view.value[:7].tolist())) == 2
     assert len(set(found.view.value[:7].tolist())) == 1
@@ -57,7 +57,7 @@ def test_drawn_is_the_cluster_with_those_it_was_merged_with_and_nothing_else() -
 
 
 def test_drawn_are_the_pieces_of_a_split_cluster() -> None:
-    truth, found = _panels(TASK, *SPLIT, AT, "MIP", 0)
+    truth, found = draw_mistake(TASK, SPLIT, AT, "MIP", 0)
     colour = views(SPLIT[0])[2].value[0]
     assert truth.view.value.tolist() == [colour] * 3 + [-1, -1]
     assert found.view.value[:2].tolist() == [colour] * 2

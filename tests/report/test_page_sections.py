@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from lartpc_ray.predict.evaluate import THIS, EvaluationResult, evaluate_on_test
+from lartpc_ray.predict.evaluate import THIS, EvaluationResult
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.report.page import MOST_CURVES
-from lartpc_ray.report.record import log_report_page, log_result
+from lartpc_ray.report.record import log_report_page, record_result
+from lartpc_ray.report.subject import Subject
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
@@ -138,7 +140,7 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     best = tracking.trials("clustering", search)[2].id
 
     def kept() -> list[str]:
-        log_report_page(tracking, "clustering", search, best, result)
+        log_report_page(tracking, search, Subject("clustering", tracking, best, [], result))
         return [file.path for file in tracking.client.list_artifacts(search)]
 
     with monkeypatch.context() as patch:
@@ -177,7 +179,7 @@ def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
     tracking = Tracking(runs, task)
     run = tracking.start("one", {"trial": "0"})
     tracking.log_params(run, flatten_settings(trial))
-    log_result(tracking, run, state, evaluate_on_test(state))
+    record_result(tracking, run, Evaluation(state))
     tracking.finish(run)
     return run
 

@@ -11,11 +11,12 @@ from lartpc_ray.predict.evaluate import (
     THIS,
     UNTRAINED,
     EvaluationResult,
-    _plain,
+    _of_means,
     evaluate_on_test,
 )
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report import __main__ as report
-from lartpc_ray.report.record import log_result
+from lartpc_ray.report.record import record_result
 from lartpc_ray.report.tables import layout, study_text, table, trial_rows
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means
@@ -78,7 +79,7 @@ def kept(tmp_path: Path, few_events: Path) -> Path:
     )
     tracking = Tracking(tmp_path / "store", "segmentation")
     run = tracking.start("one", {"trial": "0"})
-    log_result(tracking, run, state, evaluate_on_test(state))
+    record_result(tracking, run, Evaluation(state))
     folder = tmp_path / "kept"
     folder.mkdir()
     for name in (FILE, "verdict.json", "table.txt"):
@@ -127,7 +128,7 @@ def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
     result = EvaluationResult.read(json.loads((kept / "verdict.json").read_text()))
     assert "accuracy" in result.errors[THIS]["ALL"]
     errors, means = {"MIP": {"ari": 0.1, "bias": 0.2}}, {"MIP": {"ari": 0.5, "bias": 0.6}}
-    assert _plain(errors, means, {"MIP": {"ari": 0.5, "bias": 0.7}}) == {"MIP": {"ari": 0.1}}
+    assert _of_means(errors, means, {"MIP": {"ari": 0.5, "bias": 0.7}}) == {"MIP": {"ari": 0.1}}
     lines = table(result).splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith(f"  {THIS}"))
     assert lines[first + 1].startswith(f"  {ERRORS}")
@@ -166,7 +167,7 @@ def test_a_network_is_judged_where_its_own_engine_is_not(few_events: Path) -> No
     weights = trial.make_network().state_dict()
     gpu = {"network.engine": "spconv", "resources.gpus": 1.0}
     elsewhere = make_trial({**settings, "data.splits.path": str(few_events), **gpu})
-    result = evaluate_on_test(Checkpoint(elsewhere, 1, weights, {}, []))
+    result = evaluate_on_test(Evaluation(Checkpoint(elsewhere, 1, weights, {}, [])))
     assert UNTRAINED in result.means
 
 

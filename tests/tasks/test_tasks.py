@@ -12,27 +12,24 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import ChoiceSettings, choose
-from lartpc_ray.reconstruct.reconstructions import MichelReconstruction, SeedClustering
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
 from lartpc_ray.tasks.clustering import SEVERAL
-from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.trials.trial import Trial
 
 NARROW = RandomRegions(number=6, width=(0.3, 0.6))
 SMALL = {"depth": 2, "filters": 4, "blocks": 1}
 TASKS = [
-    ClusteringTask(seeds=SeedClustering(min_voxels=1, grid_points=3)),
-    ClusteringTask(coordinates=True, seeds=SeedClustering(min_voxels=1)),
-    ClusteringTask(
-        classes=True, class_heads=True, poster_classes=True, seeds=SeedClustering(min_voxels=1)
-    ),
-    ClusteringTask(method="linked", seeds=SeedClustering(min_voxels=1)),
-    ClusteringTask(method="dbscan", seeds=SeedClustering(min_voxels=1)),
+    ClusteringTask(min_voxels=1, seeds=SeedClustering(grid_points=3)),
+    ClusteringTask(coordinates=True, min_voxels=1),
+    ClusteringTask(classes=True, class_heads=True, poster_classes=True, min_voxels=1),
+    ClusteringTask(method="linked", min_voxels=1),
+    ClusteringTask(method="dbscan", min_voxels=1),
     SegmentationTask(),
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"
     ),
-    MichelTask(reconstruction=MichelReconstruction(min_voxels=1)),
+    MichelTask(min_voxels=1),
     InfillTask(regions=NARROW),
     InfillTask(regions=NARROW, form="focal", start_value="line", metric="iou"),
     InfillTask(regions=NARROW, form="squared_mean", start_value="random"),
@@ -66,7 +63,7 @@ def test_from_events_to_metrics(task: AnyTask, plane: str | None, rng: np.random
     means = task.summary(Metrics(rows))
     for name, score in found.scores.items():
         chosen = score
-        if isinstance(task, ThresholdTask):
+        if task.methods:
             choice = choose(task.grid(pairs), name, ChoiceSettings())
             assert choice.thresholds == found.thresholds[name], (
                 "as the command of thresholds chooses"

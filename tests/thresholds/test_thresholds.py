@@ -25,6 +25,7 @@ from lartpc_ray.reconstruct.grid import objective_scores
 from lartpc_ray.reconstruct.reconstructions import DbscanClustering, SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds.export import exported
@@ -308,12 +309,12 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
     rng: np.random.Generator,
 ) -> None:
     parts = made_parts(rng, 12, 6000)
-    cut = SeedClustering()
-    wanted = np.stack([cut.scores(part.voxels, ["ari"])["ari"] for part in parts])
+    task = ClusteringTask()
+    wanted = np.stack([task.scores(part.voxels, ["ari"])["ari"] for part in parts])
     for workers, kill in ((1, False), (2, True)):
         with ray_session(workers, dashboard=False):
             killer = killed_once() if kill else None
-            found = score_grid(parts, cut, ["ari"])
+            found = score_grid(parts, task, ["ari"])
         np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
         if killer:
             assert not killer.is_alive(), "no worker was killed"
@@ -321,9 +322,11 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
 
 def test_the_exact_s0_is_never_worse_than_the_mesh(rng: np.random.Generator) -> None:
     parts, cut = made_parts(rng, 5, 200), SeedClustering()
-    scores = np.mean([cut.scores(part.voxels, ["ari"])["ari"] for part in parts], axis=0)
+    scores = np.mean(
+        [cut.scores(part.voxels, ["ari"], min_voxels=10)["ari"] for part in parts], axis=0
+    )
     column = int(np.argwhere(cut.axes()["p0"] == 0.5)[0, 0])
-    low, high, score = exact_s0(parts, "MIP", cut, 0.5, "ari")
+    low, high, score = exact_s0(parts, "MIP", 10, 0.5, "ari")
     assert score >= scores[:, column].max()
     point: dict[str, Any] = {"s0": np.array([(low + high) / 2]), "p0": np.array([0.5])}
     inside = [sweep(**{**part.voxels, **point}, min_voxels=10) for part in parts]
@@ -357,8 +360,8 @@ def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:
 def test_a_density_grid_by_hand() -> None:
     coords = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 4], [0, 0, 9], [0, 0, 11]])
     voxels = {"coords": coords, "truth": np.array([0, 0, 0, 1, 1])}
-    cut = DbscanClustering(eps=(1.5, 2.5, 6.0), min_points=(1, 4), min_voxels=1)
-    found = cut.scores(voxels, ["ari", "n_clusters"])
+    cut = DbscanClustering(eps=(1.5, 2.5, 6.0), min_points=(1, 4))
+    found = cut.scores(voxels, ["ari", "n_clusters"], min_voxels=1)
     assert found["n_clusters"].tolist() == [[5, 0], [2, 0], [1, 1]]
     assert found["ari"][:, 0].tolist() == [0, 1, 0]
 

@@ -23,6 +23,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.predict.evaluate import evaluate_on_test
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report.tables import table
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.train.loop import StepStats, Worker, train
@@ -386,7 +387,7 @@ def test_empty_events_and_single_voxels_train(tmp_path: Path) -> None:
     reports = run(trial, tmp_path / "a")
     assert all(np.isfinite(numbers["loss"]) for numbers in reports)
     assert reports[-1]["MIP/ari"] <= 1
-    result = evaluate_on_test(checkpoints.load(last(tmp_path / "a")))
+    result = evaluate_on_test(Evaluation(checkpoints.load(last(tmp_path / "a"))))
     assert list(result.thresholds) == ["MIP"]
     text = table(result)
     assert "nan" not in text

@@ -14,8 +14,8 @@ import torch
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.splits import Split, sample
 from lartpc_ray.predict.evaluate import measure
+from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import TASKS
-from lartpc_ray.tasks.task import ThresholdTask
 from lartpc_ray.train.loop import train
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.paths import _leaves, make_trial
@@ -259,11 +259,12 @@ def numbers(
     weights = torch.cat([values.double().flatten() for values in state.network.values()])
     curve = [sorted((key, one[key]) for key in one.keys() - COSTS) for one in reports]
     axes, rows = "", ""
-    if isinstance(trial.task, ThresholdTask):
+    if trial.task.methods:
         axes = repr({name: list(axis) for name, axis in trial.task.active_method.axes().items()})
         events, thresholds = trial.data.splits.events("tune"), trial.task.untuned()
         if thresholds:
-            rows = repr(measure(state.restored(), trial.task, events, thresholds).rows)
+            predictions = predict(state.restored(), trial.task, events)
+            rows = repr(measure(trial.task, predictions, thresholds).rows)
     return weights.numpy().tobytes(), repr(curve), axes, rows
 
 

@@ -1,6 +1,7 @@
-"""One event as arrays in an .npz: coord, energy, motif, pid, instance (a published test event).
+"""Read one event from an .npz with the arrays coord, energy, motif, pid and instance.
 
 `motif` holds the semantic codes of PILArNet-M, `pid` its particles, `instance` the group, -1 none.
+A test event of PILArNet-M is published in this format.
 """
 
 from __future__ import annotations
@@ -14,31 +15,34 @@ import numpy as np
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import (
-    MOST_BYTES,
+    MAX_ARRAY_BYTES,
     EventSource,
-    classed,
-    listed,
-    named,
-    positions,
+    assign_classes,
+    find_side,
+    list_names,
+    locate_errors,
+    to_indices,
 )
 
 ARRAYS = {"coord": "fiu", "energy": "fiu", "motif": "iu", "pid": "iu", "instance": "iu"}
-"""The arrays of an event, and the kinds of numbers that each may hold."""
+"""The arrays of an event, and the kinds of their numbers."""
 
 
 class ArrayFile(EventSource):
-    """A file of arrays: a single event."""
+    """The single event of a file of arrays; for the arguments see `EventFile`."""
 
-    def __init__(self, path: str | Path, layout: Layout | None = None) -> None:
-        self.path = Path(path)
-        self.layout = layout or Layout()
+    def __init__(self, path: Path, layout: Layout, *, from_voxels: bool = False) -> None:
+        self.path, self.layout = path, layout
         self.kind = "arrays of one event (npz)"
-        with named(self.path):
+        with locate_errors(self.path):
             self._zip = ZipFile(self.path)
             missing = ARRAYS.keys() - {name.removesuffix(".npy") for name in self._zip.namelist()}
             if missing:
-                found = listed(self._zip.namelist())
-                raise ValueError(f"no array {listed(missing)} (found: {found})")
+                names = list_names(self._zip.namelist())
+                raise ValueError(f"no array {list_names(missing)} (found: {names})")
+            if from_voxels:
+                side = find_side([self._array("coord")])
+                self.layout = layout.model_copy(update={"side": side})
 
     def __len__(self) -> int:
         return 1
@@ -49,9 +53,9 @@ class ArrayFile(EventSource):
         if coords.ndim != 2 or any(array.shape != coords.shape[:1] for array in arrays.values()):
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise ValueError(f"sizes do not agree: coord {coords.shape}, {shapes}")
-        semantic, kept = classed(arrays["motif"], arrays["pid"], self.layout.classes)
-        return self._made(
-            positions(coords),
+        semantic, kept = assign_classes(arrays["motif"], arrays["pid"], self.layout.classes)
+        return self._make_event(
+            to_indices(coords),
             arrays["energy"],
             (self.layout.side,) * 3,
             semantic,
@@ -60,9 +64,9 @@ class ArrayFile(EventSource):
         )
 
     def _array(self, name: str) -> np.ndarray:
-        """An array, once its header agrees with what is there."""
+        """Read an array after a check of its header against the size of its bytes."""
         entry = self._zip.getinfo(f"{name}.npy")
-        if entry.file_size > MOST_BYTES:
+        if entry.file_size > MAX_ARRAY_BYTES:
             raise ValueError(f"{name} claims {entry.file_size} bytes; the file is broken")
         data = self._zip.read(entry)
         stream = io.BytesIO(data)

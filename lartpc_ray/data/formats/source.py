@@ -1,4 +1,4 @@
-"""EventSource: random access to the events of one file, whatever its format."""
+"""EventSource: random access to the events of one file of any format."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ import numpy as np
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.formats.layout import ClassMap, Code, Layout
+from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
 
 PROTON = 4
-"""The pid of a proton in PILArNet-M; above are the nuclei."""
-MOST_VOXELS = 4_000_000
-"""Of an event; one in use has some thousands, the largest 200,000. More is a broken count."""
-MOST_SIDE = 2**20
-"""Voxels along an axis; ids of three axes then fit 60 bits."""
-MOST_BYTES = 2**26
-"""Of a chunk, a basket or an array of a file, unpacked."""
+"""The pid of a proton in PILArNet-M; nuclei have larger values."""
+MAX_EVENT_VOXELS = 4_000_000
+"""Events in use have thousands of voxels, up to 200,000; a larger count is broken."""
+MAX_SIDE = 2**20
+"""Voxels along an axis; the ids of a 3D image then fit into 60 bits."""
+MAX_ARRAY_BYTES = 2**26
+"""Unpacked size of a chunk, a basket or an array of a file."""
+SIDES = (512, 768, 1024, 1536, 2048, 3072, 4096)
+"""Sides that `find_side` chooses from."""
 
 
 class EventSource(Events, ABC):
-    """The events of one file.
+    """The events of one file, a sequence of `Event`.
 
-    What is wrong in a file is a `ValueError` of one line that names the file and the event.
+    An invalid file or event raises a `ValueError` of one line with the file and the event.
 
     Attributes:
-        path: of the file.
-        layout: how it is read.
-        kind: the format, for people.
-        predicted: whether its classes and clusters are what a network found.
+        path: the file.
+        layout: how the file is read.
+        kind: the name of the format.
+        predicted: whether a network predicted the classes and clusters.
     """
 
     path: Path
@@ -48,16 +51,16 @@ class EventSource(Events, ABC):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path}: event {index} of {len(self)}; count from 0")
-        with named(f"{self.path}: event {index}"):
+        with locate_errors(f"{self.path}: event {index}"):
             return self._event(int(index))
 
     @abstractmethod
     def _event(self, index: int) -> Event:
-        """The event of that number, which is in the file."""
+        """Read an event of the file."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> EventSource:
         return self
@@ -70,7 +73,7 @@ class EventSource(Events, ABC):
     ) -> None:
         self.close()
 
-    def _made(
+    def _make_event(
         self,
         coords: np.ndarray,
         energy: np.ndarray,
@@ -79,10 +82,10 @@ class EventSource(Events, ABC):
         cluster: np.ndarray,
         kept: np.ndarray,
     ) -> Event:
-        """The event of the voxels that are kept; a voxel of no class is in no cluster."""
+        """Make the event of the voxels to keep; a voxel without a class is in no cluster."""
         cluster = np.where(semantic < 0, -1, cluster)
         if ((cluster < -(2**31)) | (cluster >= 2**31)).any():
-            raise ValueError(f"cluster number {np.abs(cluster).max()}: 32 bits are read")
+            raise ValueError(f"cluster number {np.abs(cluster).max()}: it needs more than 32 bits")
         return Event.of(
             coords[kept],
             energy[kept],
@@ -94,27 +97,40 @@ class EventSource(Events, ABC):
 
 
 @contextmanager
-def named(place: str | Path) -> Iterator[None]:
-    """Whatever is raised within becomes a `ValueError` of one line that begins with the place.
+def locate_errors(location: str | Path) -> Iterator[None]:
+    """Turn any exception into a `ValueError` of one line that begins with the location.
 
-    The libraries that read files raise nearly anything on a broken one.
+    The libraries that read files raise nearly any exception on a broken file.
     """
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{place}: {error_text(error)}") from error
+        raise ValueError(f"{location}: {error_text(error)}") from error
 
 
-def meanings(code: np.ndarray, table: Sequence[Code]) -> tuple[np.ndarray, np.ndarray]:
-    """(class, kept) of each code, by the class that each code of the table means.
+def find_side(coords: Iterable[np.ndarray]) -> int:
+    """Return the smallest usual side of an image that holds all voxels, and log a larger one.
+
+    Args:
+        coords: (voxel, axis) positions, event by event.
+    """
+    largest = max((np.max(xyz, initial=0) for xyz in coords), default=0)
+    side = next((side for side in SIDES if largest < side), SIDES[0])
+    if side != SIDES[0]:
+        log.info(f"image size: {side} voxels per side, from the file")
+    return side
+
+
+def apply_codes(code: np.ndarray, table: Sequence[Code]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of each code, and whether to keep its voxel.
 
     Raises:
         ValueError: for a code that is not in the table.
 
     Example:
-        >>> semantic, kept = meanings(np.array([0, 2, 1]), ("MIP", "drop", "unlabelled"))
+        >>> semantic, kept = apply_codes(np.array([0, 2, 1]), ("MIP", "drop", "unlabelled"))
         >>> semantic.tolist(), kept.tolist()
         ([1, -1, -1], [True, True, False])
     """
@@ -127,19 +143,21 @@ def meanings(code: np.ndarray, table: Sequence[Code]) -> tuple[np.ndarray, np.nd
     return np.array(classes, np.int32)[code], kept[code]
 
 
-def classed(code: np.ndarray, pid: np.ndarray, classes: ClassMap) -> tuple[np.ndarray, np.ndarray]:
-    """(class, kept) of PILArNet-M's semantic codes, 0 to 4; a track of a proton has its own."""
+def assign_classes(
+    code: np.ndarray, pid: np.ndarray, classes: ClassMap
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return class and keep of PILArNet-M's semantic codes; the pid selects the proton tracks."""
     wrong = (code < 0) | (code > 4)
     if wrong.any():
         raise ValueError(f"semantic code {code[wrong][0]}: 0 to 4 are known")
-    return meanings(np.where((code == 1) & (pid >= PROTON), 5, code), classes.table())
+    return apply_codes(np.where((code == 1) & (pid >= PROTON), 5, code), classes.table())
 
 
-def positions(xyz: np.ndarray) -> np.ndarray:
-    """Voxel indices given as any numbers.
+def to_indices(xyz: np.ndarray) -> np.ndarray:
+    """Convert positions of any number type to voxel indices.
 
     Raises:
-        ValueError: where one is not whole.
+        ValueError: for a position that is not a whole number.
     """
     xyz = xyz.astype(np.float64)
     wrong = ~(np.isfinite(xyz) & (np.abs(xyz) < 2**30) & (xyz == np.floor(xyz)))
@@ -150,14 +168,14 @@ def positions(xyz: np.ndarray) -> np.ndarray:
     return xyz.astype(np.int32)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for an error, at most a dozen, in quotes where they hold anything odd.
+def list_names(names: Iterable[str]) -> str:
+    """Join names for an error message, at most twelve, with odd characters escaped.
 
     Example:
-        >>> listed(["b", "a"]), listed([])
+        >>> list_names(["b", "a"]), list_names([])
         ('a, b', 'nothing')
     """
-    found = sorted(names)
-    shown = [name if name.isprintable() else ascii(name) for name in found[:12]]
-    more = [f"{len(found) - 12} more"] if len(found) > 12 else []
+    ordered = sorted(names)
+    shown = [name if name.isprintable() else ascii(name) for name in ordered[:12]]
+    more = [f"{len(ordered) - 12} more"] if len(ordered) > 12 else []
     return ", ".join(shown + more) or "nothing"

@@ -1,10 +1,10 @@
-"""The variable-length rows of an HDF5 dataset, read without HDF5's own reader of them.
+"""Read the variable-length rows of an HDF5 dataset without HDF5's own reader of them.
 
-That one makes room for whatever length a row claims before it looks whether the file holds it, and
-does not come back from some broken heaps. A row is a descriptor of 16 bytes (length u4, address u8,
-number u4) in the dataset. Its values lie in a heap at that address, never compressed: `GCOL`, u1
-version, 3 bytes, u8 size of the heap; then objects of u2 number (0: free space), 6 bytes, u8 size,
-values, each object padded to 8 bytes.
+HDF5 allocates the length that a row claims before it checks that the file holds it, and hangs on
+some broken heaps. A row is a descriptor of 16 bytes (length u4, address u8, number u4) in the
+dataset. Its values lie in a heap at that address, never compressed: `GCOL`, u1 version, 3 bytes, u8
+size of the heap; then objects of u2 number (0: free space), 6 bytes, u8 size, values, each object
+padded to 8 bytes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from lartpc_ray.data.formats.source import MOST_BYTES, MOST_VOXELS
+from lartpc_ray.data.formats.source import MAX_ARRAY_BYTES
 
-HEAD = 16
-"""Bytes before the objects of a heap, and before the values of an object."""
+HEADER_BYTES = 16
+"""Size of the header of a heap, and of an object in it."""
 DESCRIPTOR = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")])
-MOST_HEAP = 2**28
-"""Bytes of a heap: one event of 4,000,000 voxels has half of them."""
+MAX_HEAP_BYTES = 2**28
+"""Size of a heap: twice that of an event of 4,000,000 voxels."""
 CONTIGUOUS, CHUNKED = 1, 2
 DEFLATE, SHUFFLE = 1, 2
 
 
-class Raw:
-    """The bytes of a file on disk or in memory, read at any place by any thread."""
+class FileBytes:
+    """The bytes of a file on disk or in memory; threads may read them at the same time."""
 
     def __init__(self, file: io.BytesIO | io.BufferedReader) -> None:
         self._file = file
@@ -44,42 +44,42 @@ class Raw:
         self._file.close()
 
 
-class Rows:
-    """One dataset, one row an event.
+class VlenRows:
+    """A dataset of variable-length rows of numbers, one row per event.
 
     Args:
-        name: of the dataset, for errors.
-        dataset: an h5py dataset of variable-length rows of numbers.
-        raw: the file that it is in.
+        name: name of the dataset, for errors.
+        dataset: the h5py dataset.
+        content: the bytes of its file.
 
     Raises:
-        ValueError: where the dataset claims more rows than it has room for.
+        ValueError: if the dataset claims more rows than its file has room for.
     """
 
-    def __init__(self, name: str, dataset: Any, raw: Raw) -> None:
+    def __init__(self, name: str, dataset: Any, content: FileBytes) -> None:
         self.name = name
         self._dataset = dataset
-        self._raw = raw
+        self._bytes = content
         self._kind = dataset.dtype.metadata["vlen"]
-        self._known: tuple[int, np.ndarray] = (0, np.zeros(0, DESCRIPTOR))
+        self._piece: tuple[int, np.ndarray] = (0, np.zeros(0, DESCRIPTOR))
         self._heap: tuple[int, bytes] = (-1, b"")
-        plan, start = dataset.id.get_create_plist(), dataset.file.id.get_create_plist()
-        self._filters = [plan.get_filter(place)[0] for place in range(plan.get_nfilters())]
-        self._base = int(start.get_userblock())
-        if start.get_sizes() != (8, 8):
+        created, file = dataset.id.get_create_plist(), dataset.file.id.get_create_plist()
+        self._filters = [created.get_filter(n)[0] for n in range(created.get_nfilters())]
+        self._start = int(file.get_userblock())
+        if file.get_sizes() != (8, 8):
             raise ValueError(
                 f"{name} has addresses of another size than 8 bytes; h5repack the file"
             )
-        room(dataset, name, DESCRIPTOR.itemsize, raw)
+        check_room(dataset, name, DESCRIPTOR.itemsize, content)
 
     def __len__(self) -> int:
         return int(self._dataset.shape[0])
 
     def row(self, index: int, most: int) -> np.ndarray:
-        """The values of one row.
+        """Read the values of a row.
 
         Raises:
-            ValueError: where the row claims more than `most` values, or others than are there.
+            ValueError: if the row claims more than `most` values, or more or fewer than are stored.
         """
         length, address, number = self._descriptor(index)
         if not length:
@@ -93,98 +93,95 @@ class Rows:
         return np.frombuffer(heap, self._kind, length, start)
 
     def length(self, index: int) -> int:
-        """How many values a row claims to hold."""
+        """Return the number of values that a row claims to hold."""
         return self._descriptor(index)[0]
 
     def _descriptor(self, index: int) -> tuple[int, int, int]:
-        start, known = self._known
-        if not start <= index < start + len(known):
-            start, raw = self._descriptors(index)
-            known = np.frombuffer(raw, DESCRIPTOR)
-            self._known = (start, known)
-        length, address, number = known[index - start].item()
+        start, descriptors = self._piece
+        if not start <= index < start + len(descriptors):
+            start, piece = self._read_descriptors(index)
+            descriptors = np.frombuffer(piece, DESCRIPTOR)
+            self._piece = (start, descriptors)
+        length, address, number = descriptors[index - start].item()
         return length, address, number
 
     def _heap_at(self, address: int) -> bytes:
-        at, heap = self._heap
-        if at != address:
-            head = self._raw.read(self._base + address, 16) if address < self._raw.size else b""
-            size = int.from_bytes(head[8:], "little")
-            there = min(self._raw.size - self._base - address, MOST_HEAP)
-            if head[:5] != b"GCOL\1" or size > there:
+        known, heap = self._heap
+        if known != address:
+            offset = self._start + address
+            header = self._bytes.read(offset, 16) if address < self._bytes.size else b""
+            size = int.from_bytes(header[8:], "little")
+            if header[:5] != b"GCOL\1" or size > min(self._bytes.size - offset, MAX_HEAP_BYTES):
                 raise ValueError(f"{self.name} has its values at {address}, where none are")
-            heap = self._raw.read(self._base + address, size)
+            heap = self._bytes.read(offset, size)
             self._heap = (address, heap)
         return heap
 
     def _object(self, heap: bytes, number: int) -> tuple[int, int]:
-        """(first byte, bytes) of an object of a heap."""
-        place = HEAD
-        while place + HEAD <= len(heap):
-            found, size = struct.unpack_from("<H6xQ", heap, place)
-            if found == number and place + HEAD + size <= len(heap):
-                return place + HEAD, size
-            place += HEAD + -(-size // 8) * 8 if found else max(size, HEAD)
+        """Return first byte and size of an object of a heap."""
+        offset = HEADER_BYTES
+        while offset + HEADER_BYTES <= len(heap):
+            present, size = struct.unpack_from("<H6xQ", heap, offset)
+            if present == number and offset + HEADER_BYTES + size <= len(heap):
+                return offset + HEADER_BYTES, size
+            padded = HEADER_BYTES + -(-size // 8) * 8
+            offset += padded if present else max(size, HEADER_BYTES)
         raise ValueError(f"{self.name} has no values of number {number} where they should be")
 
-    def _descriptors(self, index: int) -> tuple[int, bytes]:
-        """The first row of the piece that holds a row, and the descriptors of the piece."""
+    def _read_descriptors(self, index: int) -> tuple[int, bytes]:
+        """Return the first row of the chunk that holds a row, and the chunk's descriptors."""
         if self._dataset.chunks is None:
             start = index - index % 4096
             count = min(4096, len(self) - start) * DESCRIPTOR.itemsize
-            place = self._dataset.id.get_offset() + start * DESCRIPTOR.itemsize
-            return start, self._raw.read(place, count)
+            offset = self._dataset.id.get_offset() + start * DESCRIPTOR.itemsize
+            return start, self._bytes.read(offset, count)
         step = self._dataset.chunks[0]
         start = index - index % step
         info = self._dataset.id.get_chunk_info_by_coord((start,))
         if info.byte_offset is None:
             return start, bytes(step * DESCRIPTOR.itemsize)
-        if info.size > self._raw.size:
+        if info.size > self._bytes.size:
             raise ValueError(f"{self.name} claims a chunk of {info.size} bytes; cut short")
-        mask, raw = self._dataset.id.read_direct_chunk((start,))
-        return start, self._unpacked(bytes(raw), mask, step * DESCRIPTOR.itemsize)
+        mask, chunk = self._dataset.id.read_direct_chunk((start,))
+        return start, self._unpack(bytes(chunk), mask, step * DESCRIPTOR.itemsize)
 
-    def _unpacked(self, raw: bytes, mask: int, count: int) -> bytes:
-        """A chunk before its filters, which are undone from the last to the first."""
-        for place, kind in reversed(list(enumerate(self._filters))):
-            if mask >> place & 1:
+    def _unpack(self, chunk: bytes, mask: int, count: int) -> bytes:
+        """Undo the filters of a chunk from the last to the first; `mask` marks unused filters."""
+        for number, kind in reversed(list(enumerate(self._filters))):
+            if mask >> number & 1:
                 continue
             if kind == DEFLATE:
-                raw = zlib.decompressobj().decompress(raw, count)
+                chunk = zlib.decompressobj().decompress(chunk, count)
             elif kind == SHUFFLE:
-                raw = np.frombuffer(raw, np.uint8).reshape(DESCRIPTOR.itemsize, -1).T.tobytes()
+                chunk = np.frombuffer(chunk, np.uint8).reshape(DESCRIPTOR.itemsize, -1).T.tobytes()
             else:
                 raise ValueError(f"{self.name} has filter {kind}; h5repack -f NONE undoes it")
-        if len(raw) != count:
-            raise ValueError(f"{self.name} has a chunk of {len(raw)} bytes instead of {count}")
-        return raw
+        if len(chunk) != count:
+            raise ValueError(f"{self.name} has a chunk of {len(chunk)} bytes instead of {count}")
+        return chunk
 
 
-MOST_VALUES = 8 * MOST_VOXELS
-"""Of a row: eight columns a voxel."""
-
-
-def room(dataset: Any, name: str, item: int, raw: Raw) -> None:
-    """Refuse a dataset that claims more rows than there is room for in its file.
+def check_room(dataset: Any, name: str, row_bytes: int, content: FileBytes) -> None:
+    """Refuse a dataset of one axis that claims more rows than its file has room for.
 
     Args:
-        dataset: an h5py dataset of one axis.
-        name: for errors.
-        item: bytes of a row as stored.
-        raw: the file that it is in.
+        dataset: the h5py dataset.
+        name: its name, for errors.
+        row_bytes: size of a stored row.
+        content: the bytes of its file.
     """
     count, layout = len(dataset), dataset.id.get_create_plist().get_layout()
     if layout == CHUNKED:
         step = dataset.chunks[0]
-        if step * item > MOST_BYTES:
+        if step * row_bytes > MAX_ARRAY_BYTES:
             raise ValueError(f"{name} has chunks of {step} rows; the file is broken")
-        there = dataset.id.get_num_chunks() * step
+        stored = dataset.id.get_num_chunks() * step
     elif layout == CONTIGUOUS:
-        there = dataset.id.get_storage_size() // item
+        stored = dataset.id.get_storage_size() // row_bytes
         offset = dataset.id.get_offset()
-        if count and (offset is None or offset + count * item > raw.size):
-            there = 0
+        if count and (offset is None or offset + count * row_bytes > content.size):
+            stored = 0
     else:
-        raise ValueError(f"{name} is stored in a way that is not read; h5repack the file")
-    if count > there:
-        raise ValueError(f"{name} claims {count} rows, {there} are there: cut short")
+        raise ValueError(f"{name} has an unknown storage layout; h5repack the file")
+    if count > stored:
+        raise ValueError(f"{name} claims {count} rows, {stored} are there: cut short")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import uproot
 
+from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import Event
@@ -17,6 +18,7 @@ from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.larcv import voxel_sets
 from lartpc_ray.data.formats.layout import ClassMap, Layout, Products
 from lartpc_ray.data.splits import Splits
+from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parents[1] / "files"
 ROOT, HDF5 = FILES / "larcv2_5events.root", FILES / "larcv3_3events.h5"
@@ -97,10 +99,15 @@ def test_products_that_are_not_there(products: dict[str, Any], message: str) -> 
         assert "\n" not in str(caught.value)
 
 
-def test_uproot_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uproot_is_optional(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "uproot", None)
-    with pytest.raises(ValueError, match=r"events\.root: .*pip install 'lartpc-ray\[larcv\]'"):
+    with pytest.raises(ValueError, match=r"events\.root: .*pip install uproot"):
         open_events(ROOT)
+    assert run(data.parser(), data.main, ["--quiet", "inspect", str(ROOT)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("events.root: reading a ROOT file needs uproot: pip install uproot")
     assert len(read(HDF5)) == 3
 
 

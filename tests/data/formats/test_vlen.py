@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.files import EventFile
-from lartpc_ray.data.formats.vlen import Raw, Rows
+from lartpc_ray.data.formats.vlen import FileBytes, VlenRows
 from lartpc_ray.data.splits import sample
 
 HOW: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ def test_rows_are_what_hdf5_reads(
             table[place] = rows[place]
         table[0] = rows[0] = rows[0][:4]
     with h5py.File(path) as file, path.open("rb") as bare:
-        found = Rows("a", file["a"], Raw(bare))
+        found = VlenRows("a", file["a"], FileBytes(bare))
         for place, row in enumerate([*rows, np.zeros(0)]):
             np.testing.assert_array_equal(found.row(place, 10**6), row)
             assert found.length(place) == len(row)
@@ -72,7 +72,7 @@ def test_a_broken_descriptor_is_refused(
     raw[start + place : start + place + size] = value.to_bytes(size, "little")
     path.write_bytes(raw)
     with h5py.File(path) as file, path.open("rb") as bare:
-        rows = Rows("a", file["a"], Raw(bare))
+        rows = VlenRows("a", file["a"], FileBytes(bare))
         with pytest.raises(ValueError, match=message):
             rows.row(0, 1000)
 
@@ -92,4 +92,4 @@ def test_more_rows_than_there_is_room_for(tmp_path: Path) -> None:
             ("wide", "has chunks of 268435456 rows"),
         ):
             with pytest.raises(ValueError, match=message), path.open("rb") as bare:
-                Rows(name, file[name], Raw(bare))
+                VlenRows(name, file[name], FileBytes(bare))

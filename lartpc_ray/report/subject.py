@@ -1,0 +1,50 @@
+"""The study or the run that a page reports."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lartpc_ray.predict.evaluate import EvaluationResult
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.report.tables import TrialRow
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.trials import checkpoint as checkpoints
+
+
+def load_evaluation(tracking: Tracking, run: str, data: str | None = None) -> Evaluation:
+    """Load the network of a run, to evaluate it on its own splits or on those of `data`.
+
+    Raises:
+        ValueError: for a run without a sound checkpoint.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
+    if data:
+        state = replace(state, trial=state.trial.with_events(data))
+    return Evaluation(state)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The study or the run that a page reports.
+
+    Attributes:
+        name: of the study, or of the run.
+        tracking: store of the runs.
+        run: the run with the network to show; None before a trial has finished.
+        rows: the trials, highest objective first; none for a single run.
+        result: of the run's network on the test split, if it was evaluated.
+        data: path of the splits of the result, if they are not the run's own.
+        evaluation: of the run's network, if the command has it already.
+    """
+
+    name: str
+    tracking: Tracking
+    run: str | None
+    rows: Sequence[TrialRow]
+    result: EvaluationResult | None
+    data: str | None = None
+    evaluation: Evaluation | None = None

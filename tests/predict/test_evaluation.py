@@ -1,0 +1,105 @@
+"""The outputs of a network on a split: in their order, once, wherever they are read first."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_event
+
+from lartpc_ray.data.event import Event
+from lartpc_ray.predict import evaluation
+from lartpc_ray.predict.evaluation import Predictions
+from lartpc_ray.predict.inference import predict
+from lartpc_ray.predict.thresholds_file import read_thresholds, read_thresholds_file
+from lartpc_ray.reconstruct.reconstructions import LINKED_AXES
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.paths import present_path
+from lartpc_ray.trials.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"depth": 2, "filters": 4, "blocks": 1}
+
+
+@pytest.mark.parametrize("memory", [evaluation.MEMORY, 1])
+def test_predictions_are_those_of_predict_in_any_order(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    """In memory and in a file."""
+    monkeypatch.setattr(evaluation, "MEMORY", memory)
+    task = ClusteringTask()
+    network = Trial.model_validate({"task": task, "network": SMALL}).make_network()
+    events = [make_event(rng) for _ in range(4)]
+    wanted = list(predict(network, task, events))
+    predictions = Predictions(network, task, events)
+    backwards = [predictions[number] for number in (2, 0, -1, 1)]
+    for number, (event, outputs) in zip((2, 0, 3, 1), backwards, strict=True):
+        np.testing.assert_array_equal(event.coords, wanted[number][0].coords)
+        np.testing.assert_array_equal(outputs["position"], wanted[number][1]["position"])
+    assert len(list(predictions)) == len(predictions[:]) == 4
+    with pytest.raises(IndexError):
+        predictions[4]
+
+
+def test_reading_the_first_event_does_not_read_the_last(rng: np.random.Generator) -> None:
+    task = ClusteringTask()
+    network = Trial.model_validate({"task": task, "network": SMALL}).make_network()
+    big = [make_event(rng, voxels=12_000, side=32) for _ in range(3)]
+    seen: list[int] = []
+
+    class Recorded(list[Event]):
+        def __iter__(self) -> Iterator[Event]:
+            for number, event in enumerate(super().__iter__()):
+                seen.append(number)
+                yield event
+
+    predictions = Predictions(network, task, Recorded(big))
+    predictions[0]
+    assert seen == [0, 1], "a batch ends where the next event does not fit"
+
+
+def test_only_tasks_know_which_task_they_are() -> None:
+    """What one task alone knows is its method, never a type test elsewhere."""
+    package = ROOT / "lartpc_ray"
+    names = r"(Any|Clustering|Segmentation|Michel|Infill|Threshold)?Task\b"
+    for path in package.rglob("*.py"):
+        if path.parent.name != "tasks":
+            assert not re.search(rf"isinstance\([^)]*\b{names}", path.read_text()), path
+
+
+def test_a_thresholds_file_of_an_earlier_version_is_the_present_one() -> None:
+    earlier = ROOT / "tests" / "files" / "earlier" / "thresholds-linked.yaml"
+    present = ROOT / "models" / "clustering" / "thresholds-linked.yaml"
+    assert "reach:" in earlier.read_text()
+    assert "reach:" not in present.read_text()
+    assert read_thresholds_file(earlier) == read_thresholds_file(present)
+    assert list(read_thresholds(earlier, LINKED_AXES)["MIP"]) == list(LINKED_AXES)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_the_smallest_scored_cluster() -> None:
+    state = checkpoints.load(ROOT / "models" / "clustering")
+    assert isinstance(state.trial.task, ClusteringTask)
+    assert state.trial.task.min_voxels == 10
+    text = state.trial.model_dump_json()
+    assert text.count('"min_voxels"') == 1
+    earlier = text.replace('"min_voxels":10,', "").replace('"cut":{', '"seeds":{')
+    for group, value in (("linked", 5), ("seeds", 3)):
+        earlier = earlier.replace(f'"{group}":{{', f'"{group}":{{"min_voxels":{value},')
+    task = Trial.model_validate_json(earlier).task
+    assert isinstance(task, ClusteringTask)
+    assert task.min_voxels == 3, "the setting of the seeds held for all methods"
+
+
+@pytest.mark.parametrize(
+    ("path", "task"),
+    [
+        *((f"task.{group}.min_voxels", "clustering") for group in ("cut", "linked", "dbscan")),
+        ("task.cut.min_voxels", "michel"),
+    ],
+)
+def test_a_space_of_an_earlier_version_sets_the_smallest_scored_cluster(
+    path: str, task: str
+) -> None:
+    assert present_path(path, task) == "task.min_voxels"
