@@ -202,14 +202,18 @@ def overlay(first: Event, second: Event) -> Event:
         raise ValueError(f"an image of {first.shape} over one of {second.shape}")
     if first.dead.any() or second.dead.any():
         raise ValueError("data.overlay: events with dead regions share no image; set it to 0")
-    beyond = first.cluster.max(initial=-1) + 1
-    shifted = np.where(second.cluster < 0, second.cluster, second.cluster + beyond)
+    next_free = int(first.cluster.max(initial=-1)) + 1
+    cluster = np.concatenate([first.cluster, second.cluster]).astype(np.int64)
+    cluster[len(first) :][second.cluster >= 0] += next_free
+    if cluster.max(initial=-1) >= 2**31:  # renumber: an event has 32-bit clusters
+        known = cluster >= 0
+        cluster[known] = np.unique(cluster[known], return_inverse=True)[1]
     return Event.of(
         np.concatenate([first.coords, second.coords]),
         np.concatenate([first.energy, second.energy]),
         first.shape,
         semantic=np.concatenate([first.semantic, second.semantic]),
-        cluster=np.concatenate([first.cluster, shifted]),
+        cluster=cluster,
         merge=True,
     )
 
