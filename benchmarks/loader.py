@@ -1,11 +1,11 @@
-"""Compare the rate of reading with the rate of training.
+"""Measure whether reading keeps ahead of training.
 
-    python benchmarks/loader.py [--data FILE.h5] [--events N]
+python benchmarks/loader.py [--data FILE.h5] [--events N]
 
-1. Events a second, read, turned, and put together as batches, by one process and by two at a time.
-2. How unequal the ranks' voxels are: the largest of 8 over their mean, minus 1; shares balanced by
-   voxels beside every eighth event.
-3. Memory while `--events` events go by (100,000 take some minutes).
+1. Events per second that one process and two processes read, augment and put into batches.
+2. Imbalance of the ranks: the largest number of voxels of 8 ranks over their mean, minus 1; with
+   balanced shares, and with every eighth event.
+3. Memory while `--events` events are read (100,000 take some minutes).
 """
 
 import argparse
@@ -32,7 +32,7 @@ def same(event: Event, rng: np.random.Generator) -> Event:
 
 
 def rate(path: Path, events: int) -> float:
-    """Events a second of one process."""
+    """Return the events per second of one process."""
     with EventFile(path) as file:
         source = batches(file, SETTINGS, same)
         next(source)
@@ -43,7 +43,7 @@ def rate(path: Path, events: int) -> float:
 
 
 def imbalance(events: Events, steps: int) -> dict[str, float]:
-    """Mean over steps of (largest rank / mean rank - 1) in voxels."""
+    """Return the mean over steps of (largest rank / mean rank - 1) in voxels."""
     found: dict[str, list[float]] = {"balanced": [], "every eighth": []}
     streams = [batches(events, SETTINGS, same, rank=rank, ranks=RANKS) for rank in range(RANKS)]
     whole = batches(events, SETTINGS.model_copy(update={"augment": False}), same)
@@ -72,7 +72,7 @@ def main() -> None:
         alone = [rate(path, 500) for _ in range(options.repeats)]
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             pairs = [sum(pool.starmap(rate, [(path, 500)] * 2)) for _ in range(options.repeats)]
-        print(f"one process  {statistics.median(alone):>8.0f} events a second")
+        print(f"one process  {statistics.median(alone):>8.0f} events per second")
         print(f"two          {statistics.median(pairs):>8.0f}")
         with EventFile(path) as file:
             for name, value in imbalance(file, 40).items():

@@ -15,10 +15,10 @@ from lartpc_ray.data.event import PER_VOXEL, Event
 
 @dataclass(frozen=True, eq=False)
 class VoxelBatch:
-    """The voxels of several events, one after the other; `event` says whose a voxel is.
+    """The voxels of several events, one event after the other.
 
-    The fields are those of `Event` with one row a voxel, as tensors; `events` is how many there
-    are, empty ones included.
+    The fields are those of `Event` as tensors. `event` (voxel,) is the number of a voxel's event
+    in the batch, `events` the number of events, empty events included.
     """
 
     coords: Int[Tensor, "voxel axis"]
@@ -34,7 +34,7 @@ class VoxelBatch:
 
     @staticmethod
     def of(events: Sequence[Event]) -> VoxelBatch:
-        """Put events of one image shape together.
+        """Join events of one image shape.
 
         Raises:
             ValueError: for no event, or images of different shapes.
@@ -59,7 +59,7 @@ class VoxelBatch:
         )
 
     def to(self, device: torch.device | str) -> VoxelBatch:
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         moved = {
             field.name: getattr(self, field.name).to(device)
             for field in fields(self)
@@ -68,11 +68,11 @@ class VoxelBatch:
         return replace(self, **moved)
 
     def centred(self) -> Float[Tensor, "voxel axis"]:
-        """The position in the image, -1 to 1 along each axis (CoordConv, Liu et al. 2018)."""
+        """Return positions from -1 to 1 along each axis (CoordConv, Liu et al. 2018)."""
         half = torch.tensor(self.shape, device=self.coords.device) / 2
         return self.coords / half - 1
 
     def split(self, rows: Tensor) -> list[np.ndarray]:
-        """Rows over voxels (voxel, ...) as one numpy array an event."""
+        """Split rows (voxel, ...) into one numpy array per event."""
         sizes = torch.bincount(self.event, minlength=self.events).tolist()
         return [part.numpy(force=True) for part in torch.split(rows, sizes)]

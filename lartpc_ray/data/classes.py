@@ -21,6 +21,6 @@ NO_CLASS = -1
 """The class of a voxel whose class is unknown."""
 
 TRACK_SHOWER = np.array([0, 0, 1, 1, 1], dtype=np.int32)
-"""5 -> 2 (SparseSSNet): track = HIP, MIP; shower = shower, delta, Michel."""
+"""Class to track (0) or shower (1), as in SparseSSNet."""
 
 CLASS_NAMES = tuple(particle.name for particle in ParticleClass)

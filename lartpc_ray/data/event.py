@@ -12,27 +12,35 @@ from jaxtyping import Bool, Float32, Int32, Integer
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 
 PER_VOXEL = ("coords", "energy", "truth", "semantic", "cluster", "weight", "dead")
-"""What an event holds of each voxel."""
+"""Fields of an event with one row per voxel."""
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One image: sparse voxels with energy and, where known, their truth.
+    """One image: sparse voxels with energy and, if known, their truth.
 
-    Every array has one row a voxel. A value that cannot be (NaN, a negative energy, a voxel
-    outside the image or listed twice, an unknown class) is refused when the event is made.
+    Every array has one row per voxel. `Event.of` makes an event from fewer arrays.
 
     Attributes:
         coords: (voxel, axis) int32 voxel indices, 2 or 3 axes.
-        energy: (voxel,) float32, MeV (ADC in 2D planes).
+        energy: (voxel,) float32 energy, MeV (ADC counts in 2D planes).
         truth: (voxel,) float32 true energy; differs from `energy` only in dead regions.
         semantic: (voxel,) int32 `ParticleClass`, -1 unknown.
-        cluster: (voxel,) int32 particle instance, -1 none. A cluster lives within one class:
-            voxels of two classes with the same number are two clusters.
-        weight: (voxel,) float32 loss weight.
-        dead: (voxel,) bool, a candidate in a dead region: nobody saw whether it is active.
+        cluster: (voxel,) int32 particle instance, -1 none. A cluster has one class: voxels of two
+            classes with the same number are two clusters.
+        weight: (voxel,) float32 weight in the loss.
+        dead: (voxel,) bool, whether the voxel is a candidate in a dead region.
         shape: number of voxels of the image along each axis.
-        regions: the dead regions of the image, where there are any.
+        regions: the dead regions of the image, if any.
+
+    Raises:
+        ValueError: for an invalid value (NaN, a negative energy, a voxel outside the image or
+            listed twice, an unknown class) or arrays of different lengths.
+
+    Example:
+        >>> event = Event.of(np.array([[1, 2, 3], [1, 2, 4]]), np.array([0.5, 2.0]), (8, 8, 8))
+        >>> event.select(event.energy > 1).coords.tolist()
+        [[1, 2, 4]]
     """
 
     coords: Int32[np.ndarray, "voxel axis"]
@@ -62,10 +70,16 @@ class Event:
         cluster: np.ndarray | None = None,
         merge: bool = False,
     ) -> Event:
-        """Make an event from what is known; the rest takes its neutral value.
+        """Make an event from positions and energies; other fields take neutral values.
 
-        With `merge` the energies of a voxel listed twice are added, and its truth is that of the
-        largest.
+        Args:
+            coords: (voxel, axis) voxel indices.
+            energy: (voxel,) energy, MeV; also the true energy.
+            shape: number of voxels of the image along each axis.
+            semantic: (voxel,) `ParticleClass`; by default -1.
+            cluster: (voxel,) particle instance; by default -1.
+            merge: add the energies of a voxel listed twice, and keep class and cluster of the
+                larger energy.
 
         Example:
             >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
@@ -78,7 +92,7 @@ class Event:
         cluster = unknown if cluster is None else np.asarray(cluster, np.int32)
         value = np.asarray(energy, np.float32)
         if merge and count:
-            main, value = _merged(coords, value)
+            main, value = _merge(coords, value)
             coords, semantic, cluster = coords[main], semantic[main], cluster[main]
         return Event(
             coords=np.ascontiguousarray(coords, np.int32),
@@ -95,7 +109,7 @@ class Event:
         return len(self.coords)
 
     def select(self, mask: Bool[np.ndarray, " voxel"]) -> Event:
-        """The event with only the voxels where `mask` is true."""
+        """Return the event with only the voxels where `mask` is true."""
         return replace(self, **{name: getattr(self, name)[mask] for name in PER_VOXEL})
 
     def _check_sizes(self) -> None:
@@ -122,30 +136,30 @@ class Event:
         if len(self.coords):
             key = voxel_keys(self.coords, self.shape)
             order = np.argsort(key, kind="stable")
-            again = np.zeros(len(key), bool)
-            again[order[1:]] = key[order[1:]] == key[order[:-1]]
+            repeated = np.zeros(len(key), bool)
+            repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
             advice = "this voxel is listed twice; duplicates=merge adds such energies"
-            _refuse(again, self.coords, "position", advice)
+            _refuse(repeated, self.coords, "position", advice)
 
 
 class Events(Sequence[Any]):
-    """Events by number, read when asked for.
+    """A sequence of events, each read on access.
 
-    Not named a sequence of events: the type checks of the tests would then read one of them.
+    It is typed as a sequence of `Any`: the type checks of the tests would read an event.
     """
 
     def voxels(self, index: int) -> int:
-        """Voxels of an event, or nearly: it balances batches; cheaper than reading, if it can."""
+        """Return the number of voxels of an event, exactly or nearly, to balance batches."""
         return len(self[index])
 
 
 @dataclass(frozen=True, eq=False)
 class DeadRegions:
-    """Boxes in which nothing was seen, and what was there.
+    """The dead regions of an image, and their hidden voxels.
 
     Attributes:
         corners: (region, 2, axis) int32, the lowest voxel of each box and the first beyond it.
-        truth: the voxels that lay in them: what a judge knows and a network must not.
+        truth: the hidden voxels, for scores only; a network must not read them.
     """
 
     corners: Int32[np.ndarray, "region 2 axis"]
@@ -163,8 +177,8 @@ def voxel_keys(
     return np.asarray(np.ravel_multi_index(tuple(coords.T), shape))
 
 
-def _merged(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row of most energy of each voxel, in the order of the voxels, and the sum of its rows."""
+def _merge(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of most energy of each voxel, voxels in order, and the sum of its energies."""
     order = np.lexsort((-energy, *coords.T[::-1]))
     ordered = coords[order]
     first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))

@@ -1,4 +1,4 @@
-"""Events -> batches: prepared, shuffled by seed and epoch, shared over ranks by voxels."""
+"""Make training batches: prepare, shuffle by seed and epoch, share over ranks by voxels."""
 
 from __future__ import annotations
 
@@ -19,34 +19,39 @@ from lartpc_ray.data.transforms import augment, crop, overlay, rescale, shift
 from lartpc_ray.settings import Settings
 
 Prepare = Callable[[Event, np.random.Generator], Event]
-Place = tuple[int, int]
-"""(epoch, event): one reading of one event."""
+Reading = tuple[int, int]
+"""Epoch and number of an event that is read."""
 
 
 class DataSettings(Settings):
-    """Which events a trial sees, and how."""
+    """Events, batches and augmentation of a trial."""
 
     splits: Splits = Splits()
     batch_events: NonNegativeInt = Field(
-        default=6, description="events a step, over all workers; 0: as many as batch_voxels hold"
+        default=6, description="events per step, over all workers; 0: as many as batch_voxels hold"
     )
     batch_voxels: PositiveInt = Field(
-        default=60_000, description="voxels a step and worker at most; what is over is left out"
+        default=60_000,
+        description="most voxels per step and worker; further events are left out",
     )
-    augment: bool = Field(default=True, description="rotations and flips of the cube")
-    shift: NonNegativeInt = Field(default=0, description="voxels an event is moved by at most")
+    augment: bool = Field(default=True, description="random rotations and flips of the image")
+    shift: NonNegativeInt = Field(default=0, description="largest random shift per axis, voxels")
     energy_spread: float = Field(
-        default=0.0, ge=0, lt=1, description="of a common factor on an event's energies"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="spread of a random factor on an event's energies",
     )
     overlay: float = Field(
-        default=0.0, ge=0, le=1, description="share of the steps whose events lie two in an image"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps with two events per image",
     )
-    crop: NonNegativeInt = Field(default=0, description="side of a random box in voxels; 0: none")
-    prefetch: NonNegativeInt = Field(
-        default=0, description="batches prepared ahead, in a thread of their own"
-    )
+    crop: NonNegativeInt = Field(default=0, description="side of a random box, voxels; 0: no crop")
+    prefetch: NonNegativeInt = Field(default=0, description="batches prepared ahead, in a thread")
     seed: int = Field(
-        default=0, ge=0, description="of the events' order and of what is random about them"
+        default=0, ge=0, description="seed of the order and the augmentation of the events"
     )
 
 
@@ -59,58 +64,56 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[VoxelBatch]:
-    """Training batches without end, the same for the same seed from any starting step.
+    """Make training batches without end; a seed gives the same batches from any first step.
 
-    Every epoch is a new order of all events. A step takes the next `batch_events` of them, and
-    they are shared over the ranks so that each has as many events and nearly as many voxels; with
-    `batch_events` 0 it takes as many as the ranks' `batch_voxels` hold, and the ranks share the
-    voxels, however many events that are. What is random about an event depends on (seed, epoch,
-    event) alone, so neither the number of ranks nor a restart changes it; which events share an
-    image depends on the ranks too.
+    Every epoch orders all events anew. A step takes the next `batch_events` events. Each rank gets
+    the same number of events and nearly the same number of voxels. With `batch_events` 0, a step
+    takes as many events as the `batch_voxels` of all ranks hold. The augmentation of an event
+    depends on (seed, epoch, event) alone, not on ranks or restarts; overlays depend on the ranks.
 
     Args:
         events: the training split.
         settings: batch sizes, augmentation and seed.
         prepare: the task's preparation.
-        start: the step to begin at.
-        rank: this worker.
-        ranks: all workers.
+        start: the first step.
+        rank: number of this worker.
+        ranks: number of workers.
 
     Raises:
-        ValueError: for fewer events a step than workers.
+        ValueError: for fewer events per step than workers.
     """
     if 0 < settings.batch_events < ranks:
         raise ValueError(
             f"data.batch_events {settings.batch_events} for {ranks} workers: at least one each"
         )
 
-    def made() -> Iterator[VoxelBatch]:
-        for step, places in islice(enumerate(_steps(events, settings, ranks)), start, None):
-            share = _shared(events, places, ranks, even=settings.batch_events > 0)[rank]
-            yield _batch(events, settings, prepare, step, share)
+    def make() -> Iterator[VoxelBatch]:
+        for step, readings in islice(enumerate(_steps(events, settings, ranks)), start, None):
+            share = _share(events, readings, ranks, even=settings.batch_events > 0)[rank]
+            yield _make_batch(events, settings, prepare, step, share)
 
-    return _ahead(made(), settings.prefetch) if settings.prefetch else made()
+    return _prefetch(make(), settings.prefetch) if settings.prefetch else make()
 
 
-def _steps(events: Events, settings: DataSettings, ranks: int) -> Iterator[list[Place]]:
-    """The places of each step."""
+def _steps(events: Events, settings: DataSettings, ranks: int) -> Iterator[list[Reading]]:
+    """Yield the readings of each step."""
+    readings = _epochs(len(events), settings.seed)
     if settings.batch_events:
-        places = _epochs(len(events), settings.seed)
         while True:
-            yield list(islice(places, settings.batch_events))
+            yield list(islice(readings, settings.batch_events))
     sizes = np.array([events.voxels(index) for index in range(len(events))])
-    step: list[Place] = []
+    step: list[Reading] = []
     budget, total = settings.batch_voxels * ranks, 0
-    for place in _epochs(len(events), settings.seed):
-        size = sizes[place[1]]
+    for reading in readings:
+        size = sizes[reading[1]]
         if len(step) >= ranks and total + size > budget:
             yield step
             step, total = [], 0
-        step.append(place)
+        step.append(reading)
         total += size
 
 
-def _epochs(count: int, seed: int) -> Iterator[Place]:
+def _epochs(count: int, seed: int) -> Iterator[Reading]:
     epoch = 0
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(count)
@@ -118,58 +121,60 @@ def _epochs(count: int, seed: int) -> Iterator[Place]:
         epoch += 1
 
 
-def _shared(events: Events, places: list[Place], ranks: int, *, even: bool) -> list[list[Place]]:
-    """The places of each rank: the largest event first, each to the rank of fewest voxels.
+def _share(
+    events: Events, readings: list[Reading], ranks: int, *, even: bool
+) -> list[list[Reading]]:
+    """Share readings over ranks: the largest event first, to the rank with fewest voxels.
 
-    With `even` no rank takes more than its share of the events, so that a mean over the ranks is
+    With `even`, no rank takes more than its share of the events, so that a mean over the ranks is
     a mean over the events.
     """
     if ranks == 1:
-        return [places]
-    sizes = [events.voxels(index) for _, index in places]
-    most = -(-len(places) // ranks) if even else len(places)
+        return [readings]
+    sizes = [events.voxels(index) for _, index in readings]
+    most = -(-len(readings) // ranks) if even else len(readings)
     shares: list[list[int]] = [[] for _ in range(ranks)]
     loads = [(0, rank) for rank in range(ranks)]
-    for place in sorted(range(len(places)), key=lambda place: -sizes[place]):
+    for number in sorted(range(len(readings)), key=lambda number: -sizes[number]):
         load, rank = heapq.heappop(loads)
-        shares[rank].append(place)
+        shares[rank].append(number)
         if len(shares[rank]) < most:
-            heapq.heappush(loads, (load + sizes[place], rank))
-    return [[places[place] for place in sorted(share)] for share in shares]
+            heapq.heappush(loads, (load + sizes[number], rank))
+    return [[readings[number] for number in sorted(share)] for share in shares]
 
 
-def _batch(
-    events: Events, settings: DataSettings, prepare: Prepare, step: int, places: Sequence[Place]
+def _make_batch(
+    events: Events, settings: DataSettings, prepare: Prepare, step: int, readings: Sequence[Reading]
 ) -> VoxelBatch:
-    mine = [_prepared(events, settings, prepare, place) for place in places]
+    prepared = [_prepare(events, settings, prepare, reading) for reading in readings]
     if np.random.default_rng((settings.seed, step, 0, 0)).random() < settings.overlay:
-        mine = _overlaid(mine)
-    return VoxelBatch.of(_within(mine, settings.batch_voxels))
+        prepared = _overlay_pairs(prepared)
+    return VoxelBatch.of(_fit(prepared, settings.batch_voxels))
 
 
-def _prepared(events: Events, settings: DataSettings, prepare: Prepare, place: Place) -> Event:
-    rng = np.random.default_rng((settings.seed, *place))
-    event = prepare(events[place[1]], rng)
+def _prepare(events: Events, settings: DataSettings, prepare: Prepare, reading: Reading) -> Event:
+    rng = np.random.default_rng((settings.seed, *reading))
+    event = prepare(events[reading[1]], rng)
     event = crop(event, settings.crop, rng) if settings.crop else event
     event = augment(event, rng) if settings.augment else event
     event = shift(event, settings.shift, rng) if settings.shift else event
     return rescale(event, settings.energy_spread, rng) if settings.energy_spread else event
 
 
-def _overlaid(events: list[Event]) -> list[Event]:
-    """Neighbours in the list two by two; an odd one out stays alone."""
-    pairs = [overlay(*two) for two in zip(events[::2], events[1::2], strict=False)]
+def _overlay_pairs(events: list[Event]) -> list[Event]:
+    """Overlay neighbours in the list; the last event of an odd number stays alone."""
+    pairs = [overlay(*pair) for pair in zip(events[::2], events[1::2], strict=False)]
     return pairs + events[len(pairs) * 2 :]
 
 
-def _within(events: list[Event], budget: int) -> list[Event]:
-    """The first events that fit into the budget of voxels; never fewer than one."""
+def _fit(events: list[Event], budget: int) -> list[Event]:
+    """Return the first events that fit into the budget of voxels, at least one."""
     total = np.cumsum([len(event) for event in events])
     return events[: max(1, int(np.searchsorted(total, budget, side="right")))]
 
 
-def _ahead(source: Iterator[VoxelBatch], count: int) -> Iterator[VoxelBatch]:
-    """The same batches, `count` of them made ahead in a thread, which ends with the iterator."""
+def _prefetch(source: Iterator[VoxelBatch], count: int) -> Iterator[VoxelBatch]:
+    """Make `count` batches ahead in a thread, which ends with the iterator."""
     ready: Queue[VoxelBatch | Exception] = Queue(count)
     wanted = Flag()
     wanted.set()
@@ -180,7 +185,7 @@ def _ahead(source: Iterator[VoxelBatch], count: int) -> Iterator[VoxelBatch]:
                 ready.put(batch)
                 if not wanted.is_set():
                     return
-        except Exception as error:  # whatever it is, it belongs to whom the batch was for
+        except Exception as error:  # raised again where the batch is used
             ready.put(error)
 
     thread = Thread(target=make, daemon=True, name="batches")

@@ -1,4 +1,4 @@
-"""The splits of a data set, and how their events are seen."""
+"""The splits of a data set, and the transforms that all tasks share."""
 
 from __future__ import annotations
 
@@ -20,59 +20,60 @@ SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
 
 
 def sample(split: Split) -> Path:
-    """The packaged Geant4 sample: 150 train, 40 tune and 60 test events, 512³ voxels of 3 mm."""
+    """Return the packaged Geant4 sample: 150, 40 and 60 events of 512³ voxels of 3 mm."""
     return Path(__file__).parent / "sample" / f"{split}.h5.xz"
 
 
 class Splits(Settings):
-    """Where the three splits come from.
+    """Files and shared transforms of the three splits.
 
     `path` is `sample` (packaged), a folder with train, tune and test files (`.h5`, `.h5.xz` or
     `.root`), or one file, cut by event number into `fractions`.
     """
 
-    path: str = Field(default="sample", description="as above; --data")
+    path: str = Field(default="sample", description="`sample`, a folder or a file; --data")
     fractions: tuple[
         Annotated[float, Field(gt=0, lt=1)],
         Annotated[float, Field(gt=0, lt=1)],
         Annotated[float, Field(gt=0, lt=1)],
-    ] = Field(default=(0.7, 0.1, 0.2), description="shares of the three splits in one file")
+    ] = Field(default=(0.7, 0.1, 0.2), description="shares of train, tune and test in one file")
     most_events: PositiveInt | None = Field(
-        default=None, description="use only so many events of each split, the first"
+        default=None, description="largest number of events per split, the first ones"
     )
     layout: Layout = Layout()
     smear: float = Field(
-        default=0.0, ge=0, le=4, description="standard deviation of every deposit, voxels"
+        default=0.0,
+        ge=0,
+        le=4,
+        description="standard deviation of the smearing, voxels",
     )
-    plane: Plane | None = Field(
-        default=None, description="see 3D events as this wire plane does, in 2D"
-    )
+    plane: Plane | None = Field(default=None, description="project 3D events on this wire plane")
     wires: Wires = Wires()
     box: PositiveInt | None = Field(
-        default=None, description="see only a box of this side, around the median voxel"
+        default=None, description="side of the box around the median voxel that is kept, voxels"
     )
 
     @property
     def axes(self) -> int:
-        """2 or 3."""
+        """Return the number of axes of the images, 2 or 3."""
         return 2 if self.plane or self.layout.larcv.projection is not None else 3
 
     def seen(self, event: Event) -> Event:
-        """An event of a file as the trial wants it: smeared, on a plane, or a box of it."""
+        """Apply the shared transforms: smear, project on a plane, cut a box."""
         event = smear(event, self.smear) if self.smear else event
         event = project(event, self.plane, self.wires) if self.plane else event
         return box(event, self.box) if self.box else event
 
     def file(self, split: Split) -> Path:
-        """The file that a split's events are in."""
+        """Return the file of a split."""
         path = sample(split) if self.path == "sample" else Path(self.path)
         return _in_folder(path, split) if path.is_dir() else path
 
     def events(self, split: Split) -> Events:
-        """The events of one split, read when asked for.
+        """Open the events of a split.
 
         Raises:
-            ValueError: where there is no such file, or no event in it.
+            ValueError: if the file is missing, or holds no event of the split.
         """
         events: Events = open_events(self.file(split), self.layout)
         if self.path != "sample" and not Path(self.path).is_dir():
@@ -81,11 +82,11 @@ class Splits(Settings):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
         if self.most_events:
             events = Part(events, np.arange(min(self.most_events, len(events))))
-        return Seen(events, self.seen) if self.smear or self.plane or self.box else events
+        return Transformed(events, self.seen) if self.smear or self.plane or self.box else events
 
 
 class Part(Events):
-    """Some of the events of a file, in a given order."""
+    """A part of a sequence of events, in a given order."""
 
     def __init__(self, events: Events, indices: np.ndarray) -> None:
         self._events = events
@@ -103,32 +104,32 @@ class Part(Events):
         return self._events.voxels(int(self._indices[index]))
 
 
-class Seen(Events):
-    """Events of a file after a step that all tasks share."""
+class Transformed(Events):
+    """A sequence of events after a transform."""
 
-    def __init__(self, events: Events, step: Callable[[Event], Event]) -> None:
+    def __init__(self, events: Events, apply: Callable[[Event], Event]) -> None:
         self._events = events
-        self._step = step
+        self._apply = apply
 
     def __len__(self) -> int:
         return len(self._events)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._events[index]
-        return Seen(found, self._step) if isinstance(index, slice) else self._step(found)
+        events = self._events[index]
+        return Transformed(events, self._apply) if isinstance(index, slice) else self._apply(events)
 
     def voxels(self, index: int) -> int:
         return self._events.voxels(index)
 
 
 def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray:
-    """The events of one split: shuffled once, always the same for a file of this length."""
+    """Return the events of a split, shuffled; the same for every file of this length."""
     if abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"data.fractions {fractions}: they must add up to 1")
     order = np.random.default_rng(0).permutation(count)
     edges = np.round(np.cumsum((0.0, *fractions)) * count).astype(int)
-    place = ("train", "tune", "test").index(split)
-    return np.sort(order[edges[place] : edges[place + 1]])
+    number = ("train", "tune", "test").index(split)
+    return np.sort(order[edges[number] : edges[number + 1]])
 
 
 def _in_folder(folder: Path, split: Split) -> Path:

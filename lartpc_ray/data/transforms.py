@@ -1,4 +1,4 @@
-"""Event -> Event: what may be done to an image before a network sees it."""
+"""Transforms of events, each from `Event` to `Event`."""
 
 from __future__ import annotations
 
@@ -24,41 +24,42 @@ PLANE_SHAPE = (3456, 1008)
 
 
 class Wires(Settings):
-    """How wire planes see a 3D image; the defaults are MicroBooNE's at 3 mm a voxel."""
+    """Wire planes of a detector; the defaults are MicroBooNE's at 3 mm per voxel."""
 
-    U: float = Field(default=60.0, description="degrees of the plane's wires from the vertical")
-    V: float = Field(default=-60.0, description="the same")
-    Y: float = Field(default=0.0, description="the same")
-    pitch: float = Field(default=1.0, gt=0, description="between wires, voxels")
+    U: float = Field(default=60.0, description="angle of the U wires from the vertical, degrees")
+    V: float = Field(default=-60.0, description="angle of the V wires from the vertical, degrees")
+    Y: float = Field(default=0.0, description="angle of the Y wires from the vertical, degrees")
+    pitch: float = Field(default=1.0, gt=0, description="distance between wires, voxels")
     adc_per_mev: float = Field(
-        default=80.0, gt=0, description="0.6 MeV, minimum ionising over 3 mm, comes out near 50 ADC"
+        default=80.0,
+        gt=0,
+        description="ADC counts per MeV; 0.6 MeV in 3 mm give about 50",
     )
 
 
 def above(event: Event, threshold: float) -> Event:
-    """Only the voxels of more than `threshold` (MeV; ADC in 2D)."""
+    """Keep the voxels of more than `threshold` (MeV; ADC counts in 2D)."""
     return event.select(event.energy > threshold)
 
 
 def window(event: Event, low: float, high: float) -> Event:
-    """The voxels of at least `low`, none above `high` (SparseSSNet: 10 to 300 ADC)."""
+    """Keep voxels of at least `low`, and limit energies to `high` (SparseSSNet: 10, 300 ADC)."""
     kept = event.select(event.energy >= low)
     return replace(kept, energy=np.minimum(kept.energy, np.float32(high)))
 
 
 def project(event: Event, plane: Plane, wires: Wires | None = None) -> Event:
-    """A 3D image as the wires of one plane see it: (wire, tick), energies as ADC counts.
+    """Project a 3D image on a wire plane: positions (wire, tick), energies as ADC counts.
 
-    The axes of the image are drift, height and beam direction, and a voxel is as long as a pixel.
-    Wires at an angle t measure z cos t + y sin t, in units of their pitch. What falls on one
-    pixel is added; its class and cluster are those of the largest deposit. The cube is put in the
-    middle of the plane.
+    The axes of the image are drift, height and beam direction; a voxel is as long as a tick. Wires
+    at an angle t measure z cos t + y sin t, in units of their pitch. Deposits on one pixel are
+    added; class and cluster are those of the largest deposit. The image is centred on the plane.
 
     Raises:
         ValueError: for an image that is not 3D, or is larger than the plane.
     """
     if len(event.shape) != 3:
-        raise ValueError(f"a plane is seen of a 3D image, not of one of {len(event.shape)} axes")
+        raise ValueError(f"a plane needs a 3D image, not an image of {len(event.shape)} axes")
     wires = wires or Wires()
     angle = radians(getattr(wires, plane))
     along, up = cos(angle) / wires.pitch, sin(angle) / wires.pitch
@@ -81,7 +82,7 @@ def project(event: Event, plane: Plane, wires: Wires | None = None) -> Event:
 
 
 def box(event: Event, side: int) -> Event:
-    """The cube (in 2D the square) of this side around the median voxel, as an image of its own."""
+    """Cut out the box of this side around the median voxel as a new image."""
     if not len(event):
         return replace(event, shape=(side,) * len(event.shape))
     low = np.median(event.coords, axis=0).astype(np.int32) - side // 2
@@ -92,15 +93,15 @@ def box(event: Event, side: int) -> Event:
 
 
 def smear(event: Event, sigma: float) -> Event:
-    """Every deposit as a Gaussian cloud, as diffusion makes it (3 mm in the sample of Koh et al.).
+    """Smear every deposit by a Gaussian, as diffusion does (3 mm in the sample of Koh et al.).
 
-    A voxel gives its neighbours the integral of the Gaussian over them, out to two standard
-    deviations and a voxel; what leaves the image is lost. A voxel reached by several takes the
-    truth of the one that gave it most.
+    Each voxel within two standard deviations and a voxel of a deposit gets the integral of the
+    Gaussian over it. Energy that leaves the image is lost. A voxel takes class and cluster of the
+    deposit that gives it most energy.
 
     Args:
-        event: of any dimension.
-        sigma: standard deviation, voxels.
+        event: a 2D or 3D event.
+        sigma: standard deviation of the Gaussian, voxels.
     """
     reach = int(2 * sigma) + 1
     edges = norm.cdf((np.arange(-reach, reach + 2) - 0.5) / sigma)
@@ -125,39 +126,39 @@ def smear(event: Event, sigma: float) -> Event:
 
 
 def poster_classes(event: Event) -> Event:
-    """The four classes of Koh et al.'s poster: tracks together, and showers piece by piece.
+    """Convert to the four classes of Koh et al.'s poster.
 
-    HIP becomes MIP, which then means track; each connected piece of a shower is a cluster.
+    HIP becomes MIP, which then means track. Each connected piece of a shower becomes a cluster.
     """
     semantic = np.where(event.semantic == ParticleClass.HIP, ParticleClass.MIP, event.semantic)
     cluster = event.cluster.copy()
     shower = event.semantic == ParticleClass.SHOWER
-    for one in np.unique(cluster[shower & (cluster >= 0)]):
-        mine = np.flatnonzero(shower & (event.cluster == one))
-        cluster[mine] = cluster.max() + 1 + pieces(event.coords[mine])
+    for number in np.unique(cluster[shower & (cluster >= 0)]):
+        rows = np.flatnonzero(shower & (event.cluster == number))
+        cluster[rows] = cluster.max() + 1 + pieces(event.coords[rows])
     return replace(event, semantic=semantic.astype(np.int32), cluster=cluster)
 
 
 def primary_ionisation(event: Event) -> Event:
-    """Michel and delta electrons only along their primary ionisation (Dominé & Terao 2020, VI).
+    """Limit Michel and delta electrons to their primary ionisation (Dominé & Terao 2020, VI).
 
-    Of the connected pieces of such a cluster the one of most energy keeps its class; the others,
-    where photons converted away from it, become shower.
+    The connected piece of most energy keeps the class of the cluster. The other pieces, from
+    converted photons, become shower.
     """
     semantic = event.semantic.copy()
     for particle in (ParticleClass.MICHEL, ParticleClass.DELTA):
         for cluster in np.unique(event.cluster[event.semantic == particle]):
-            mine = np.flatnonzero((event.semantic == particle) & (event.cluster == cluster))
-            piece = pieces(event.coords[mine])
-            largest = np.bincount(piece, event.energy[mine]).argmax()
-            semantic[mine[piece != largest]] = ParticleClass.SHOWER
+            rows = np.flatnonzero((event.semantic == particle) & (event.cluster == cluster))
+            piece = pieces(event.coords[rows])
+            largest = np.bincount(piece, event.energy[rows]).argmax()
+            semantic[rows[piece != largest]] = ParticleClass.SHOWER
     return replace(event, semantic=semantic)
 
 
 def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """(voxel,) number of the connected piece of each voxel; neighbours share at least a corner.
+    """Return the number (voxel,) of each voxel's connected piece; neighbours share a corner.
 
-    Voxels of different `label` (voxel,), from 0, never touch.
+    Voxels of different `label` (voxel,), from 0, are not connected.
 
     Example:
         >>> pieces(np.array([[0, 0], [1, 1], [5, 5]])).tolist()
@@ -184,7 +185,7 @@ def pieces(coords: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
 
 
 def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
-    """The voxels in a box of this side around a random voxel; the image keeps its size."""
+    """Keep the voxels in a box around a random voxel; the image keeps its size."""
     if not len(event) or side >= max(event.shape):
         return event
     centre = event.coords[rng.integers(len(event))]
@@ -194,9 +195,9 @@ def crop(event: Event, side: int, rng: np.random.Generator) -> Event:
 
 
 def overlay(first: Event, second: Event) -> Event:
-    """Two events in one image, as pile-up is; where both have a voxel, energies add.
+    """Put two events into one image, as pile-up does; energies of a common voxel add.
 
-    Crowded images teach kernels to be no wider than they must (docs/notes.md).
+    Crowded images train narrow kernels (docs/notes.md).
     """
     if first.shape != second.shape:
         raise ValueError(f"an image of {first.shape} over one of {second.shape}")
@@ -219,10 +220,10 @@ def overlay(first: Event, second: Event) -> Event:
 
 
 def augment(event: Event, rng: np.random.Generator) -> Event:
-    """One of the rotations and flips of the cube (48 in 3D, 8 in 2D), each as likely.
+    """Apply a random rotation or flip of the cube (48 in 3D, 8 in 2D), all equally likely.
 
-    Only axes of equal length are exchanged, so the image keeps its shape. What dead regions hid is
-    left behind: it is for judging, and nobody judges a turned event.
+    An image of unequal sides is only flipped, so that it keeps its shape. The result has no
+    `regions`: hidden voxels serve scores, and no score is taken of an augmented event.
 
     Example:
         >>> event = Event.of(np.array([[0, 1]]), np.array([1.0]), (4, 4))
@@ -241,16 +242,16 @@ def augment(event: Event, rng: np.random.Generator) -> Event:
 
 
 def shift(event: Event, most: int, rng: np.random.Generator) -> Event:
-    """The event moved by up to `most` voxels an axis, never out of the image."""
+    """Move the event by up to `most` voxels along each axis, within the image."""
     if not len(event):
         return event
     low = np.maximum(-event.coords.min(axis=0), -most)
     high = np.minimum(np.array(event.shape) - 1 - event.coords.max(axis=0), most)
-    by = rng.integers(low, high, endpoint=True)
-    return replace(event, coords=(event.coords + by).astype(np.int32), regions=None)
+    step = rng.integers(low, high, endpoint=True)
+    return replace(event, coords=(event.coords + step).astype(np.int32), regions=None)
 
 
 def rescale(event: Event, spread: float, rng: np.random.Generator) -> Event:
-    """All energies times one factor, normal around 1, as a calibration may be off."""
+    """Multiply all energies by one random factor around 1, as an error of calibration does."""
     factor = np.float32(max(0.0, rng.normal(1.0, spread)))
     return replace(event, energy=event.energy * factor, truth=event.truth * factor)

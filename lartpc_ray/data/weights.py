@@ -1,4 +1,4 @@
-"""Event -> Event: pixel weights, so that a loss minds the few voxels that matter."""
+"""Set the voxel weights of an event for the loss."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ VERTEX_WEIGHT = 2e-2
 
 
 def cluster_and_vertex(event: Event, near: float = 3.0) -> Event:
-    """The weights of SparseSSNet (MicroBooNE 2021): small clusters and places where classes meet.
+    """Set the weights of SparseSSNet (MicroBooNE 2021): small clusters and vertices weigh more.
 
-    A voxel weighs 1 / (voxels of its cluster), at least 2e-4 and at most 2e-2, and 2e-2 more if a
-    voxel of another class is within `near` voxels. A voxel without a cluster has the least.
+    A voxel weighs 1 / (voxels of its cluster), limited to [2e-4, 2e-2], plus 2e-2 if a voxel of
+    another class is within `near` voxels. A voxel without a cluster weighs 2e-4 before the sum.
     """
     label = event.cluster.astype(np.int64) * (len(ParticleClass) + 1) + event.semantic
-    _, place, sizes = np.unique(label, return_inverse=True, return_counts=True)
-    weight = np.clip(1 / sizes[place.ravel()], LIGHTEST, HEAVIEST)
+    _, index, sizes = np.unique(label, return_inverse=True, return_counts=True)
+    weight = np.clip(1 / sizes[index.ravel()], LIGHTEST, HEAVIEST)
     weight[event.cluster < 0] = LIGHTEST
-    weight = weight + VERTEX_WEIGHT * _meets_another_class(event, near)
+    weight = weight + VERTEX_WEIGHT * _is_near_another_class(event, near)
     return replace(event, weight=weight.astype(np.float32))
 
 
 def balanced(event: Event) -> Event:
-    """Every class of an event weighs the same; a voxel 1 on average."""
+    """Give every class of an event the same total weight, with a mean of 1 per voxel."""
     known = event.semantic >= 0
     sizes = np.bincount(event.semantic[known], minlength=len(ParticleClass))
     weight = np.ones(len(event))
@@ -38,13 +38,13 @@ def balanced(event: Event) -> Event:
     return replace(event, weight=weight.astype(np.float32))
 
 
-def _meets_another_class(event: Event, near: float) -> np.ndarray:
-    meets = np.zeros(len(event), bool)
+def _is_near_another_class(event: Event, near: float) -> np.ndarray:
+    is_near = np.zeros(len(event), bool)
     for particle in np.unique(event.semantic):
-        mine = event.semantic == particle
-        if not mine.all():
-            distance, _ = cKDTree(event.coords[~mine]).query(
-                event.coords[mine], distance_upper_bound=near + 1e-6
+        of_class = event.semantic == particle
+        if not of_class.all():
+            distance, _ = cKDTree(event.coords[~of_class]).query(
+                event.coords[of_class], distance_upper_bound=near + 1e-6
             )
-            meets[mine] = np.isfinite(distance)
-    return meets
+            is_near[of_class] = np.isfinite(distance)
+    return is_near
