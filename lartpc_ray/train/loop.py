@@ -50,6 +50,9 @@ class Worker:
     device: str = "cpu"
 
 
+SINGLE_WORKER = Worker()
+
+
 @dataclass(frozen=True)
 class StepStats:
     """The measurements of a step on one worker.
@@ -78,7 +81,7 @@ def train(
     folder: Path,
     report: Report,
     *,
-    worker: Worker | None = None,
+    worker: Worker = SINGLE_WORKER,
     notify: Callable[[str], None] = log.warning,
     watch: StepCallback = lambda step: None,
 ) -> None:
@@ -86,7 +89,7 @@ def train(
 
     Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and writes
     a checkpoint, then all ranks report. On resume, report the metrics in the checkpoint again: the
-    previous driver may have missed them. The same trial gives the same weights on any workers.
+    previous driver may have missed them.
 
     Args:
         trial: what is trained.
@@ -101,9 +104,7 @@ def train(
         ValueError: for checkpoints of another trial in the folder.
         RuntimeError: if the ranks do not see the same checkpoint.
     """
-    worker = worker or Worker()
     torch.set_num_threads(trial.resources.cpus)
-    folder.mkdir(parents=True, exist_ok=True)
     run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, notify))
     for numbers in run.history:
         report(numbers)
@@ -111,12 +112,9 @@ def train(
     streams = run.streams(events)
     while run.step < trial.optimizer.steps:
         numbers = run.steps_to_validation(streams, folder, watch)
-        if not worker.rank:
-            _recalibrate_batchnorm(run.network, trial, events, run.step, worker.device)
-            numbers |= _validate(run.network, trial, tune_events, worker.device)
+        numbers |= run.validate(events, tune_events)
         run.history.append(numbers)
-        if not worker.rank:
-            run.save(folder)
+        run.save(folder)
         report(numbers)
 
 
@@ -184,7 +182,9 @@ class _Run:
         return run
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint, which answers a request for one."""
+        """Write a checkpoint on rank 0, which answers a request for one."""
+        if self.worker.rank:
+            return
         state = Checkpoint(
             self.trial,
             self.step,
@@ -234,6 +234,13 @@ class _Run:
             "seconds_a_step": meter.seconds / (self.step - began),
             "training_gib": meter.peak_gib,
         }
+
+    def validate(self, events: Events, tune_events: Events) -> dict[str, float]:
+        """Validate on rank 0, after a recalibration of BatchNorm on training events."""
+        if self.worker.rank:
+            return {}
+        _recalibrate_batchnorm(self.network, self.trial, events, self.step, self.worker.device)
+        return _validate(self.network, self.trial, tune_events, self.worker.device)
 
     def fetch_and_step(self, streams: Sequence[Iterator[VoxelBatch]]) -> StepStats:
         """Take the next step with the next batches."""

@@ -64,6 +64,7 @@ def run_training_worker(
             live.record("lartpc_objective", numbers["objective"], **labels)
         report(numbers)
 
+    folder.mkdir(parents=True, exist_ok=True)
     watch = record_steps(labels, worker)
     try:
         train(trial, folder, report_validation, worker=worker, notify=notify, watch=watch)
