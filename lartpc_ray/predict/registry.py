@@ -214,7 +214,7 @@ def promote_champion(tracking: Tracking, name: str, version: str) -> bool:
     """
     about = tracking.client.get_model_version(name, version).tags
     champion = version_with_alias(tracking, name, "champion")
-    if champion is not None and champion.version != version:
+    if champion is not None and str(champion.version) != version:
         same = all(champion.tags.get(key) == about[key] for key in ("data", "metric"))
         if same and _objective(champion.tags) >= _objective(about):
             return False

@@ -139,7 +139,8 @@ def register_models(
         tracking.client.set_registered_model_alias(name, "paper", versions[0])
     if promote_champion(tracking, name, versions[number]):
         return [f"model:           models:/{name}@champion (version {versions[number]})"]
-    return [f"model:           models:/{name}/{versions[number]}; the champion stays: it is better"]
+    model = f"models:/{name}/{versions[number]}"
+    return [f"model:           {model}; not promoted: the champion has a higher objective"]
 
 
 def thresholds_of(state: Checkpoint) -> Thresholds:

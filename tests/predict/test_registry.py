@@ -49,6 +49,7 @@ def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoi
     version = register(tracking, "study", run, state, AT, ABOUT, "a note")
     assert register(tracking, "study", run, state, AT, ABOUT, "a note") == version, "only once"
     assert promote_champion(tracking, "study", version)
+    assert promote_champion(tracking, "study", version), "also when a search ends again"
     kept = Path(tracking.fetch(run, "model", tmp_path / "fetched"))
     assert not list(kept.rglob("*.pkl"))
     use = json.loads((kept / "artifacts" / "use.json").read_text())
