@@ -177,7 +177,7 @@ def test_the_import_of_the_package_takes_little_cpu() -> None:
     assert cpu_seconds("-c", "import lartpc_ray") < 0.3  # 0.03 s on a quiet core
 
 
-@pytest.mark.parametrize("name", ["tune", "data"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_takes_little_cpu(name: str) -> None:
     assert cpu_seconds("-m", f"lartpc_ray.{name}", "--help") < 1  # at most 0.5 s on a quiet core
 

@@ -30,7 +30,7 @@ OWNERS = {
     "h5py": ["data/formats/", "data/files.py"],
     "uproot": ["data/formats/"],
     "sklearn": ["reconstruct/", "metrics/"],
-    "pandas": ["predict/registry.py"],
+    "pandas": ["predict/", "thresholds/from_outputs.py", "tune/search.py"],
     "plotly": ["data/draw.py", "report/document.py", "report/search_plots.py"],
     "numba": ["metrics/", "reconstruct/", "sparse/"],
     "llvmlite": ["sparse/cpu_kernels.py"],

@@ -58,6 +58,11 @@ class Splits(Settings):
         """Return the number of axes of the images, 2 or 3."""
         return 2 if self.plane or self.layout.larcv.projection is not None else 3
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the voxels along each axis of the image, where the file does not hold them."""
+        return (self.layout.side,) * self.axes
+
     def seen(self, event: Event) -> Event:
         """Apply the shared transforms: smear, project on a plane, cut a box."""
         event = smear(event, self.smear) if self.smear else event

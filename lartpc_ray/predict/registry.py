@@ -10,6 +10,7 @@ that loads the model needs `lartpc_ray`.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -58,6 +59,14 @@ class PyfuncPredictor(PythonModel):
         self._state = checkpoints.load(Path(context.artifacts["checkpoint"]))
         self._use = json.loads(Path(context.artifacts["use"]).read_text())
         self._network = self._state.restored()
+
+    @staticmethod
+    def of(state: Checkpoint, shape: tuple[int, ...], thresholds: Thresholds) -> PyfuncPredictor:
+        """Return a predictor that is not registered."""
+        predictor = PyfuncPredictor()
+        predictor._state, predictor._network = state, state.restored()
+        predictor._use = {"shape": shape, "thresholds": thresholds}
+        return predictor
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return the cluster or class of every voxel.
@@ -184,6 +193,24 @@ def register(
             raise
     made = client.create_model_version(name, source, run, tags=dict(about), description=note)
     return str(made.version)
+
+
+def find_version(tracking: Tracking, address: str) -> ModelVersion:
+    """Return the version of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        ValueError: for another form, or a model that is not registered.
+    """
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", address)
+    if not parts:
+        raise ValueError(f"{address}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, number = parts.groups()
+    try:
+        if alias:
+            return tracking.client.get_model_version_by_alias(name, alias)
+        return tracking.client.get_model_version(name, number)
+    except MlflowException as error:
+        raise ValueError(f"{address}: {error.message}") from None
 
 
 def version_with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field
 
+from lartpc_ray.reconstruct.names import Rule
 from lartpc_ray.settings import Settings
-
-Rule = Literal["best", "robust"]
 
 
 @dataclass(frozen=True, eq=False)

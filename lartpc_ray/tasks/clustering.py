@@ -24,6 +24,7 @@ from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.names import UNTUNED
 from lartpc_ray.reconstruct.reconstructions import (
     Clustering,
     DbscanClustering,
@@ -35,10 +36,6 @@ from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Task, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
-UNTUNED = {"s0": 0.0, "p0": 0.5}
-"""The untuned point of SPINE and lartpc_mlreco3d; every surface shows it."""
-METHODS = ("seeds", "linked", "dbscan")
-"""Reconstructions that a run can be read with."""
 
 
 class ClusteringTask(Task):

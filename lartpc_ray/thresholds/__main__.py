@@ -7,65 +7,21 @@ result is logged to the run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.reconstruct.grid import ChoiceSettings, Rule
-from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.tasks.clustering import METHODS
+from lartpc_ray.reconstruct.names import METHODS, Rule
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser, log
-from lartpc_ray.thresholds.export import FORMS, exported
-from lartpc_ray.thresholds.record import table
-from lartpc_ray.thresholds.tuning import class_objectives, tune_run
-from lartpc_ray.tracking.runs import Tracking, as_folder
-from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import FILE
+from lartpc_ray.terminal.command import Parser
+from lartpc_ray.thresholds.export import FORMS
 
 
 def main(options: argparse.Namespace) -> int:
-    study = None if as_folder(options.run) else options.study
-    tracking = Tracking(options.runs, study, options.tracking_uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
-    if options.data:
-        state = replace(state, trial=state.trial.with_events(options.data))
-    evaluation = Evaluation(state)
-    task = evaluation.task
-    method = task.with_method(options.method or task.active_method.name).active_method
-    if options.export and method.name != "seeds":
-        raise ValueError(
-            f"--export {options.export}: it knows seeds only, not --method {method.name}"
-        )
-    objectives = class_objectives(options.objective, method.metrics, task.scored_classes)
-    with ray_session(options.workers, dashboard=False):
-        content, choices = tune_run(
-            tracking,
-            options.run,
-            evaluation,
-            objectives,
-            method=method.name,
-            split=options.split,
-            rule=options.rule,
-            refine=options.refine,
-            data=options.data,
-        )
-    for name, choice in choices.items():
-        if choice.enough:
-            log.info(
-                f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
-                f"{choice.enough} would give ±{ChoiceSettings().precision}"
-            )
-    if options.export:
-        print(exported(content, options.export), end="")
-    else:
-        print(json.dumps(content, indent=1) if options.json else table(content))
-    return 0
+    """Run the command."""
+    from lartpc_ray.thresholds.retune import run_thresholds  # `--help` does without it
+
+    return run_thresholds(options)
 
 
 def parser() -> Parser:

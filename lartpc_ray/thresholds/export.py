@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lartpc_ray.tasks.clustering import UNTUNED
+from lartpc_ray.reconstruct.names import UNTUNED
 
 FORMS = ("spine", "mlreco")
 

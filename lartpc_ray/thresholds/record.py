@@ -12,7 +12,7 @@ import yaml
 
 from lartpc_ray.atomic import write_text
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
-from lartpc_ray.tasks.clustering import UNTUNED
+from lartpc_ray.reconstruct.names import UNTUNED
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
 from lartpc_ray.tracking.runs import Tracking, as_folder
 

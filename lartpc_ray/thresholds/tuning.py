@@ -14,11 +14,11 @@ from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.reconstruct.grid import (
     Choice,
     ChoiceSettings,
-    Rule,
     ThresholdGrid,
     choose,
     objective_scores,
 )
+from lartpc_ray.reconstruct.names import Rule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.tasks.task import Task

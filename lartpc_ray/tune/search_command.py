@@ -6,45 +6,16 @@ import argparse
 import json
 import time
 
-from ray import tune
-
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import error_text
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.michel import run_michel
-from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
+from lartpc_ray.tune.search import run_trials
 from lartpc_ray.tune.study import Study
-
-
-def searched(study: Study, concurrent: int | None, again: str) -> tuple[tune.ResultGrid, Progress]:
-    """Run the search to its end.
-
-    Args:
-        study: that is searched.
-        concurrent: trials at a time.
-        again: the command that continues the search.
-
-    Raises:
-        KeyboardInterrupt: if a signal stopped the search.
-        RuntimeError: if the search cannot continue.
-    """
-    try:
-        results, progress = study.search(concurrent)
-    except (ValueError, KeyError):
-        raise
-    except Exception as error:  # the tracking server is gone, the disk is full
-        raise RuntimeError(
-            f"{error_text(error)}; all trials are saved. To continue, run: {again}"
-        ) from error
-    if progress.running or len(results) < study.space.trials:
-        progress.interrupted()
-        raise KeyboardInterrupt
-    return results, progress
 
 
 def run_search(options: argparse.Namespace, space: Space | None) -> int:
@@ -73,7 +44,7 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
             with ray_session(dashboard=options.dashboard or trial.resources.workers > 1):
-                results, progress = searched(study, options.concurrent, again)
+                results, progress = run_trials(study, options.concurrent, again)
                 restore_interrupts()
                 log.info(f"searched for {time.monotonic() - began:.0f} s")
                 text, content = finish(study, results, progress, options.runs)

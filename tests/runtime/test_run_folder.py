@@ -8,7 +8,7 @@ import pytest
 
 from lartpc_ray.atomic import write_json
 from lartpc_ray.runtime.run_folder import load_plan
-from lartpc_ray.train.__main__ import TrainPlan
+from lartpc_ray.train.training import TrainPlan
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.study import StudyPlan
 
