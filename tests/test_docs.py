@@ -88,6 +88,7 @@ def test_commands_are_those_there_are(
 def as_shown(page: Path, options: argparse.Namespace) -> None:
     """Check the study, budget and settings; the page shows an error."""
     told = ""
+    options.data = None  # the reader's own file
     try:
         chosen_space(options)
     except ValueError as error:
