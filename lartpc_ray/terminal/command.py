@@ -14,6 +14,9 @@ from lartpc_ray.terminal.text import error_text
 log = logging.getLogger("lartpc_ray")
 """The package's logger for progress; `run` alone gives it a handler."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, or another signal that stops a command."""
+
 
 class _StderrHandler(logging.Handler):
     """Print messages on the present stderr, which rich replaces while a table is live."""
@@ -56,7 +59,7 @@ def run(
     """Run a command; print an error as one line on stderr, also with `--quiet`.
 
     Returns:
-        0 for success, 1 for a failure, 2 for wrong arguments or settings.
+        0 for success, 1 for a failure, 2 for wrong arguments or settings, 130 after Ctrl-C.
     """
     try:
         arguments = parser.parse_args(argv)
@@ -74,7 +77,7 @@ def run(
         return _failed(parser, arguments, error, 1)
     except KeyboardInterrupt:
         log.info("interrupted")
-        return 1
+        return INTERRUPTED
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)

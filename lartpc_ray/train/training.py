@@ -28,7 +28,7 @@ from lartpc_ray.runtime.run_folder import (
 )
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings
-from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.describe import describe_trial
@@ -83,7 +83,7 @@ def run_training(options: argparse.Namespace, space: Space | None) -> int:
     except KeyboardInterrupt:
         again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
         log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
-        return 1
+        return INTERRUPTED
     if options.json:
         print(json.dumps({"run": run, "steps": trial.optimizer.steps, **asdict(result)}, indent=1))
     else:

@@ -10,7 +10,7 @@ from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.runtime.signals import restore_interrupts
-from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.result import finish
@@ -50,6 +50,6 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
                 text, content = finish(study, results, progress, options.runs)
         except KeyboardInterrupt:
             log.info(f"interrupted; all trials are saved. To continue, run:\n  {again}")
-            return 1
+            return INTERRUPTED
         print(json.dumps(content, indent=1) if options.json else text)
     return 0

@@ -313,7 +313,7 @@ def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_pat
             break
     cut.send_signal(signal.SIGUSR1)
     _, err = cut.communicate(timeout=120)
-    assert cut.returncode == 1, err
+    assert cut.returncode == 130, err
     assert "Traceback" not in err
     (again,) = re.findall(r"--resume (\S+)", err)
     (checkpoint,) = sorted((Path(again) / "checkpoints").glob("step-*.pt"))[-1:]

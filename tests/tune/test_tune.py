@@ -103,7 +103,7 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     until(process, r"trial 1 +50 steps")
     process.send_signal(signal.SIGTERM)
     status, _, err = finished(process)
-    assert status == 1, err
+    assert status == 130, err
     assert "Traceback" not in err
     (again,) = re.findall(r"--resume (\S+)", err)
     assert again == str(folder)
@@ -113,7 +113,7 @@ def test_a_driver_killed_again_and_again_gives_the_table_of_one_that_was_not(
     until(process, "searched for")  # now the best trial is judged
     process.send_signal(signal.SIGTERM)
     status, _, err = finished(process, 15)
-    assert status == 1, err
+    assert status == 130, err
     assert f"--resume {again}" in err
     status, resumed, err = finished(tune(tmp_path / "cut", "--resume", again))
     assert status == 0, err
