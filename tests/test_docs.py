@@ -12,12 +12,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from test_commands import COMMANDS
 
 from lartpc_ray import __main__ as package
+from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events
 from lartpc_ray.losses import mask
 from lartpc_ray.runtime.arguments import chosen_space
@@ -59,6 +61,7 @@ def snippets(page: Path, folder: Path) -> Path:
     """Write a page's search spaces into a folder, by the name in their first line."""
     for block in fenced(page, "yaml"):
         if name := re.match(r"# (\S+\.yaml)\n", block):
+            (folder / name[1]).parent.mkdir(exist_ok=True)
             (folder / name[1]).write_text(block)
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     return folder
@@ -139,7 +142,15 @@ def test_every_page_is_in_the_index() -> None:
 
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-LOSS = ROOT / "docs" / "how-to" / "loss.md"
+LOSS, METRIC, TASK = (
+    ROOT / "docs" / "how-to" / f"{name}.md" for name in ("loss", "metric", "task")
+)
+CHANGED_FILES = {
+    LOSS: ["lartpc_ray/losses/mask.py"],
+    METRIC: ["lartpc_ray/metrics/clustering.py", "dashboards/clustering.yaml"],
+    TASK: ["lartpc_ray/tasks/__init__.py"],
+}
+"""Page to the files that its diffs change, in their order."""
 
 
 def test_the_tutorial_makes_a_file_of_arrays(
@@ -161,7 +172,7 @@ def changed(source: str, diff: str) -> str:
         old, new = (
             "".join(f"{line[1:]}\n" for line in lines if line[0] in f" {sign}") for sign in "-+"
         )
-        assert source.count(old) == 1, f"docs/how-to/loss.md: not in mask.py:\n{old}"
+        assert source.count(old) == 1, f"not once in the file:\n{old}"
         source = source.replace(old, new)
     return source
 
@@ -197,15 +208,68 @@ def done(folder: Path, program: str, *given: str) -> str:
     return run.stdout
 
 
+def follow(page: Path, folder: Path) -> Path:
+    """Make a copy of the package in a folder, with the changes and the files of a page."""
+    for name in ("lartpc_ray", "search_spaces", "dashboards"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, diff in zip(CHANGED_FILES[page], fenced(page, "diff"), strict=True):
+        (folder / path).write_text(changed((ROOT / path).read_text(), diff))
+    for block in fenced(page, "python"):
+        (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
+    return snippets(page, folder)
+
+
 @pytest.mark.slow
 def test_the_loss_of_the_page_is_searched(tmp_path: Path, few_events: Path) -> None:
-    for name in ("lartpc_ray", "search_spaces", "dashboards"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "lartpc_ray" / "losses" / "mask.py").write_text(with_own_loss())
-    snippets(LOSS, tmp_path)
+    follow(LOSS, tmp_path)
     program, given = next((one, rest) for one, rest in commands(LOSS) if "smoke" in rest)
     out = done(tmp_path, program, *given, "--data", str(few_events))
     assert re.search(r"^ *tversky +0\.\d+", out, re.MULTILINE), out
+
+
+def test_the_metric_of_the_page_by_hand() -> None:
+    path, (diff, _) = "lartpc_ray/metrics/clustering.py", fenced(METRIC, "diff")
+    names: dict[str, Any] = {}
+    exec(changed((ROOT / path).read_text(), diff).replace("cache=True, ", ""), names)
+    truth, predicted = np.array([0, 0, 1, 1, -1]), np.array([0, 0, 1, -1, -1])
+    assert names["scores"](truth, predicted)["coverage"] == pytest.approx(3 / 4)
+    assert names["scores"](truth, predicted)["purity"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_the_metric_of_the_page_is_searched(tmp_path: Path, few_events: Path) -> None:
+    follow(METRIC, tmp_path)
+    options = ("--budget", "smoke", "--set", "task.metric=coverage", "--data", str(few_events))
+    out = done(tmp_path, "lartpc_ray.tune", "smoke", *options)
+    assert "share of voxels in a cluster" in out
+    assert re.search(r"objective (0\.\d+|1\.0+) on the tune split", out)
+
+
+def test_the_task_of_the_page_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three track voxels and the shower voxel are right."""
+    (code,) = fenced(TASK, "python")
+    module = type(sys)("lartpc_ray.tasks.track")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # pydantic looks names up in it
+    exec(code, module.__dict__)
+    task = module.TrackTask()
+    coords = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 2], [5, 5, 5]])
+    event = Event.of(coords, np.ones(4), (8, 8, 8), semantic=np.array([0, 1, 1, 2]))
+    outputs = {"probability": np.array([0.9, 0.8, 0.1, 0.2])}
+    means = task.evaluate(0, event, outputs, {}).means()
+    assert means == {"TRACK": {"accuracy": pytest.approx(2 / 3)}, "SHOWER": {"accuracy": 1.0}}
+    assert task.validate_on([(event, outputs)]).objective == pytest.approx((2 / 3 + 1) / 2)
+    assert task.reconstruct(event, outputs, {}).semantic.tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.slow
+def test_the_task_of_the_page_is_searched_and_has_a_page(tmp_path: Path, few_events: Path) -> None:
+    follow(TASK, tmp_path)
+    program, given = next((one, rest) for one, rest in commands(TASK) if "smoke" in rest)
+    out = done(tmp_path, program, *given, "--data", str(few_events))
+    assert re.search(r"accuracy, mean over events +tracks +showers", out), out
+    done(tmp_path, "lartpc_ray.report", "track", "--html", "track.html")
+    assert "Worst and best events" in (tmp_path / "track.html").read_text()
+    assert "track" in done(tmp_path, "lartpc_ray", "settings")
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ folder with these events.
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def kept(model: str) -> EvaluationResult:
 def measured(model: str, data: str) -> dict[str, Means]:
     """Measure a kept network on the test split of `data`: method to class to metric to mean."""
     result, state = kept(model), checkpoints.load(ROOT / "models" / model)
-    evaluation = Evaluation(replace(state, trial=state.trial.with_events(data)))
+    evaluation = Evaluation(state, data)
     task, predictions = evaluation.task, evaluation.predictions("test")
     methods: dict[str, tuple[Task, Thresholds]] = {
         next(iter(result.means)): (task, result.thresholds)

@@ -213,7 +213,7 @@ def table_scores(table: Table, sizes: Sizes, missed: int, information: bool) -> 
         missed: voxels that are in no predicted cluster.
         information: compute AMI, which costs more than all others; else it is NaN.
     """
-    out = np.full(6, np.nan)
+    out = np.full(len(SCORES), np.nan)
     count = sizes.sum()
     if count == 0:
         return out

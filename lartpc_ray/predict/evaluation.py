@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import overload
@@ -60,15 +61,13 @@ class Evaluation:
 
     Args:
         state: of the trained network.
-
-    Attributes:
-        state: the same.
-        task: of the trial.
-        splits: of the trial.
+        data: folder or file of the splits, if they are not the trial's own.
     """
 
-    def __init__(self, state: Checkpoint) -> None:
-        self.state = state
+    def __init__(self, state: Checkpoint, data: str | None = None) -> None:
+        trial = state.trial.with_events(data) if data else state.trial
+        self.state = state = replace(state, trial=trial)
+        self.data = data
         self.task: AnyTask = state.trial.task
         self.splits: Splits = state.trial.data.splits
         self._predictions: dict[tuple[Split, bool], Predictions] = {}

@@ -78,7 +78,7 @@ def scan_events(
 
 
 def extreme_events(
-    scores: Mapping[int, dict[str, float]], each: int
+    scores: Mapping[int, dict[str, float]], count: int
 ) -> tuple[list[int], list[int]]:
     """Return the events of lowest and of highest mean score, the extreme first, none in both.
 
@@ -94,8 +94,8 @@ def extreme_events(
         return float(np.mean(values)), len(values), number
 
     order = sorted(scores, key=rank)
-    each = min(each, len(order) // 2)
-    return order[:each], order[::-1][:each]
+    count = min(count, len(order) // 2)
+    return order[:count], order[::-1][:count]
 
 
 def draw_events(
@@ -127,8 +127,8 @@ def _by_class(
         kept = np.array([row for row in rows if None not in row], float)
         if len(kept):
             true[label] = kept[:, 0].astype(int)
-            for place, name in enumerate(names[1:], 1):
-                values[name][label] = kept[:, place]
+            for column, name in enumerate(names[1:], 1):
+                values[name][label] = kept[:, column]
     return true, values
 
 

@@ -166,5 +166,5 @@ def _caption(event: EventDrawing, metric: str) -> str:
     only = f", the {most} of most energy are drawn" if most < event.voxels else ""
     mean = sum(event.scores.values()) / len(event.scores)
     classes = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
-    each = f" ({classes})" * (len(event.scores) > 1)
-    return f"event {event.number}: {metric} {mean:.3f}{each}, {event.voxels} voxels{only}"
+    by_class = f" ({classes})" * (len(event.scores) > 1)
+    return f"event {event.number}: {metric} {mean:.3f}{by_class}, {event.voxels} voxels{only}"

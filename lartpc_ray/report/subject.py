@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lartpc_ray.predict.evaluate import EvaluationResult
@@ -22,9 +22,7 @@ def load_evaluation(tracking: Tracking, run: str, data: str | None = None) -> Ev
     """
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
-    if data:
-        state = replace(state, trial=state.trial.with_events(data))
-    return Evaluation(state)
+    return Evaluation(state, data)
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ class Block(NamedTuple):
 def blocks(
     part: Mapping[str, Any], methods: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> list[Block]:
-    """The blocks of one part of a table's layout, as dashboards/*.yaml describe it.
+    """Return the blocks of one part of a table's layout in dashboards/TASK.yaml.
 
     Args:
-        part: `columns` and `metrics`, name to title; whether there is a `mean` of the columns;
-            whether `only_this`, the first, method is shown.
-        methods: method to class to metric to value; one without any value has no row.
+        part: `columns` and `metrics`, name to title; `mean` adds the mean of the columns;
+            `only_this` shows the first method alone.
+        methods: method to class to metric to value; a method without values has no row.
 
     Example:
         >>> part = {"columns": {"MIP": "tracks"}, "metrics": {"ari": "ARI"}}
@@ -58,7 +58,7 @@ def blocks(
 def _row(
     part: Mapping[str, Any], metric: str, method: str, means: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, list[float | None]]]:
-    """One row, or none."""
+    """Return the row of a method, or none for a method without values."""
     row = [means.get(name, {}).get(metric) for name in part["columns"]]
     known = [value for value in row if value is not None]
     mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if known else None)
@@ -76,7 +76,7 @@ def layout(task: str) -> dict[str, Any]:
 
 
 def table(result: EvaluationResult) -> str:
-    """The verdict as text."""
+    """Return the result as text."""
     shown = layout(result.task)
     methods = result.rows | {row["row"]: row["means"] for row in shown["published"]}
     lines = [f"test split, {result.events['test']} events"]
@@ -86,8 +86,8 @@ def table(result: EvaluationResult) -> str:
     lines += _thresholds(
         f"thresholds, tuned on {result.events['tune']} other events", names, result.thresholds
     )
-    for text, at in result.alternatives.items():
-        lines += _thresholds(f"the same of {text}", names, at)
+    for label, thresholds in result.alternatives.items():
+        lines += _thresholds(f"the same of {label}", names, thresholds)
     for row in shown["thresholds"]:
         lines += _thresholds(row["row"], names, row["points"])
     lines += [
@@ -98,19 +98,22 @@ def table(result: EvaluationResult) -> str:
     return "\n".join(lines)
 
 
-def axes(at: Thresholds) -> list[str]:
-    """The thresholds there are, in their order."""
-    return list({axis: None for each in at.values() for axis in each})
+def axes(thresholds: Thresholds) -> list[str]:
+    """Return the names of the thresholds, in their order."""
+    return list({axis: None for point in thresholds.values() for axis in point})
 
 
-def _thresholds(title: str, names: Sequence[str], at: Thresholds) -> list[str]:
-    rows = {axis: [at.get(name, {}).get(axis) for name in names] for axis in axes(at)}
-    lines = [_line(f"  {axis}", [_threshold(value) for value in row]) for axis, row in rows.items()]
+def _thresholds(title: str, names: Sequence[str], thresholds: Thresholds) -> list[str]:
+    points = [thresholds.get(name, {}) for name in names]
+    lines = [
+        _line(f"  {axis}", _numbers([point.get(axis) for point in points], ".3g"))
+        for axis in axes(thresholds)
+    ]
     return ["", _line(title, names), *lines] if lines else []
 
 
 def markdown(result: EvaluationResult) -> str:
-    """The heads of the tables, the first metric of each, in markdown."""
+    """Return the first metric of each table, in markdown."""
     shown = layout(result.task)
     methods = result.rows | {row["row"]: row["means"] for row in shown["published"]}
     lines = [f"Test split, {result.events['test']} events."]
@@ -123,7 +126,7 @@ def markdown(result: EvaluationResult) -> str:
 
 
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
-    """One of the tables: a block a metric, a row a method, a column a class."""
+    """Return a table: a block per metric, a row per method, a column per class."""
     lines: list[str] = []
     for block in filter(lambda block: block.rows, blocks(part, methods)):
         lines += ["", _line(block.title, block.heads)]
@@ -131,16 +134,12 @@ def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     return lines[1:]
 
 
-def _threshold(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _numbers(values: Sequence[float | None]) -> list[str]:
-    return ["-" if value is None else f"{value:.3f}" for value in values]
+def _numbers(values: Iterable[float | None], form: str = ".3f") -> list[str]:
+    return ["-" if value is None else format(value, form) for value in values]
 
 
 def _line(label: str, cells: Sequence[str]) -> str:
-    """Not more than 80 characters, for six classes of six letters."""
+    """Return a line of at most 80 characters, for six classes of six letters."""
     width = min(7, 42 // len(cells)) if len(cells) > 4 else 10
     return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
 
@@ -170,11 +169,11 @@ class TrialRow:
 
 
 def trial_rows(trials: Sequence[TrialRun]) -> list[TrialRow]:
-    """The trials, best first, each with the settings in which they differ."""
+    """Return the trials, highest objective first, with the settings in which they differ."""
     values: dict[str, set[str | None]] = {}
     for name in {name for trial in trials for name in trial.parameters}:
         values[name] = {trial.parameters.get(name) for trial in trials}
-    differ = sorted(name for name, each in values.items() if len(each) > 1)
+    differ = sorted(name for name, of_trials in values.items() if len(of_trials) > 1)
     rows = [
         TrialRow(
             trial=trial.number,
@@ -191,7 +190,7 @@ def trial_rows(trials: Sequence[TrialRun]) -> list[TrialRow]:
 
 
 def study_text(study: str, rows: Sequence[TrialRow]) -> str:
-    """The trials of a study as text, a column a setting in which they differ."""
+    """Return the trials of a study as text, with a column per setting in which they differ."""
     differ = list(rows[0].settings)
     heads = ["trial", "objective", *(name.rsplit(".", 1)[-1] for name in differ)]
     cells = [
@@ -204,48 +203,49 @@ def study_text(study: str, rows: Sequence[TrialRow]) -> str:
 
 
 def cost_ratios(study: str, rows: Sequence[TrialRow]) -> list[str]:
-    """Where dashboards/STUDY.yaml compares two values of a setting: what each costs, and the
-    factor between them, for all trials that are equal otherwise."""
+    """Compare the costs of two values of a setting, for trials that are equal otherwise.
+
+    dashboards/STUDY.yaml names the setting under `compare`; without it the result is empty.
+    """
     path = shipped("dashboards") / f"{study}.yaml"
     shown = layout(study) if path.is_file() else {}
-    if "compare" not in shown:
-        return []
-    setting, of, to = (shown["compare"][name] for name in ("setting", "of", "to"))
+    setting = shown.get("compare", {}).get("setting", "")
     if setting not in rows[0].settings:
         return []
-    pairs: dict[tuple[str, ...], dict[str | None, TrialRow]] = {}
+    values = (shown["compare"]["of"], shown["compare"]["to"])
     others = [name for name in rows[0].settings if name != setting]
+    groups: dict[tuple[str, ...], dict[str | None, TrialRow]] = {}
     for row in sorted(rows, key=lambda row: row.trial):
         same = tuple(_short(row.settings[name]) for name in others)
-        pairs.setdefault(same, {})[row.settings[setting]] = row
-    heads = "".join(f"{name.rsplit('.', 1)[-1]:>15}" for name in others) + " " * 16
-    lines = [(heads, _cells(COSTS[name] for name in shown["costs"]))]
-    for same, found in pairs.items():
-        left = "".join(f"{value:>15}" for value in same)
-        costs = {one: found[one].costs if one in found else {} for one in (of, to)}
-        for one in (of, to):
-            why = found[one].error if one in found else ""
-            values = _cells(_cost(costs[one].get(name)) for name in shown["costs"])
-            lines.append((f"{left}{one:>16}", f"  {why}" if why else values))
-        ratios = (_ratio(costs[of].get(name), costs[to].get(name)) for name in shown["costs"])
-        lines.append((f"{left}{f'{of} / {to}':>16}", _cells(ratios)))
-    width = len(lines[0][0])
+        groups.setdefault(same, {})[row.settings[setting]] = row
+    heads = _cells(name.rsplit(".", 1)[-1] for name in others) + " " * 16
+    lines = [heads + _cells(COSTS[name] for name in shown["costs"])]
+    for same, trials in groups.items():
+        lines += [_cells(same) + line for line in _compared(trials, values, shown["costs"])]
     for published in shown["published"]:
-        values = _cells(_cost(published["factors"].get(name)) for name in shown["costs"])
-        lines.append((f"{published['row']:>{width}}", values))
-    return ["", *(left + right for left, right in lines), "", shown["note"]]
+        factors = [published["factors"].get(name) for name in shown["costs"]]
+        lines.append(f"{published['row']:>{len(heads)}}" + _cells(_numbers(factors, ".3g")))
+    return ["", *lines, "", shown["note"]]
+
+
+def _compared(
+    trials: Mapping[str | None, TrialRow], values: tuple[str, str], names: Sequence[str]
+) -> list[str]:
+    """Return the costs, or the failure, of a trial with each value, and their ratios."""
+    costs = [
+        [trials[value].costs.get(name) if value in trials else None for name in names]
+        for value in values
+    ]
+    ratios = [of / to if of is not None and to else None for of, to in zip(*costs, strict=True)]
+    lines = []
+    for value, row in zip(values, costs, strict=True):
+        error = trials[value].error if value in trials else ""
+        lines.append(f"{value:>16}" + (f"  {error}" if error else _cells(_numbers(row, ".3g"))))
+    return [*lines, f"{' / '.join(values):>16}" + _cells(_numbers(ratios, ".3g"))]
 
 
 def _cells(values: Iterable[str]) -> str:
     return "".join(f"{value:>15}" for value in values)
-
-
-def _cost(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _ratio(of: float | None, to: float | None) -> str:
-    return _cost(of / to if of is not None and to else None)
 
 
 def _short(value: str | None) -> str:

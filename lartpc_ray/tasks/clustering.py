@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -19,7 +19,13 @@ from lartpc_ray.data.transforms import above, poster_classes
 from lartpc_ray.data.views import Panel, match_colours, views
 from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clustering_loss
 from lartpc_ray.losses.loss import Loss
-from lartpc_ray.metrics.clustering import mistakes, scores, true_cluster_outcomes, true_index
+from lartpc_ray.metrics.clustering import (
+    SCORES,
+    mistakes,
+    scores,
+    true_cluster_outcomes,
+    true_index,
+)
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import UResNet
@@ -36,6 +42,8 @@ from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Task, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
+OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
+"""Metrics that thresholds are tuned for: the best value is the highest."""
 
 
 class ClusteringTask(Task):
@@ -102,9 +110,18 @@ class ClusteringTask(Task):
     )
     linked: LinkedClustering = LinkedClustering()
     dbscan: DbscanClustering = DbscanClustering()
-    metric: Literal["ari", "purity", "efficiency", "sbd", "ami"] = Field(
-        default="ari", description="what the thresholds are tuned for; its mean is the objective"
+    metric: str = Field(
+        default="ari",
+        description="what the thresholds are tuned for; its mean is the objective",
+        json_schema_extra={"enum": list(OBJECTIVES)},
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        if metric not in OBJECTIVES:
+            raise ValueError(f"metric {metric!r}: give one of {', '.join(OBJECTIVES)}")
+        return metric
 
     @model_validator(mode="after")
     def _start_below_widest(self) -> ClusteringTask:

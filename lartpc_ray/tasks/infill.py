@@ -248,10 +248,10 @@ class _Fill:
         return np.asarray(self.score > self.threshold)
 
 
-def _lines(event: Event, each: Sequence[Crossing]) -> _Fill:
-    """The voxels of all lines within their regions, with the mean energy beside the region."""
+def _lines(event: Event, tracks: Sequence[Crossing]) -> _Fill:
+    """Return the voxels of all lines within their regions, with the mean energy beside it."""
     coords, energy = [event.coords[:0]], [np.zeros(0)]
-    for crossing in each:
+    for crossing in tracks:
         assert event.regions is not None
         places = line_voxels(*crossing.ends)
         places = places[distance_to_box(places, event.regions.corners[crossing.region]) <= 0]
@@ -261,43 +261,43 @@ def _lines(event: Event, each: Sequence[Crossing]) -> _Fill:
     return _Fill(once, np.ones(len(once)), np.concatenate(energy)[first], UNTUNED)
 
 
-def _measured(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
+def _measured(number: int, event: Event, tracks: Sequence[Crossing], fill: _Fill) -> list[Row]:
     if event.regions is None:
         return []
-    tracks = _of_tracks(number, event, each, fill) if each else []
-    return [*tracks, *_of_regions(number, event, each, fill)]
+    rows = _of_tracks(number, event, tracks, fill) if tracks else []
+    return [*rows, *_of_regions(number, event, tracks, fill)]
 
 
-def _of_tracks(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
-    """A row a crossing under the class of its track, and their means in the event."""
+def _of_tracks(number: int, event: Event, tracks: Sequence[Crossing], fill: _Fill) -> list[Row]:
+    """Return a row per crossing under the class of its track, and their means in the event."""
     assert event.regions is not None
-    rows = crossing_voxels(event, each, fill.coords, fill.score)
+    rows = crossing_voxels(event, tracks, fill.coords, fill.score)
     points = np.array([-0.5, fill.threshold])
-    hits, found, true = counts(rows["owner"], rows["truth"], rows["score"], points)
-    values = shape_scores(hits[:, 1], found[:, 1], true[:, 1])
+    hits, active, true = counts(rows["owner"], rows["truth"], rows["score"], points)
+    values = shape_scores(hits[:, 1], active[:, 1], true[:, 1])
     values["ceiling"] = hits[:, 0] / true[:, 0]
-    values["bias"], values["distance"] = np.full((2, len(each)), np.nan)
-    owner = np.where(fill.active, assign_crossings(event, each, fill.coords), -1)
-    for place, crossing in enumerate(each):
-        mine = owner == place
+    values["bias"], values["distance"] = np.full((2, len(tracks)), np.nan)
+    owner = np.where(fill.active, assign_crossings(event, tracks, fill.coords), -1)
+    for index, crossing in enumerate(tracks):
+        own = owner == index
         truth = crossing.truth.energy.sum()
-        values["bias"][place] = fill.energy[mine].sum() / truth - 1
-        if mine.any():
+        values["bias"][index] = fill.energy[own].sum() / truth - 1
+        if own.any():
             hidden = event.regions.truth.coords
-            values["distance"][place] = distance_to_nearest(fill.coords[mine], hidden).mean()
+            values["distance"][index] = distance_to_nearest(fill.coords[own], hidden).mean()
     return [
         Row(number, name, metric, float(value))
         for metric, column in values.items()
         for name, value in [
-            *((crossing.name, value) for crossing, value in zip(each, column, strict=True)),
+            *((crossing.name, value) for crossing, value in zip(tracks, column, strict=True)),
             (TRACK, np.nanmean(column) if np.isfinite(column).any() else np.nan),
         ]
         if np.isfinite(value)
     ]
 
 
-def _of_regions(number: int, event: Event, each: Sequence[Crossing], fill: _Fill) -> list[Row]:
-    """All voxels of a region that a track crosses; the wrong ones of a region that none does."""
+def _of_regions(number: int, event: Event, tracks: Sequence[Crossing], fill: _Fill) -> list[Row]:
+    """Score all voxels of a crossed region; count the wrong voxels of an empty one."""
     assert event.regions is not None
     corners, truth = event.regions.corners, event.regions.truth
     places = region_of(fill.coords, corners)
@@ -305,10 +305,10 @@ def _of_regions(number: int, event: Event, each: Sequence[Crossing], fill: _Fill
     true = np.bincount(region_of(truth.coords, corners), minlength=len(corners))
     rows = []
     for region in range(len(corners)):
-        mine = fill.active & (places == region)
-        hits = int((mine & right).sum())
-        if any(crossing.region == region for crossing in each):
-            values = shape_scores(np.array(hits), mine.sum(), true[region])
+        active = fill.active & (places == region)
+        hits = int((active & right).sum())
+        if any(crossing.region == region for crossing in tracks):
+            values = shape_scores(np.array(hits), active.sum(), true[region])
             values["ceiling"] = np.array((right & (places == region)).sum() / true[region])
             rows += [
                 Row(number, REGION, metric, float(value))
@@ -316,5 +316,5 @@ def _of_regions(number: int, event: Event, each: Sequence[Crossing], fill: _Fill
                 if np.isfinite(value)
             ]
         else:
-            rows.append(Row(number, EMPTY, "wrong", float(mine.sum() - hits)))
+            rows.append(Row(number, EMPTY, "wrong", float(active.sum() - hits)))
     return rows

@@ -1,4 +1,4 @@
-"""Pictures: the score over the threshold grid of a class; what Michel electrons were found."""
+"""Draw the score of a class over its thresholds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 
 EDGE = 20
-"""Pixels a grid point has in the outline of the plateau, so that it follows the squares."""
+"""Pixels per grid point in the outline of the plateau, which follows the squares."""
 
 
 def draw_surface(
@@ -20,12 +21,12 @@ def draw_surface(
     grid: ThresholdGrid,
     name: str,
     choice: Choice,
-    published: Mapping[str, float],
+    untuned: Mapping[str, float],
     objective: str,
 ) -> None:
     """Draw a class's mean score as a heat map, with the plateau, the chosen and the untuned point.
 
-    Points of the grid lie at even distances, whatever their values: p0 has some far below 0.05.
+    Points of the grid are drawn at even distances; p0 has several far below 0.05.
     """
     (vertical, rows), (horizontal, columns) = grid.axes.items()
     figure = Figure(figsize=(7, 5.2), layout="constrained")
@@ -34,30 +35,33 @@ def draw_surface(
     image = axes.imshow(grid.means[name], origin="lower", aspect="auto", cmap="viridis")
     figure.colorbar(image, label=f"mean {objective}")
     fine = np.kron(np.pad(choice.plateau, 1), np.ones((EDGE, EDGE)))
-    reach = [-1.5, len(columns) + 0.5, -1.5, len(rows) + 0.5]
-    axes.contour(fine, levels=[0.5], colors="white", linewidths=1.2, extent=reach)
+    extent = [-1.5, len(columns) + 0.5, -1.5, len(rows) + 0.5]
+    axes.contour(fine, levels=[0.5], colors="white", linewidths=1.2, extent=extent)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
     axes.plot([], [], color="white", label="plateau (2σ)")
-    ends = [choice.interval[axis] for axis in (horizontal, vertical)]
-    (left, right), (low, high) = (
-        (_place(points, a), _place(points, b))
-        for points, (a, b) in zip((columns, rows), ends, strict=True)
-    )
-    x, y = _place(columns, choice.thresholds[horizontal]), _place(rows, choice.thresholds[vertical])
-    # lines, not error bars: the chosen point may lie outside of an interval of one axis alone
-    axes.plot([left, right], [y, y], "|-", [x, x], [low, high], "_-", color="red")
-    axes.plot(x, y, "o", color="red", label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}")
-    if vertical in published and horizontal in published:
-        axes.plot(
-            _place(columns, published[horizontal]), _place(rows, published[vertical]), "wx",
-            markersize=9, clip_on=False, label="untuned (0, 0.5)",
-        )  # fmt: skip
+    _mark_points(axes, grid, choice, untuned)
     for axis, points in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks(range(len(points)), [f"{value:.2g}" for value in points])
     axes.tick_params(axis="x", rotation=90)
     axes.set(xlabel=horizontal, ylabel=vertical, title=f"{name}: {choice.events} events")
     axes.legend(facecolor="0.35", labelcolor="white", fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _mark_points(
+    axes: Axes, grid: ThresholdGrid, choice: Choice, untuned: Mapping[str, float]
+) -> None:
+    """Mark the chosen point with its intervals, and the untuned point."""
+    (vertical, rows), (horizontal, columns) = grid.axes.items()
+    x, y = _index(columns, choice.thresholds[horizontal]), _index(rows, choice.thresholds[vertical])
+    across = [_index(columns, end) for end in choice.interval[horizontal]]
+    up = [_index(rows, end) for end in choice.interval[vertical]]
+    # lines, not error bars: the chosen point may lie outside of an interval of one axis alone
+    axes.plot(across, [y, y], "|-", [x, x], up, "_-", color="red")
+    axes.plot(x, y, "o", color="red", label=f"chosen: {choice.score:.3f} ± {choice.error:.3f}")
+    if vertical in untuned and horizontal in untuned:
+        point = _index(columns, untuned[horizontal]), _index(rows, untuned[vertical])
+        axes.plot(*point, "wx", markersize=9, clip_on=False, label="untuned (0, 0.5)")
 
 
 def draw_curves(
@@ -78,5 +82,5 @@ def draw_curves(
     figure.savefig(path, dpi=110)
 
 
-def _place(points: np.ndarray, value: float) -> int:
+def _index(points: np.ndarray, value: float) -> int:
     return int(np.abs(points - value).argmin())

@@ -36,9 +36,9 @@ class TunedThresholds:
     choices: dict[str, Choice]
     objectives: dict[str, str]
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """Return `classes` of a thresholds file: plain values only."""
-        return {
+    def content(self) -> dict[str, Any]:
+        """Return `classes` and `untuned` of a thresholds file: plain values only."""
+        classes = {
             name: {
                 **{axis: float(f"{value:.12g}") for axis, value in choice.thresholds.items()},
                 "objective": objective,
@@ -50,6 +50,10 @@ class TunedThresholds:
             }
             for name, objective in self.objectives.items()
             if (choice := self.choices.get(name))
+        }
+        return {
+            "classes": classes,
+            "untuned": [name for name in self.objectives if name not in classes],
         }
 
 
@@ -140,10 +144,8 @@ def _log_class(
     figure: Path | None,
 ) -> None:
     """Log the choice of a class to a run of its own under `parent`."""
-    run, choice = (
-        tracking.start(label, {"kind": "thresholds", "class": label}, parent),
-        tuned.choices[label],
-    )
+    run = tracking.start(label, {"kind": "thresholds", "class": label}, parent)
+    choice = tuned.choices[label]
     tracking.set_tags(run, tags)
     tracking.describe(run, describe_row(row))
     tracking.log_metrics(

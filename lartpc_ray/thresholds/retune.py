@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from lartpc_ray.predict.evaluation import Evaluation
@@ -25,9 +24,7 @@ def run_thresholds(options: argparse.Namespace) -> int:
     tracking = Tracking(options.runs, study, options.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
-    if options.data:
-        state = replace(state, trial=state.trial.with_events(options.data))
-    evaluation = Evaluation(state)
+    evaluation = Evaluation(state, options.data)
     task = evaluation.task
     method = task.with_method(options.method or task.active_method.name).active_method
     if options.export and method.name != "seeds":
@@ -45,7 +42,6 @@ def run_thresholds(options: argparse.Namespace) -> int:
             split=options.split,
             rule=options.rule,
             refine=options.refine,
-            data=options.data,
         )
     for name, choice in choices.items():
         if choice.enough:

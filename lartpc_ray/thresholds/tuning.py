@@ -60,6 +60,14 @@ def choose_thresholds(
     return TunedThresholds(scores, grid, choices, objectives)
 
 
+def _refined(task: Task, tuned: TunedThresholds, count: int) -> Task | None:
+    """Return the task with `count` more p0 on both sides of each chosen one; None without p0."""
+    if not count or not isinstance(seeds := task.active_method, SeedClustering):
+        return None
+    best = (choice.thresholds["p0"] for choice in tuned.choices.values())
+    return task.model_copy(update={"seeds": seeds.refined(best, count)})
+
+
 def exact_s0(
     parts: Sequence[ClassVoxels], name: str, min_voxels: int, p0: float, objective: str
 ) -> tuple[float, float, float]:
@@ -98,53 +106,40 @@ def tune_run(
     split: Split = "tune",
     rule: Rule = "robust",
     refine: int = 0,
-    data: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Choice]]:
     """Tune the thresholds of a run's network by Ray tasks, and log them to the run.
 
     Args:
-        tracking: where the run is.
-        run: of the network.
+        tracking, run: of the network.
         evaluation: of the network, for a task with thresholds.
         objectives: class to its objective.
         method: reconstruction to tune; the task's own by default.
         split: of the events.
         rule: how the point is chosen.
         refine: further values of p0 on both sides of each class's best one.
-        data: folder or file of the events, if they are not the run's own.
 
     Returns:
         the content of the thresholds file, and the choice of each class.
-
-    Raises:
-        ValueError: for a split without clusters.
     """
     predictions = evaluation.predictions(split)
     task: Task = evaluation.task.with_method(method or evaluation.task.active_method.name)
-    parts = collect(task, predictions)
+    parts, settings = collect(task, predictions), ChoiceSettings(rule=rule)
     if not parts:
-        path = evaluation.splits.path
-        raise ValueError(f"{path}: no event of the {split} split has a cluster")
-    settings = ChoiceSettings(rule=rule)
+        raise ValueError(f"{evaluation.splits.path}: no event of the {split} split has a cluster")
     tuned = choose_thresholds(parts, task, objectives, settings)
-    if refine and isinstance(seeds := task.active_method, SeedClustering):
-        seeds = seeds.refined(
-            (choice.thresholds["p0"] for choice in tuned.choices.values()), refine
-        )
-        task = task.model_copy(update={"seeds": seeds})
-        tuned = choose_thresholds(parts, task, objectives, settings)
+    if finer := _refined(task, tuned, refine):
+        tuned = choose_thresholds(parts, finer, objectives, settings)
     content: dict[str, Any] = {"method": task.active_method.name, "rule": rule, "run": run}
     content |= {"split": split, "events": len(predictions)}
-    content |= {"data": str(Path(data).resolve())} if data else {}
-    content["classes"] = tuned.rows()
-    content["untuned"] = [name for name in objectives if name not in tuned.choices]
-    if isinstance(task.active_method, SeedClustering):
-        _add_exact_s0(content["classes"], parts, task)
+    content |= {"data": str(Path(evaluation.data).resolve())} if evaluation.data else {}
+    content |= tuned.content()
+    _add_exact_s0(content["classes"], parts, task)
     log_thresholds(tracking, run, content, tuned)
     return content, tuned.choices
 
 
 def _add_exact_s0(rows: dict[str, Any], parts: Sequence[ClassVoxels], task: Task) -> None:
-    for name, row in rows.items():
+    """Add the exact interval of s0 to the rows of a seed clustering."""
+    for name, row in rows.items() if isinstance(task.active_method, SeedClustering) else ():
         low, high, score = exact_s0(parts, name, task.smallest_cluster, row["p0"], row["objective"])
         row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}
