@@ -124,14 +124,34 @@ def test_declared_dependencies_are_exactly_what_is_imported() -> None:
     assert declared == used - set(sys.stdlib_module_names) - {"lartpc_ray"}
 
 
+LONG = {
+    "data/event.py: of",
+    "data/files.py: write_events",
+    "reconstruct/first_come.py: sweep_first_come",
+    "thresholds/figures.py: draw_surface",
+    "thresholds/from_outputs.py: tune_thresholds",
+    "thresholds/tuning.py: tune_run",
+    "tune/search.py: search",
+}
+"""Files of more than 400 lines and functions of more than 40 that still have to be divided."""
+
+
 def test_no_file_is_long_and_no_function_either() -> None:
+    long = set()
     for path in FILES:
-        text = path.read_text()
-        assert text.count("\n") <= 450, path
+        text, name = path.read_text(), str(path.relative_to(HOUSE))
+        if text.count("\n") > 400:
+            long.add(name)
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
-                assert node.end_lineno - node.lineno <= 70, f"{path}: {node.name}"
+                if node.end_lineno - node.lineno + 1 > 40:
+                    long.add(f"{name}: {node.name}")
+    assert long - LONG == set()
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((HOUSE.parent / "README.md").read_text().split()) <= 1300
 
 
 def test_no_two_test_files_have_one_name() -> None:

@@ -133,7 +133,7 @@ def test_augment_is_a_bijection(drawn: Fields, seed: int) -> None:
 
 
 def as_kept(event: Event, version: Version) -> Event:
-    """The event as a file keeps it: no cluster without a class, no HIP in v1."""
+    """Return the event as a file keeps it: no cluster without a class, no HIP in v1."""
     cluster = np.where(event.semantic < 0, -1, event.cluster).astype(np.int32)
     semantic = np.where((event.semantic == 0) & (version == "v1"), 1, event.semantic)
     return replace(event, cluster=cluster, semantic=semantic.astype(np.int32))

@@ -52,7 +52,7 @@ def metrics() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def outputs() -> list[dict[str, np.ndarray]]:
-    """The outputs of the kept network for each class of 50 test events, float32."""
+    """Return the outputs of the kept network for each class of 50 test events, float32."""
     state = checkpoint.load(ROOT / "models" / "clustering")
     task = state.trial.task
     assert isinstance(task, ClusteringTask)
