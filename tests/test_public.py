@@ -1,9 +1,11 @@
 """The public names of the package, and what a notebook does with them."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +51,13 @@ SIGNATURES = {
     "tune_thresholds": ["outputs", "objective", "s0", "p0", "min_voxels", "rule"],
     "write_events": ["path", "events", "version", "predicted"],
 }
-MODEL = Path(__file__).parents[1] / "models" / "clustering"
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "clustering"
+PAGE = (ROOT / "docs" / "python.md").read_text()
+EXAMPLES = dict(re.findall(r"^### (\w+)\n(?:(?!##).*\n)*?```python\n((?s:.*?))```$", PAGE, re.M))
+"""Public name to its example in docs/python.md."""
+TRAINING = ("search", "train_trial")
+"""Names with an example that trains for minutes, on a file of the reader."""
 
 
 def test_the_public_names_are_these() -> None:
@@ -65,6 +73,28 @@ def test_a_public_name_keeps_its_signature_and_is_described(name: str) -> None:
     assert list(inspect.signature(value).parameters) == SIGNATURES[name]
     assert len(inspect.getdoc(value) or "") > 40
     assert value is getattr(lartpc_ray, name)
+
+
+def test_the_page_has_an_example_of_each_public_name() -> None:
+    assert sorted(EXAMPLES) == sorted(SIGNATURES)
+    for name, code in EXAMPLES.items():
+        imported = re.findall(r"^from lartpc_ray import (.*)$", code, re.M)
+        assert name in ", ".join(imported).split(", ")
+        compile(code, name, "exec")
+
+
+@pytest.mark.parametrize("name", sorted(set(SIGNATURES) - set(TRAINING)))
+def test_an_example_of_the_page_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the example alone; a number in a comment on its last line is the value of this line."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    names: dict[str, Any] = {}
+    exec(EXAMPLES[name], names)
+    last = EXAMPLES[name].splitlines()[-1]
+    if shown := re.search(r"  # ([\d.]+)$", last):
+        assert eval(last, names) == pytest.approx(float(shown[1]), abs=5e-4)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
