@@ -255,10 +255,10 @@ def test_sigkill_at_any_step_and_resumed_is_as_if_nothing_had_been(tmp_path: Pat
     whole = run(trial, tmp_path / "whole")
     folder = tmp_path / "killed"
     code = (
-        "import sys; from pathlib import Path; from lartpc_ray.loop import learn\n"
-        "from lartpc_ray.trial import Trial\n"
+        "import sys; from pathlib import Path; from lartpc_ray.train.loop import train\n"
+        "from lartpc_ray.trials.trial import Trial\n"
         "trial = Trial.model_validate_json(sys.argv[1])\n"
-        "learn(trial, Path(sys.argv[2]), lambda numbers: print(numbers['step'], flush=True))"
+        "train(trial, Path(sys.argv[2]), lambda numbers: print(numbers['step'], flush=True))"
     )
     command = [sys.executable, "-c", code, trial.model_dump_json(), str(folder)]
     told = []

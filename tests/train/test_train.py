@@ -282,10 +282,10 @@ def train_command(runs: Path, *more: str) -> subprocess.Popen[str]:
 
 TOLD_LATE = """
 import os, signal, threading
-from lartpc_ray.job import ray_runs
+from lartpc_ray.runtime.ray_session import ray_session
 
 try:
-    with ray_runs(1, dashboard=False):
+    with ray_session(1, dashboard=False):
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
 except KeyboardInterrupt:
     print("told")
