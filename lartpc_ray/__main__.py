@@ -115,7 +115,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """The arguments of the commands."""
+    """Return the arguments of the commands."""
     made = Parser(
         "", "What the package tells of itself; without a command, which there are.", "settings"
     )

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     "optimizer.batchnorm_batches": 1,
 }
 TASK: dict[str, dict[str, Any]] = {
-    "clustering": {"task.seeds.grid_points": 3, "task.seeds.min_voxels": 2},
+    "clustering": {"task.seeds.grid_points": 3, "task.min_voxels": 2},
     "segmentation": {},
     "michel": {"task.semantics": "truth"},
     "infill": {"task.reconstruction.grid_points": 5},
@@ -131,7 +131,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "task.seeds.name": Change("unknown"),
         "task.seeds.grid_points": Change(4),
         "task.seeds.extra_p0": Change((0.3,)),
-        "task.seeds.min_voxels": Change(100),
+        "task.min_voxels": Change(100),
         "task.linked.name": Change("unknown"),
         "task.linked.s0": Change((0.0, 0.5), LINKED),
         "task.linked.p0": Change((0.0, 0.5), LINKED),
@@ -170,7 +170,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "task.reconstruction.min_points": Change((3,)),
         "task.reconstruction.attached": Change((9.0,)),
         "task.reconstruction.edge_radius": Change((9.0,)),
-        "task.reconstruction.min_voxels": Change(40),
+        "task.min_voxels": Change(40),
     },
     "infill": {
         "task.regions.kind": Change("box"),
@@ -194,8 +194,6 @@ WITHOUT_EFFECT = {
     "network.chunk": "memory on a GPU only",
     "data.prefetch": "the same batches, prepared earlier by a thread",
     "resources.cpus": "cores and threads of a worker",
-    "task.linked.min_voxels": "task.seeds.min_voxels replaces it",
-    "task.dbscan.min_voxels": "task.seeds.min_voxels replaces it",
     "optimizer.norm": "of several workers: tests/train compares them",
     "task.segmentation.metric": "the metric of a michel search is `matched`",
 }
