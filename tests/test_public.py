@@ -48,7 +48,9 @@ SIGNATURES = {
     ],
     "sweep": ["position", "margin", "seediness", "truth", "s0", "p0", "min_voxels", "metrics"],
     "train_trial": ["trial", "name", "runs", "tracking_uri"],
-    "tune_thresholds": ["outputs", "objective", "s0", "p0", "min_voxels", "rule"],
+    "tune_thresholds": [
+        *("outputs", "objective", "s0", "p0", "min_voxels", "rule", "cluster_rule")
+    ],
     "write_events": ["path", "events", "version", "predicted"],
 }
 ROOT = Path(__file__).parents[1]
@@ -177,6 +179,26 @@ def test_thresholds_are_the_same_from_a_table() -> None:
     pd.testing.assert_frame_equal(
         lartpc_ray.tune_thresholds(pd.concat(tables), s0=points, p0=points), expected
     )
+
+
+def test_thresholds_are_tuned_for_the_rule_of_the_program_that_reads_them() -> None:
+    """Its own best point is at least as good, under SPINE's rule, as that of the other rule."""
+    outputs, points = outputs_of_the_sample(6), np.linspace(0, 1, 6)
+    tables = {
+        rule: lartpc_ray.tune_thresholds(
+            outputs, s0=points, p0=points, rule="best", cluster_rule=rule
+        ).set_index("class")
+        for rule in ("argmax", "first_come")
+    }
+    better = []
+    for name, row in tables["first_come"].iterrows():
+        other = tables["argmax"].loc[name, ["s0", "p0"]]
+        at_other = lartpc_ray.tune_thresholds(
+            outputs, s0=[other["s0"]], p0=[other["p0"]], cluster_rule="first_come"
+        ).set_index("class")
+        assert row["score"] >= at_other.loc[name, "score"]
+        better.append(row["score"] > at_other.loc[name, "score"])
+    assert any(better)
 
 
 def test_outputs_that_miss_an_array_are_refused() -> None:

@@ -6,5 +6,7 @@ METHODS = ("seeds", "linked", "dbscan")
 """Reconstructions that a run can be read with."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
 """The untuned point of SPINE and lartpc_mlreco3d; every surface shows it."""
+ClusterRule = Literal["argmax", "first_come"]
+"""How seeds share the voxels: by the highest probability, or the first seed keeps its members."""
 Rule = Literal["best", "robust"]
 """How the point of a class is chosen: the highest mean, or the middle of the resamples' bests."""

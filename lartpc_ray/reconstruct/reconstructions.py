@@ -18,6 +18,7 @@ from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
+from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_come
 from lartpc_ray.reconstruct.links import (
     absorb_small,
     cluster_by_links,
@@ -27,6 +28,7 @@ from lartpc_ray.reconstruct.links import (
     split,
 )
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, find_candidates, find_tracks
+from lartpc_ray.reconstruct.names import ClusterRule
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
 
@@ -54,6 +56,12 @@ class SeedClustering(Settings):
         description="further points of p0: between 0 and 0.05 the kernel's reach grows most",
     )
 
+    rule: ClusterRule = Field(
+        default="argmax",
+        description="argmax: each voxel joins the seed of highest probability, as in Koh et al. "
+        "2020 and lartpc_mlreco3d; first_come: a seed keeps its members, as in SPINE 1.4",
+    )
+
     def axes(self) -> Points:
         """Return 0 to 1 for both thresholds, p0 finer near 0."""
         points = np.linspace(0, 1, self.grid_points)
@@ -74,10 +82,12 @@ class SeedClustering(Settings):
     ) -> Scores:
         """Return metric to (s0, p0)."""
         rows = [voxels[name] for name in ("position", "margin", "seediness", "truth")]
-        return sweep(*rows, **self.axes(), min_voxels=min_voxels, metrics=metrics)
+        score = sweep if self.rule == "argmax" else sweep_first_come
+        return score(*rows, **self.axes(), min_voxels=min_voxels, metrics=metrics)
 
     def labels(self, voxels: Voxels, *, s0: float, p0: float) -> Labels:
-        return cluster(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
+        find = cluster if self.rule == "argmax" else cluster_first_come
+        return find(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
 
 
 LINKED_AXES = (

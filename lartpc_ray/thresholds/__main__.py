@@ -14,7 +14,7 @@ from typing import get_args
 from lartpc_ray.reconstruct.names import METHODS, Rule
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser
-from lartpc_ray.thresholds.export import FORMS
+from lartpc_ray.thresholds.export import RULES
 
 
 def main(options: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def parser() -> Parser:
     made.add_argument("--workers", type=int, help="cores; default all")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
-    made.add_argument("--export", choices=FORMS, help="print them in another program's form")
+    made.add_argument("--export", choices=RULES, help="print them in another program's form")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     return made
 

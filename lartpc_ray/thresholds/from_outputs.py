@@ -12,13 +12,14 @@ import pandas as pd
 from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.trained_model import load_model
+from lartpc_ray.reconstruct.first_come import sweep_first_come
 from lartpc_ray.reconstruct.grid import (
     ChoiceSettings,
     ThresholdGrid,
     choose,
     objective_scores,
 )
-from lartpc_ray.reconstruct.names import Rule
+from lartpc_ray.reconstruct.names import ClusterRule, Rule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.thresholds.tuning import class_objectives
@@ -35,6 +36,7 @@ def tune_thresholds(
     p0: Sequence[float] | np.ndarray | None = None,
     min_voxels: int = 10,
     rule: Rule = "robust",
+    cluster_rule: ClusterRule = "argmax",
 ) -> pd.DataFrame:
     """Tune s0 and p0 of each class: score every point of a grid exactly, and choose a point.
 
@@ -51,6 +53,7 @@ def tune_thresholds(
         min_voxels: true clusters with fewer voxels are not scored.
         rule: `best`, the point of highest mean; or `robust`, the middle of the best points of
             resampled events.
+        cluster_rule: `argmax` (Koh et al. 2020, lartpc_mlreco3d) or `first_come` (SPINE 1.4).
 
     Returns:
         a table with one row per class and the columns class, s0, p0, score (the mean over the
@@ -76,10 +79,11 @@ def tune_thresholds(
         for name, values in (("s0", s0), ("p0", p0))
         if values is not None
     }
+    score = sweep if cluster_rule == "argmax" else sweep_first_come
     scores: dict[str, list[np.ndarray]] = {name: [] for name in CLASS_NAMES}
     for event in _events(outputs):
         for name, arrays in _class_arrays(event, min_voxels):
-            surfaces = sweep(**arrays, **axes, min_voxels=min_voxels, metrics=metrics)
+            surfaces = score(**arrays, **axes, min_voxels=min_voxels, metrics=metrics)
             scores[name].append(objective_scores(surfaces, objectives[name]))
     grid = ThresholdGrid(axes, {name: np.stack(rows) for name, rows in scores.items() if rows})
     return _table(grid, ChoiceSettings(rule=rule))

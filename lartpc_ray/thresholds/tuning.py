@@ -96,50 +96,70 @@ def exact_s0(
     return low, float(every[best]), float(mean[best])
 
 
-def tune_run(
-    tracking: Tracking,
-    run: str,
+def tune(
     evaluation: Evaluation,
+    task: Task,
     objectives: dict[str, str],
     *,
-    method: str | None = None,
     split: Split = "tune",
     rule: Rule = "robust",
     refine: int = 0,
-) -> tuple[dict[str, Any], dict[str, Choice]]:
-    """Tune the thresholds of a run's network by Ray tasks, and log them to the run.
+) -> tuple[dict[str, Any], TunedThresholds]:
+    """Tune the thresholds of a network by Ray tasks.
 
     Args:
-        tracking, run: of the network.
-        evaluation: of the network, for a task with thresholds.
+        evaluation: of the network.
+        task: the evaluation's task, with the reconstruction to tune.
         objectives: class to its objective.
-        method: reconstruction to tune; the task's own by default.
         split: of the events.
         rule: how the point is chosen.
         refine: further values of p0 on both sides of each class's best one.
 
     Returns:
-        the content of the thresholds file, and the choice of each class.
+        the content of the thresholds file, and the scores and choices behind it.
+
+    Raises:
+        ValueError: for a split without clusters.
     """
     predictions = evaluation.predictions(split)
-    task: Task = evaluation.task.with_method(method or evaluation.task.active_method.name)
     parts, settings = collect(task, predictions), ChoiceSettings(rule=rule)
     if not parts:
         raise ValueError(f"{evaluation.splits.path}: no event of the {split} split has a cluster")
     tuned = choose_thresholds(parts, task, objectives, settings)
     if finer := _refined(task, tuned, refine):
         tuned = choose_thresholds(parts, finer, objectives, settings)
-    content: dict[str, Any] = {"method": task.active_method.name, "rule": rule, "run": run}
+    content: dict[str, Any] = {"method": task.active_method.name, "rule": rule}
     content |= {"split": split, "events": len(predictions)}
     content |= {"data": str(Path(evaluation.data).resolve())} if evaluation.data else {}
     content |= tuned.content()
     _add_exact_s0(content["classes"], parts, task)
+    return content, tuned
+
+
+def tune_run(
+    tracking: Tracking, run: str, evaluation: Evaluation, task: Task, objectives: dict[str, str],
+    **options: Any,
+) -> tuple[dict[str, Any], dict[str, Choice]]:  # fmt: skip
+    """Tune the thresholds of a run's network, and log them to the run.
+
+    Args:
+        tracking, run: of the network.
+        evaluation, task, objectives, options: as for `tune`.
+
+    Returns:
+        the content of the thresholds file, and the choice of each class.
+    """
+    content, tuned = tune(evaluation, task, objectives, **options)
+    content = {"method": content["method"], "rule": content["rule"], "run": run} | content
     log_thresholds(tracking, run, content, tuned)
     return content, tuned.choices
 
 
 def _add_exact_s0(rows: dict[str, Any], parts: Sequence[ClassVoxels], task: Task) -> None:
     """Add the exact interval of s0 to the rows of a seed clustering."""
-    for name, row in rows.items() if isinstance(task.active_method, SeedClustering) else ():
+    seeds = task.active_method
+    if not isinstance(seeds, SeedClustering) or seeds.rule != "argmax":
+        return
+    for name, row in rows.items():
         low, high, score = exact_s0(parts, name, task.smallest_cluster, row["p0"], row["objective"])
         row["exact_s0"] = {"above": low, "up_to": high, "score": round(score, 6)}

@@ -162,7 +162,7 @@ def tune_best(tracking: Tracking, run: str, evaluation: Evaluation) -> None:
     if task.methods:
         metrics = task.active_method.metrics
         objectives = class_objectives([task.metric], metrics, task.scored_classes)
-        tune_run(tracking, run, evaluation, objectives)
+        tune_run(tracking, run, evaluation, evaluation.task, objectives)
 
 
 def finish(

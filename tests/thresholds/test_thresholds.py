@@ -28,7 +28,7 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
-from lartpc_ray.thresholds.export import exported
+from lartpc_ray.thresholds.export import exported, with_rule_of
 from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
@@ -243,6 +243,27 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     with np.load(saved) as arrays:
         assert arrays["MIP/ari"].shape == (8, 5, len(arrays["p0"]))
         assert len(arrays["p0"]) > len(SeedClustering(grid_points=5).axes()["p0"]), "refined"
+
+
+def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    assert tune(runs, run, "--export", "spine") == 0
+    printed = capsys.readouterr()
+    assert set(yaml.safe_load(printed.out)["clusterer"]["seed_threshold"]) == {
+        *("shower", "track", "michel", "delta")
+    }
+    assert "tuning for the rule of spine, first_come" in printed.err
+    assert Tracking(runs, None).children(run, kind="thresholds") == []
+    task = ClusteringTask()
+    assert with_rule_of(task, "mlreco") == task
+    adapted = with_rule_of(task, "spine")
+    assert isinstance(adapted, ClusteringTask)
+    voxels = {"position": np.array([[0.0], [5.0]]), "margin": np.ones(2)}
+    voxels["seediness"] = np.array([0.9, 0.8])
+    assert adapted.seeds.labels(voxels, s0=0.0, p0=0.5).tolist() == [-1, -1], "single voxels"
+    assert task.seeds.labels(voxels, s0=0.0, p0=0.5).tolist() == [0, 1]
 
 
 def test_thresholds_tuned_on_other_events_name_them_and_not_the_data_of_the_run(

@@ -129,6 +129,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "task.method": Change("dbscan"),
         "task.metric": Change("purity"),
         "task.seeds.name": Change("unknown"),
+        "task.seeds.rule": Change("first_come"),
         "task.seeds.grid_points": Change(4),
         "task.seeds.extra_p0": Change((0.3,)),
         "task.min_voxels": Change(100),
