@@ -85,7 +85,7 @@ def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 WRITER = """
 import sys
 from pathlib import Path
-from lartpc_ray.tracking import Tracking
+from lartpc_ray.tracking.runs import Tracking
 
 folder, uri, study = sys.argv[1:]
 print("ready", flush=True)
