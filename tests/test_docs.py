@@ -142,12 +142,13 @@ def test_every_page_is_in_the_index() -> None:
 
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-LOSS, METRIC, TASK = (
-    ROOT / "docs" / "how-to" / f"{name}.md" for name in ("loss", "metric", "task")
+LOSS, METRIC, READER, TASK = (
+    ROOT / "docs" / "how-to" / f"{name}.md" for name in ("loss", "metric", "reader", "task")
 )
 CHANGED_FILES = {
     LOSS: ["lartpc_ray/losses/mask.py"],
     METRIC: ["lartpc_ray/metrics/clustering.py", "dashboards/clustering.yaml"],
+    READER: ["lartpc_ray/data/files.py"],
     TASK: ["lartpc_ray/tasks/__init__.py"],
 }
 """Page to the files that its diffs change, in their order."""
@@ -243,6 +244,22 @@ def test_the_metric_of_the_page_is_searched(tmp_path: Path, few_events: Path) ->
     out = done(tmp_path, "lartpc_ray.tune", "smoke", *options)
     assert "share of voxels in a cluster" in out
     assert re.search(r"objective (0\.\d+|1\.0+) on the tune split", out)
+
+
+def test_the_reader_of_the_page_reads_and_converts(tmp_path: Path) -> None:
+    follow(READER, tmp_path)
+    rows = "# voxels\n7 1 2 3 0.5 1 0\n7 1 2 4 0.25 1 0\n9 600 0 0 1.5 2 3\n"
+    (tmp_path / "voxels.txt").write_text(rows)
+    out = done(tmp_path, "lartpc_ray.data", "inspect", "voxels.txt")
+    assert "text table of voxels" in out
+    for program, given in commands(READER):
+        done(tmp_path, program, *given)
+    with open_events(tmp_path / "events.h5") as events:
+        assert [len(event) for event in events] == [2, 1]
+        assert events[0].shape == (768, 768, 768)
+        assert events[1].cluster.tolist() == [3]
+        assert events[1].semantic.tolist() == [2]
+        assert events[0].energy.tolist() == [0.5, 0.25]
 
 
 def test_the_task_of_the_page_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
