@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import norm
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
@@ -103,6 +102,8 @@ def smear(event: Event, sigma: float) -> Event:
         event: a 2D or 3D event.
         sigma: standard deviation of the Gaussian, voxels.
     """
+    from scipy.stats import norm  # its import takes half a second
+
     reach = int(2 * sigma) + 1
     edges = norm.cdf((np.arange(-reach, reach + 2) - 0.5) / sigma)
     along = np.diff(edges) / (edges[-1] - edges[0])

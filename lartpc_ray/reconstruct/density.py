@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
-from sklearn.cluster import DBSCAN
 
 
 def dbscan(
@@ -20,6 +19,8 @@ def dbscan(
     Returns:
         labels (voxel,), -1 noise.
     """
+    from sklearn.cluster import DBSCAN  # its import takes half a second
+
     if not len(coords):
         return np.empty(0, np.int64)
     labels = DBSCAN(eps=eps, min_samples=min_points).fit_predict(coords.astype(np.float64))
