@@ -46,6 +46,7 @@ def test_another_user_is_refused(tmp_path: Path) -> None:
         assert "Permission denied" in listing.stderr
 
 
+@pytest.mark.slow
 def test_each_session_has_a_token_of_its_own() -> None:
     tokens, mode = [], os.environ.get("RAY_AUTH_MODE")
     for _ in range(2):

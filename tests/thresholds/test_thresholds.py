@@ -266,6 +266,7 @@ def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
     assert task.seeds.labels(voxels, s0=0.0, p0=0.5).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_thresholds_tuned_on_other_events_name_them_and_not_the_data_of_the_run(
     trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
