@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-all test-cluster test-peers screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
+.PHONY: tune test test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -32,11 +32,39 @@ spconv: .venv/installed-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt spconv-triton
 	$(BIN)/python -m pytest tests/sparse
 
+# Each process of the fast tests takes 0.6 GB.
+PROCESSES ?= 2
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES)
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# Training and inference on a GPU, part by part, and docs/gpu.md from the results; on a CPU a hundredth of the size.
+gpu: .venv/installed-dev
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu.py --page > docs/gpu.md
+
+# An hour of malformed spaces, settings and files, and of faults of the system.
+test-attack: .venv/installed-dev
+	LARTPC_ROUNDS=20 LARTPC_ATTACK_MINUTES=20 LARTPC_ATTACK_MUTANTS=10000 $(BIN)/python -m pytest -m "slow or not slow" tests/attack tests/data/formats/test_fuzz.py tests/data/formats/test_fuzz_folders.py tests/tracking/test_two_studies.py tests/train/test_owner.py
+
+# HOURS of searches, kills, resumes, predictions and restarts in a random order; each is checked. As root it has its own /tmp.
+HOURS ?= 3
+SEED ?= 1
+SOAK ?= /var/tmp/lartpc-soak-$(SEED)
+soak: .venv/installed-dev
+	$(BIN)/python tests/soak/soak.py $(HOURS) --seed $(SEED) --folder $(SOAK)
+
+# The wheel and the source distribution, in dist/.
+wheel: .venv/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+# docs/ as a site, in site/; a broken link or a page that is not in mkdocs.yml is an error.
+site: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The pictures of docs/ that a browser draws, anew.
 screenshots: .venv/installed-dev
@@ -48,7 +76,7 @@ LARTPC_SHARED ?= /srv/lartpc
 test-cluster: .venv/installed-dev
 	test -e $(LARTPC_SHARED)/lartpc_ray/.venv || { $(PYTHON) -m venv $(LARTPC_SHARED)/lartpc_ray/.venv && \
 	  $(LARTPC_SHARED)/lartpc_ray/.venv/bin/pip install --quiet --constraint constraints.txt . ; }
-	LARTPC_HOSTS=$(LARTPC_HOSTS) LARTPC_SHARED=$(LARTPC_SHARED) $(BIN)/python -m pytest -m slow tests/cluster
+	LARTPC_REHEARSALS=1 LARTPC_HOSTS=$(LARTPC_HOSTS) LARTPC_SHARED=$(LARTPC_SHARED) $(BIN)/python -m pytest -m slow tests/cluster tests/soak
 
 # SPINE's clusters and metrics beside ours: its wheel, without its dependencies, in a folder of its own.
 test-peers: .peers/spine

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile
+from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import sample
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from lartpc_ray.data.event import Event, Events
-from lartpc_ray.data.files import EventFile, read_events, write_events
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.loader import DataSettings, batches
 from lartpc_ray.data.splits import sample
 

@@ -6,6 +6,7 @@ trials      a search of short trials, one after the other: what each takes besid
 thresholds  the whole threshold surface by one worker and by two
 scheduling  trials without work over fake nodes of many CPUs: trials a second, the driver's time
             and memory
+predict     prediction by one worker and by two, the driver's memory, the overhead of one event
 shards      threshold shards of next to no work, with room for few and for many at a time
 plan        100 nodes and a million events, and the study's own training, by formulas, from what was
             measured (`--rate`) and what is assumed (`--price`); the numbers of docs/scaling.md
@@ -22,10 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,9 +35,9 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback,
 
 import numpy as np
 import torch
+from prediction import add_arguments, measure_prediction
 from ray import tune
 from ray.cluster_utils import Cluster
-from ray.tune.schedulers import TrialScheduler
 from thresholds import events as threshold_events
 from thresholds import outputs
 
@@ -48,21 +49,26 @@ from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.thresholds.scan import SHARD_VOXELS, ClassVoxels, _in_parallel
+from lartpc_ray.thresholds.scan import SHARD_VOXELS, run_shards, score_shard
+from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.loop import train
 from lartpc_ray.train.workers import trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.space import Space, find_space
+from lartpc_ray.trials.shipped import find_space
+from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune import study
-from lartpc_ray.tune.halving import SuccessiveHalving
+from lartpc_ray.tune.decisions import Decisions
+from lartpc_ray.tune.history import History, Measurement
 from lartpc_ray.tune.progress import Progress
-from lartpc_ray.tune.sampler import ReplayingOptunaSearch
+from lartpc_ray.tune.ray_search import AFTER, WorkQueue
+from lartpc_ray.tune.schedulers.halving import SuccessiveHalving
+from lartpc_ray.tune.schedulers.scheduler import rungs
 
-PARTS = ("ddp", "overhead", "trials", "thresholds", "scheduling", "shards", "plan")
+PARTS = ("ddp", "overhead", "trials", "thresholds", "predict", "scheduling", "shards", "plan")
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
 
@@ -220,9 +226,13 @@ def thresholds(options: argparse.Namespace) -> None:
     threshold_events(options.events, options.repeats)
 
 
-def nothing(config: dict[str, Any], plan: dict[str, Any]) -> None:
+def predict(options: argparse.Namespace) -> None:
+    measure_prediction(options.predicted, options.sizes, options.repeats)
+
+
+def nothing(config: dict[str, Any], context: str) -> None:
     """Report at once as many numbers as a real trial."""
-    for step in (5, 10):
+    for step in (step for step in (5, 10) if step > config[AFTER]):
         numbers = {f"number {place}": float(step + place) for place in range(20)}
         objective = float(config["optimizer.learning_rate"]) * step
         tune.report({"step": step, "objective": objective, "loss": 1.0, **numbers})
@@ -285,8 +295,8 @@ def scheduling(options: argparse.Namespace) -> None:
             patch.object(Progress, "on_trial_complete", complete),
             (runs / "lines").open("w") as lines,
             redirect_stderr(lines),
-            watched(ReplayingOptunaSearch, "suggest", spent),
-            watched(SuccessiveHalving, "decide", spent),
+            watched(Decisions, "next", spent),
+            watched(WorkQueue, "report", spent),
             watched(Progress, "on_trial_start", spent),
             watched(Progress, "on_trial_result", spent),
             watched(Tracking, "finish", spent),
@@ -314,11 +324,14 @@ def shards(options: argparse.Namespace) -> None:
     tiny = [ClassVoxels(0, "MIP", outputs(20, 2, rng))]
     task = ClusteringTask(seeds=SeedClustering(grid_points=3))
     with ray_session(options.real_cpus, dashboard=False):
-        _in_parallel([tiny] * 4 * options.real_cpus, task, ["ari"])  # the workers start
+        score: Callable[..., Any] = partial(deque, maxlen=0)
+        start = [tiny] * 4 * options.real_cpus  # the workers start
+        score(run_shards(iter(start), task, 1, score_shard, ["ari"]))
         for declared in (options.real_cpus, options.nodes * options.cpus):
             here = patch("ray.cluster_resources", return_value={"CPU": declared})
             with here, Meter("cpu") as meter:
-                _in_parallel([tiny] * options.shards, task, ["ari"])
+                many = [tiny] * options.shards
+                score(run_shards(iter(many), task, 1, score_shard, ["ari"]))
             print(
                 f"  {options.shards} shards, {2 * declared} on their way at a time, "
                 f"{options.real_cpus} workers: {options.shards / meter.seconds:.0f} a second, "
@@ -401,26 +414,27 @@ def halved(space: Space, seed: int) -> float:
     trial, budget = space.first_trial(), space.budget
     steps, every = trial.optimizer.steps, trial.optimizer.evaluate_every
     objectives = np.random.default_rng(seed).random(space.trials).tolist()
-    waiting = iter(range(space.trials))
-    running = [(every, number) for number in islice(waiting, budget.concurrent)]
-    run = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        halving = SuccessiveHalving(
-            budget.min_steps, budget.reduction, None, Path(scratch) / "rungs"
-        )
-        while running:
-            run += every * len(running)
-            going = []
-            for step, number in running:
-                goes_on = (
-                    halving.decide(number, step, objectives[number]) == TrialScheduler.CONTINUE
-                )
-                if step < steps and goes_on:
-                    going.append((step + every, number))
-                else:
-                    going += [(every, new) for new in islice(waiting, 1)]
-            running = going
-    return run / (space.trials * steps)
+    levels = rungs(budget.min_steps, steps, budget.reduction, every)
+    halving, history = SuccessiveHalving(levels, budget.reduction, space.trials), History()
+    training: list[tuple[int, int]] = []  # end, trial
+    now = run = 0
+    while True:
+        while (free := budget.concurrent - len(training)) > 0:
+            work = halving.next(history, free)
+            for number, until in work.continued.items():
+                history.trials[number].until = until
+            begun = [*work.continued, *([history.start({}, levels[0])] if work.starts else [])]
+            for number in begun:
+                length = history.trials[number].until - history.trials[number].step
+                training.append((now + length, number))
+                run += length
+            if not begun:
+                break
+        if not training:
+            return run / (space.trials * steps)
+        now, number = min(training)
+        training.remove((now, number))
+        history.record(number, history.trials[number].until, Measurement(objectives[number]))
 
 
 def main() -> None:
@@ -446,6 +460,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=12.8, help="plan: events a second, a worker")
     parser.add_argument("--price", type=float, default=0.05, help="plan: of a node hour, assumed")
     parser.add_argument("--whole-passes", type=int, default=1, help="plan: over all events")
+    add_arguments(parser)
     options = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: slower beside other work
     for part in options.part or PARTS:

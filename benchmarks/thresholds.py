@@ -32,11 +32,12 @@ from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
+from lartpc_ray.thresholds.scan import score_grid
+from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.trials import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
-from reference import plain_cluster
+from reference import numpy_cluster, plain_cluster
 
 GRID = np.linspace(0, 1, 21)
 SIZES = {"HIP": 1840, "MIP": 6330, "SHOWER": 9910, "DELTA": 284, "MICHEL": 374}
@@ -71,7 +72,7 @@ def timed(call: Callable[[], Any], times: list[float]) -> Any:
 
 def one_class(voxels: int, clusters: int, repeats: int, plain: bool) -> None:
     given = outputs(voxels, clusters, np.random.default_rng(0))
-    methods = {"a point at a time, numpy": cluster}
+    methods = {"a point at a time, numpy": numpy_cluster}
     if plain:
         methods["a point at a time, plain"] = plain_cluster
     times: dict[str, list[float]] = {"sweep": [], **{name: [] for name in methods}}

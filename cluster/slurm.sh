@@ -10,9 +10,10 @@
 #SBATCH --open-mode=append
 # A search under SLURM, from the folder of the project, which all nodes see:
 #   sbatch cluster/slurm.sh clustering --budget cluster
-# Two minutes before the time is up the search is told (SIGUSR1), leaves its checkpoints, and the job
-# queues itself again: the next one goes on with the same study.
+# Two minutes before the time limit SLURM sends SIGUSR1: the search writes its checkpoints, the job queues
+# itself again and continues the same study. SLURM queues it again after the loss of a node, too.
 set -euo pipefail
+told=; search=; trap 'told=1; [ -z "$search" ] || kill -USR1 "$search"' USR1 TERM
 source .venv/bin/activate
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive MLFLOW_DISABLE_TELEMETRY=true
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
@@ -22,7 +23,7 @@ address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{pri
 port=$((20000 + SLURM_JOB_ID % 20000))
 node() { # HOSTS COUNT ARGUMENTS...: keep a Ray node running on each
   local hosts=$1 count=$2; shift 2
-  srun --overlap --nodes="$count" --ntasks="$count" -w "$hosts" \
+  srun --overlap --nodes="$count" --ntasks="$count" --cpus-per-task="$SLURM_CPUS_PER_TASK" -w "$hosts" \
     ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@" &
   started+=($!)
 }
@@ -32,7 +33,7 @@ export RAY_ADDRESS="$address:$port"
 up() { ray status 2>/dev/null | grep -c '^ 1 node_' || true; } # nodes that Ray knows
 wait_for() { # COUNT: how many trials fit is decided when the search begins
   for _ in $(seq 1 90); do
-    [ "$(up)" -lt "$1" ] || return 0
+    [ -z "$told" ] && [ "$(up)" -lt "$1" ] || return 0
     for one in "${started[@]}"; do
       kill -0 "$one" 2>/dev/null || { echo "Ray did not start on a node (see above)" >&2; return 1; }
     done
@@ -44,13 +45,13 @@ wait_for 1
 others=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2 | paste -sd,)
 [ -z "$others" ] || node "$others" $((SLURM_JOB_NUM_NODES - 1)) --address="$RAY_ADDRESS"
 wait_for "$SLURM_JOB_NUM_NODES"
-mkdir -p runs
 study=runs/slurm-$SLURM_JOB_ID.study
-again=(); [ -f "$study" ] && again=(--resume "$(cat "$study")")
-python -m lartpc_ray.tune "$@" "${again[@]}" 2> >(tee >(sed -un 's/^study \([^:]*\):.*/\1/p' >"$study.new") >&2) &
-search=$!
-told=; trap 'told=1; kill -USR1 $search' USR1 TERM
-while kill -0 $search 2>/dev/null; do wait $search && status=0 || status=$?; done
-[ -s "$study.new" ] && mv "$study.new" "$study"
-if [ "$told" ] && [ "$status" -ne 0 ] && [ -f "$study" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+status=1
+if [ -z "$told" ]; then
+  bash cluster/search.sh "$study" "$@" &
+  search=$!
+  while kill -0 $search 2>/dev/null; do wait $search && status=0 || status=$?; done
+  [ -s "$study" ] || told= # it did not begin: a wrong option, say
+fi
+if [ "$told" ] && [ "$status" -ne 0 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$status"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lartpc_ray.predict.trained_model import load_model
     from lartpc_ray.reconstruct.clusters import cluster
     from lartpc_ray.reconstruct.sweep import sweep
+    from lartpc_ray.report.compare import compare
     from lartpc_ray.thresholds.from_outputs import tune_thresholds
     from lartpc_ray.train.training import train_trial
     from lartpc_ray.trials.space import Space
@@ -23,6 +24,7 @@ __all__ = [
     "Trial",
     "ari",
     "cluster",
+    "compare",
     "draw",
     "efficiency",
     "load_model",
@@ -45,6 +47,7 @@ _MODULES = {
     "predict.trained_model": ("load_model",),
     "reconstruct.clusters": ("cluster",),
     "reconstruct.sweep": ("sweep",),
+    "report.compare": ("compare",),
     "thresholds.from_outputs": ("tune_thresholds",),
     "train.training": ("train_trial",),
     "trials.space": ("Space",),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser
@@ -55,10 +57,10 @@ def dashboards(options: argparse.Namespace) -> int:
     """
     from lartpc_ray.runtime.ray_session import private_folder
     from lartpc_ray.runtime.run_folder import load_plan
-    from lartpc_ray.tracking.runs import STORE
-    from lartpc_ray.trials.space import shipped
-    from lartpc_ray.tune.sampler import JOURNAL
-    from lartpc_ray.tune.study import PLAN, StudyPlan
+    from lartpc_ray.tracking.store import STORE
+    from lartpc_ray.trials.shipped import shipped
+    from lartpc_ray.tune.journal import JOURNAL
+    from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 
     runs: Path = options.runs.resolve()
     plans = sorted(runs.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime)
@@ -85,9 +87,9 @@ def dashboards(options: argparse.Namespace) -> int:
 
 
 def run_settings(options: argparse.Namespace) -> int:
-    from lartpc_ray.trials.settings_page import page
+    from lartpc_ray.trials.settings_page import names, page
 
-    print(page(), end="")
+    print(f"{json.dumps(names(), indent=1)}\n" if options.names else page(), end="")
     return 0
 
 
@@ -117,7 +119,7 @@ def main(options: argparse.Namespace) -> int:
 def parser() -> Parser:
     """Return the arguments of the commands."""
     made = Parser(
-        "", "What the package tells of itself; without a command, which there are.", "settings"
+        "", "Print facts about the package; without COMMAND list the commands.", "settings"
     )
     commands = made.add_subparsers(
         dest="what", metavar="COMMAND", parser_class=argparse.ArgumentParser
@@ -131,17 +133,19 @@ def parser() -> Parser:
         )
         if name == "dashboards":
             each.add_argument("--runs", type=Path, default=Path("runs"), help="where results are")
+        if name == "settings":
+            each.add_argument("--names", action="store_true", help="their names only, as JSON")
     return made
 
 
-def console() -> int:
+def console() -> NoReturn:
     """Run `lartpc-ray COMMAND ...`, which is `python -m lartpc_ray.COMMAND ...`."""
     name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
     if name not in COMMANDS:
-        return command.run(parser(), main)
+        command.run_and_exit(parser(), main)
     module = import_module(f"lartpc_ray.{name}.__main__")
-    return command.run(module.parser(), module.main, arguments)
+    command.run_and_exit(module.parser(), module.main, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    console()

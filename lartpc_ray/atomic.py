@@ -1,20 +1,27 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all; read back what was written."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from socket import gethostname
-from typing import Any
+from typing import Any, TextIO
+
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""Errors of a disk; the system names no file with them."""
 
 
 @contextmanager
-def replace_file(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+def replace_file(
+    path: Path, *, keep_existing: bool = False, exclusive: bool = False
+) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename that file to `path` if the body succeeds.
 
     Readers see the earlier file or the complete new file, also after a crash of the machine. If
@@ -24,7 +31,17 @@ def replace_file(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
     Args:
         path: the file to write; its folder exists.
         keep_existing: keep a file that another process has written meanwhile.
+        exclusive: refuse to write while another process writes the same file.
+
+    Raises:
+        ValueError: if another process writes the file.
+        OSError: with the name of the file, if its disk is full or fails.
     """
+    with _only_writer(path) if exclusive else nullcontext(), _name_in_errors(path):
+        yield from _replace(path, keep_existing)
+
+
+def _replace(path: Path, keep_existing: bool) -> Iterator[Path]:
     start = f"{path.name}.part~{gethostname()}~"  # no hostname holds ~
     for abandoned in path.parent.glob(f"{escape(start)}*"):
         if not _is_running(int(abandoned.name[len(start) :].split("~")[0])):
@@ -39,8 +56,78 @@ def replace_file(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
                 os.link(part, path)
         else:
             os.replace(part, path)
+        _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name in a folder last through a crash of the machine, where the disk can."""
+    with suppress(OSError):  # some network disks cannot; the file itself is written
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+@contextmanager
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Give an error of the disk the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in WRITE_ERRORS:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold a lock file beside `path`; the system frees the lock when the process ends."""
+    busy = "another process is writing this file; wait for it, or give another name"
+    with only_holder(path.with_name(f"{path.name}.part~lock"), lambda _: f"{path}: {busy}"):
+        yield
+
+
+@contextmanager
+def only_holder(lock: Path, busy: Callable[[str], str]) -> Iterator[TextIO]:
+    """Hold a lock file, and remove it at the end; the system frees it when the process ends.
+
+    Args:
+        lock: the file; its folder exists.
+        busy: message from the text of a file that another process holds.
+
+    Yields:
+        the empty file, for a text about its holder.
+
+    Raises:
+        ValueError: if another process holds the lock.
+    """
+    while True:
+        with lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise ValueError(busy(file.read())) from None
+            if not _is_same_file(lock, file.fileno()):  # the last holder has just removed it
+                continue
+            file.truncate(0)
+            try:
+                yield file
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_same_file(path: Path, opened: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened))
+    except FileNotFoundError:
+        return False
+    except OSError:  # the disk does not answer; the lock is held
+        return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,6 +139,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write plain values as JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=indent))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds names and values.
+
+    Raises:
+        ValueError: in one line with the name of the file, if it is truncated or not JSON, or
+            holds anything else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: truncated or not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: damaged: it holds {json.dumps(content)[:40]}, not {{name: value}}"
+        )
+    return content
 
 
 def _is_running(process: int) -> bool:

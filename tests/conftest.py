@@ -67,6 +67,13 @@ def quick_databases() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def own_store() -> Iterator[None]:
+    """Forget the store that a test has given to MLflow: it stays in the environment."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
@@ -80,6 +87,27 @@ def few_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in counts.items():
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=range(count)))
     return folder
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Start a head without cores and two nodes of one core, each with its own raylet.
+
+    Ray would make it the cluster of this machine, for all that do not name theirs.
+    """
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr("ray._private.utils.write_ray_address", lambda _: None)
+    monkeypatch.setattr("ray._common.utils.reset_ray_address", lambda: None)
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=0, include_dashboard=False)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

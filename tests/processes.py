@@ -1,6 +1,11 @@
-"""The processes and ports of a test: its descendants, and a port that is free."""
+"""The processes and ports of a test: its descendants, a port that is free, MLflow's server."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 
@@ -28,3 +33,29 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start an MLflow server on loopback in its own process group, and wait for its answer."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return server
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server does not answer")
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

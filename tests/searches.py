@@ -1,8 +1,10 @@
 """Searches in processes of their own, and their runs in MLflow."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,24 @@ def tune(
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=runs)
 
 
+def of_steps(steps: int, every: int, events: Path) -> tuple[str, ...]:
+    """Give the options of a search with two trials at a time on few events."""
+    settings = (f"steps={steps}", f"evaluate_every={every}", "batchnorm_batches=2")
+    words = [word for setting in settings for word in ("--set", f"optimizer.{setting}")]
+    return ("--budget", "laptop", "--data", str(events), *words)
+
+
+def until(process: subprocess.Popen[str], pattern: str) -> None:
+    """Read what a search says until it says this."""
+    deadline = time.monotonic() + 600
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(pattern, line):
+            return
+        assert time.monotonic() < deadline, pattern
+    raise AssertionError(f"it ended before {pattern!r}")
+
+
 def finished(process: subprocess.Popen[str], limit: float = 600) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=limit)
@@ -31,13 +51,16 @@ def finished(process: subprocess.Popen[str], limit: float = 600) -> tuple[int, s
 
 
 def mlflow_runs(runs: Path) -> dict[str, list[Run]]:
+    """Return the runs by study, or by name without the objective."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
     named: dict[str, list[Run]] = {}
     for run in found:
-        named.setdefault(run.info.run_name, []).append(run)
+        tags = run.data.tags
+        name = tags["study"] if tags.get("kind") == "search" else run.info.run_name
+        named.setdefault(name.partition(" · ")[0], []).append(run)
     return named
 
 
@@ -64,7 +87,8 @@ def checked(runs: Path, study: str, trials: int) -> None:
     named = mlflow_runs(runs)
     expected = {study: 1} | {f"trial {number}": 1 for number in range(trials)}
     named = {name: one for name, one in named.items() if "class" not in one[0].data.tags}
-    assert len(named.pop("thresholds seeds robust")) == 1
+    (thresholds,) = (name for name in named if name.startswith("thresholds "))
+    assert len(named.pop(thresholds)) == 1
     assert len(client.search_model_versions("name = 'smoke'")) <= 2, "registered once"
     assert {name: len(found) for name, found in named.items()} == expected
     for name, (found,) in named.items():

@@ -1,21 +1,25 @@
 """A file is written whole or not at all, also where a step of the write fails."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from socket import gethostname
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lartpc_ray.atomic import replace_file, write_json, write_text
+from lartpc_ray.atomic import read_json, replace_file, write_json, write_text
 
 STEPS = ["body", "fsync", "replace", None]
 
 
+@settings(deadline=None)
 @given(
     before=st.none() | st.binary(),
     after=st.binary(),
@@ -103,3 +107,79 @@ with replace_file(Path({str(path)!r})) as part:
     write_json(path, {"é": [1]})
     assert path.read_text() == '{"\\u00e9": [1]}'
     assert sorted(tmp_path.iterdir()) == sorted([path, *living])
+
+
+def test_a_second_writer_of_an_output_is_refused_and_leaves_the_part_of_the_first(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.h5"
+    code = f"""
+from pathlib import Path
+from lartpc_ray.atomic import replace_file
+with replace_file(Path({str(path)!r}), exclusive=True) as part:
+    part.write_text("second")
+"""
+
+    def second_writer() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with replace_file(path, exclusive=True) as part:
+        part.write_text("first")
+        refused = second_writer()
+    assert refused.stderr.splitlines()[-1].startswith(
+        f"ValueError: {path}: another process is writing this file"
+    )
+    assert path.read_text() == "first"
+    assert second_writer().returncode == 0
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_an_error_of_the_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"plan\.json") as caught:
+        write_json(tmp_path / "plan.json", [1])
+    assert caught.value.errno == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_content_is_synced_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real: dict[str, Callable[..., None]] = {"fsync": os.fsync, "replace": os.replace}
+
+    def recorded(name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            calls.append(name)
+            real[name](*arguments)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, recorded(name))
+    write_json(tmp_path / "a.json", 1)
+    assert calls == ["fsync", "replace", "fsync"], "the content, the name, the folder"
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "3", '"a"'])
+def test_json_without_names_is_damaged(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"plan\.json: damaged: it holds .*, not \{name: value"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1', "[" * 100_000, "\x00", '{"a": \xff}'])
+def test_a_damaged_json_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"plan\.json: truncated or not JSON"):
+        read_json(path)

@@ -5,6 +5,7 @@ import lzma
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +114,7 @@ def truncated(folder: Path) -> str:
         (["lartpc_ray.tune", "smoke", "--set", "network.depth=deep"], "'deep': input should be"),
         (["lartpc_ray.tune", "smoke", "--resume", "nowhere"], "no study to resume here"),
         (["lartpc_ray.train", "smoke", "--set", "optimizer.steps"], "write it as path=value"),
-        (["lartpc_ray.report", "--run", "none", "--runs", "TMP"], "run none: no verdict.json"),
+        (["lartpc_ray.report", "--run", "none", "--runs", "TMP"], "run none: not in sqlite:"),
         (["lartpc_ray.report", "nope", "--runs", "TMP"], "study 'nope': no search of it in"),
         (["lartpc_ray.report", "--runs", "TMP"], "give the name of a study, or --run ID"),
         (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
@@ -182,13 +183,89 @@ def test_help_takes_little_cpu(name: str) -> None:
     assert cpu_seconds("-m", f"lartpc_ray.{name}", "--help") < 1  # at most 0.5 s on a quiet core
 
 
-def test_the_console_script_lists_and_runs_the_commands(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["lartpc-ray", "--help"])
-    assert package.console() == 0
-    out = " ".join(capsys.readouterr().out.split())
+def test_a_mistyped_name_takes_little_cpu() -> None:
+    given = ("smoke", "--set", "optimizer.learnin_rate=1")
+    assert cpu_seconds("-m", "lartpc_ray.tune", *given) < 1  # 0.2 s on a quiet core
+
+
+def test_the_console_script_lists_and_runs_the_commands() -> None:
+    script = "from lartpc_ray.__main__ import console; console()"  # as pyproject.toml names it
+
+    def called(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+    done = called("--help")
+    assert done.returncode == 0
+    out = " ".join(done.stdout.split())
     assert all(f"{name} {about}" in out for name, about in package.COMMANDS.items())
-    monkeypatch.setattr(sys, "argv", ["lartpc-ray", "data", "inspect", "none.h5"])
-    assert package.console() == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m lartpc_ray.data: none.h5")
+    done = called("data", "inspect", "none.h5")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("python -m lartpc_ray.data: none.h5")
+
+
+ENDING = """
+import atexit, sys, threading, time
+from lartpc_ray.terminal.command import Parser, run_and_exit
+
+class Slow:
+    def __del__(self):
+        time.sleep(60)
+
+sys.slow = Slow()
+threading.Thread(target=lambda: (time.sleep(0.5), print("thread"))).start()
+
+def main(options):
+    atexit.register(lambda: print("exit function"))
+    print("result")
+    if options.debug:
+        raise TypeError("of ours")
+    return 7
+
+run_and_exit(Parser("x", "", ""), main)
+"""
+
+
+def test_a_process_ends_after_its_exit_functions_and_frees_nothing() -> None:
+    def ended(*arguments: str, into: int = subprocess.PIPE) -> tuple[int, str, str]:
+        command = [sys.executable, "-c", ENDING, *arguments]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stdout=into,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert ended()[:2] == (7, "result\nthread\nexit function\n")
+    status, out, err = ended("--debug")
+    assert (status, out) == (1, "result\nthread\nexit function\n")
+    assert err.endswith("TypeError: of ours\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert ended(into=writer)[0] == 120
+    finally:
+        os.close(writer)
+
+
+def test_a_process_with_closed_streams_ends_with_its_status_and_mixes_no_output() -> None:
+    words = [sys.executable, "-m", "lartpc_ray.data", "--quiet", "inspect", "none.h5"]
+
+    def ended(streams: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            ["sh", "-c", f"{shlex.join(words)} {streams}"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    status, out, err = ended(">&-")
+    assert (status, out) == (2, "")
+    assert err.startswith("python -m lartpc_ray.data: none.h5")
+    assert len(err.splitlines()) == 1
+    assert ended("2>&-") == (2, "", "")

@@ -30,12 +30,15 @@ SIGNATURES = {
     ],
     "Space": [
         *("name", "fixed", "search", "first", "budget", "budget_name", "overrides"),
-        *("points", "costs", "text"),
+        *("points", "costs", "starts", "priors", "conditions", "remarks", "text"),
     ],
-    "Trial": ["task", "network", "data", "optimizer", "resources", "seed"],
+    "Trial": ["task", "network", "data", "optimizer", "resources", "seed", "start_weights"],
     "ari": ["truth", "predicted"],
     "cluster": ["position", "margin", "seediness", "s0", "p0"],
-    "draw": ["event", "predicted", "title"],
+    "compare": [
+        *("first", "other", "method", "other_method", "data", "runs", "tracking_uri"),
+    ],
+    "draw": ["event", "predicted", "title", "voxel_cm"],
     "efficiency": ["truth", "predicted"],
     "load_model": ["source", "method", "runs", "tracking_uri"],
     "open_events": ["path", "layout", "from_voxels"],
@@ -44,14 +47,15 @@ SIGNATURES = {
     "sbd": ["truth", "predicted"],
     "scores": ["truth", "predicted", "min_voxels", "metrics"],
     "search": [
-        *("space", "budget", "data", "settings", "concurrent", "runs", "tracking_uri"),
+        *("space", "budget", "data", "settings", "concurrent", "minutes", "runs"),
+        "tracking_uri",
     ],
     "sweep": ["position", "margin", "seediness", "truth", "s0", "p0", "min_voxels", "metrics"],
     "train_trial": ["trial", "name", "runs", "tracking_uri"],
     "tune_thresholds": [
         *("outputs", "objective", "s0", "p0", "min_voxels", "rule", "cluster_rule")
     ],
-    "write_events": ["path", "events", "version", "predicted"],
+    "write_events": ["path", "events", "version", "predicted", "sidecar"],
 }
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "clustering"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +18,14 @@ def main(options: argparse.Namespace) -> int:
     return ACTIONS[options.what](options)
 
 
+LAYOUT = "version of PILArNet-M (default v3), with the sidecar file OUT_points.npy of its readers"
+
+
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
-        help="PILArNet-M, larcv3, LArCV2 ROOT or npz; sample/train, sample/tune, sample/test",
+        help="file of events of any format (docs/data-formats.md), or sample/train, sample/tune, "
+        "sample/test",
     )
     parser.add_argument(
         "--side", type=int,
@@ -37,14 +40,25 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="low-energy deposits (default drop; convert keeps them, unlabelled)",
     )
     parser.add_argument(
+        "--further", metavar="CLASS,...",
+        help="classes of the semantic codes 5, 6, ...: HIP to MICHEL, drop or unlabelled",
+    )  # fmt: skip
+    parser.add_argument(
         "--larcv", metavar="NAME=VALUE", action="append", default=[],
         help=f"product of a LArCV file: {', '.join(Products.model_fields)}",
     )  # fmt: skip
+    parser.add_argument(
+        "--plane",
+        type=int,
+        metavar="N",
+        help="wire plane of hits, or of a table of wires and ticks",
+    )
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
 
 
 def _add_writing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", type=Path, metavar="OUT.h5", help="PILArNet-M v3 file to write")
+    parser.add_argument("output", type=Path, metavar="OUT.h5", help="PILArNet-M file to write")
+    parser.add_argument("--layout", choices=["v1", "v2", "v3"], help=LAYOUT)
     parser.add_argument("--force", action="store_true", help="replace OUT.h5 if it exists")
 
 
@@ -71,6 +85,13 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
         "--predicted", metavar="PREDICTED.h5",
         help="the file that lartpc_ray.predict wrote for FILE: draw its clusters, too",
     )  # fmt: skip
+    parser.add_argument(
+        "--count", type=int, default=1, metavar="N",
+        help="draw N events from this one, a page each, with links to the next and the previous",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cm", type=float, metavar="SIDE", help="side of a voxel [cm]: draw axes in cm"
+    )
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +107,7 @@ Arguments = Callable[[argparse.ArgumentParser], None]
 COMMANDS: dict[str, tuple[str, str, Arguments]] = {
     "inspect": ("print the content of a file", "events.h5", _add_inspect),
     "convert": (
-        "write the events of a file as PILArNet-M v3",
+        "write the events of a file as PILArNet-M",
         "larcv.root events.h5 --check",
         _add_convert,
     ),
@@ -125,4 +146,4 @@ def parser() -> Parser:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    command.run_and_exit(parser(), main)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,12 +16,15 @@ from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
 from lartpc_ray.data.convert import convert
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
-from lartpc_ray.data.formats.layout import ClassMap, Layout, Products
-from lartpc_ray.data.formats.source import EventSource
+from lartpc_ray.data.formats.layout import ClassMap, Code, Hits, Layout, Products
+from lartpc_ray.data.formats.pilarnet import NO_PID
+from lartpc_ray.data.formats.source import EventSource, list_names
+from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import SAMPLE_SIZES, sample
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.screen import track
+from lartpc_ray.terminal.text import escape_controls
 
 
 def inspect(events: EventSource) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     log.info(f"reading {_path(options.file)}")
     with _open(options, options.file, "drop") as events:
         content = inspect(events)
-    print(json.dumps(content) if options.json else as_text(content))
+    print(json.dumps(content) if options.json else escape_controls(as_text(content)))
     return 0
 
 
@@ -102,42 +106,84 @@ def run_convert(options: argparse.Namespace) -> int:
     with _open(options, options.file, "unlabelled") as events:
         chosen = _range(events, options.events)
         log.info(f"{events.path}: {events.kind}, {len(chosen)} of {len(events)} events")
-        count = convert(events, target, chosen, check=options.check)
+        count = convert(
+            events,
+            target,
+            chosen,
+            version=options.layout or "v3",
+            sidecar=bool(options.layout),
+            check=options.check,
+        )
     log.info(f"{count} events in {target}")
     return 0
 
 
 def run_draw(options: argparse.Namespace) -> int:
+    from lartpc_ray.data.draw import check_voxel
+
+    path, first = _path(options.file), options.event
+    if options.output and options.output.suffix != ".html":
+        raise ValueError(f"{options.output}: the page ends in .html; the picture is beside it")
+    if options.count < 1:
+        raise ValueError(f"--count {options.count}: at least 1")
+    check_voxel(options.cm)
+    with _open(options, options.file, "drop") as events, ExitStack() as opened:
+        event, others = _event(events, first), None
+        if options.predicted:
+            options.side = event.shape[0]
+            others = opened.enter_context(_open(options, options.predicted, "drop"))
+        numbers = range(first, min(first + options.count, len(events)))
+        pages = {number: _page(options, path, number) for number in numbers}
+        for number in numbers:
+            _draw_page(options, number, pages, (events, others))
+    return 0
+
+
+def _page(options: argparse.Namespace, path: Path, number: int) -> Path:
+    """Return the page of an event; several events have their number in its name."""
+    page = options.output or Path(f"{path.name.split('.')[0]}-event.html")
+    if options.output and options.count == 1:
+        return page
+    return page.with_name(f"{page.stem}-{number}.html")
+
+
+def _draw_page(
+    options: argparse.Namespace,
+    number: int,
+    pages: Mapping[int, Path],
+    sources: tuple[EventSource, EventSource | None],
+) -> None:
+    """Draw an event, with links to the event before and the event after it."""
     from lartpc_ray.data.draw import brightest, describe, match_voxels, write_drawing
     from lartpc_ray.data.views import views
 
-    path, number = _path(options.file), options.event
-    page = options.output or Path(f"{path.name.split('.')[0]}-event-{number}.html")
-    if page.suffix != ".html":
-        raise ValueError(f"{page}: the page ends in .html; the picture is written beside it")
-    with _open(options, options.file, "drop") as events:
-        event, predicted = _event(events, number), events.predicted
-    drawn, clusters = brightest(event), None
-    if options.predicted:
-        options.side = event.shape[0]
-        with _open(options, options.predicted, "drop") as others:
-            clusters = match_voxels(drawn, _event(others, number))
-    title = f"{path.name}, event {number}: {describe(event)}"
-    shown = views(drawn, predicted=predicted, clusters=clusters)
-    print(f"{page} and {write_drawing(page, drawn, title, shown)}")
-    return 0
+    events, others = sources
+    event = _event(events, number)
+    drawn = brightest(event)
+    clusters = match_voxels(drawn, _event(others, number)) if others is not None else None
+    shown = views(drawn, predicted=events.predicted, clusters=clusters)
+    title = f"{_path(options.file).name}, event {number}: {describe(event)}"
+    beside = {"previous event": number - 1, "next event": number + 1}
+    links = {text: pages[other].name for text, other in beside.items() if other in pages}
+    page = pages[number]
+    picture = write_drawing(page, drawn, title, shown, links=links, voxel_cm=options.cm)
+    print(escape_controls(f"{page} and {picture}"))
 
 
 def run_simulate(options: argparse.Namespace) -> int:
     settings = BombSettings(side=options.side, density=options.density)
     _refuse_existing(options)
-    simulate(options.output, options.events, options.seed, settings)
+    simulate(options.output, options.events, options.seed, settings, options.layout)
     log.info(f"{options.events} events in {options.output}")
+    if options.layout == "v1":
+        log.info(NO_PID)
     return 0
 
 
-def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None:
-    """Write simulated events, whole or not at all.
+def simulate(
+    path: Path, events: int, seed: int, settings: BombSettings, layout: Version | None = None
+) -> None:
+    """Write simulated events, whole or not at all; with a layout also the sidecar file.
 
     Raises:
         ValueError: for less than one event, a negative seed, or a folder that does not exist.
@@ -146,7 +192,8 @@ def simulate(path: Path, events: int, seed: int, settings: BombSettings) -> None
         raise ValueError(f"{events} events: give at least 1")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
-    write_events(path, track(Bomb(events, seed, settings), events, "simulate: event"))
+    bomb = track(Bomb(events, seed, settings), events, "simulate: event")
+    write_events(path, bomb, version=layout or "v3", sidecar=bool(layout))
 
 
 def _refuse_existing(options: argparse.Namespace) -> None:
@@ -177,11 +224,24 @@ def _open(options: argparse.Namespace, name: str, low_energy: str) -> EventSourc
         products[product] = value.split(",") if product == "codes" else value
     layout = Layout(
         **({} if options.side is None else {"side": options.side}),
-        classes=ClassMap.model_validate({"low_energy": options.low_energy or low_energy}),
+        classes=_classes(options, low_energy),
         duplicates=options.duplicates,
         larcv=Products.model_validate_strings(products),
+        hits=Hits(plane=options.plane),
     )
     return open_events(_path(name), layout, from_voxels=options.side is None)
+
+
+def _classes(options: argparse.Namespace, low_energy: str) -> ClassMap:
+    further = tuple(options.further.split(",")) if options.further else ()
+    known = get_args(Code)
+    for name in further:
+        if name not in known:
+            raise ValueError(
+                f"--further {options.further}: {name} is not one of {list_names(known)}"
+            )
+    meaning = {"low_energy": options.low_energy or low_energy, "further": further}
+    return ClassMap.model_validate(meaning)
 
 
 def _range(events: EventSource, text: str | None) -> range:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,43 +15,63 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from plotly import graph_objects as plotly
 
-from lartpc_ray.atomic import replace_file
+from lartpc_ray.atomic import replace_file, write_text
 from lartpc_ray.data.event import Event, voxel_keys
-from lartpc_ray.data.views import GREY, View, views
+from lartpc_ray.data.figure import FIT, legend, make_figure, pixels_of
+from lartpc_ray.data.views import View, views
 
-MAX_VOXELS = 70_000
+MAX_VOXELS = 20_000
 """Voxels of an event that are drawn, those of most energy: the page stays below 10 MB."""
 
 
 def draw(
-    event: Event, predicted: Event | np.ndarray | None = None, *, title: str | None = None
+    event: Event,
+    predicted: Event | np.ndarray | None = None,
+    *,
+    title: str | None = None,
+    voxel_cm: float | None = None,
 ) -> plotly.Figure:
     """Draw an event as an interactive figure with a button per view, for example in a notebook.
 
-    The views are energy, class and true cluster and, with `predicted`, predicted cluster in the
-    colours of the true clusters. Of a very large event the voxels of most energy are drawn.
+    The views are energy, class and true cluster. With `predicted` the predicted clusters stand at
+    their right, each in the colour of the true cluster with which it shares most voxels. A 2D event
+    is an image of wires and ticks. Of a very large event the voxels of most energy are drawn.
 
     Args:
         event: a 2D or 3D event.
         predicted: (voxel,) predicted clusters, -1 none; or the same event with predicted clusters,
             as `predict` returns it.
         title: the title; by default the numbers of voxels and the energy.
+        voxel_cm: side of a voxel [cm], for axes in cm; by default they are in voxels.
 
     Raises:
-        ValueError: if `predicted` is another event or has another length.
+        ValueError: if `predicted` is another event or has another length, or if `voxel_cm` is not
+            above 0.
 
     Example:
         >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
         >>> figure = draw(event, np.array([0]))
         >>> [button.label for button in figure.layout.updatemenus[0].buttons]
-        ['energy', 'class', 'true cluster', 'predicted cluster']
+        ['energy', 'class', 'true cluster']
     """
+    check_voxel(voxel_cm)
     drawn, clusters = brightest(event), None
     if predicted is not None:
         if not isinstance(predicted, Event):
             predicted = replace(event, cluster=np.asarray(predicted, np.int32))
         clusters = match_voxels(drawn, predicted)
-    return make_figure(drawn, title or describe(event), views(drawn, clusters=clusters))
+    shown = views(drawn, clusters=clusters)
+    return make_figure(drawn, title or describe(event), shown, voxel_cm)
+
+
+def check_voxel(voxel_cm: float | None) -> None:
+    """Check the side of a voxel.
+
+    Raises:
+        ValueError: unless it is above 0.
+    """
+    if voxel_cm is not None and not 0 < voxel_cm < np.inf:
+        raise ValueError(f"voxel_cm {voxel_cm}: the side of a voxel in cm is above 0; try 0.3")
 
 
 def describe(event: Event) -> str:
@@ -83,7 +105,15 @@ def brightest(event: Event) -> Event:
     return event.select(keep)
 
 
-def write_drawing(page: Path, event: Event, title: str, shown: Sequence[View]) -> Path:
+def write_drawing(
+    page: Path,
+    event: Event,
+    title: str,
+    shown: Sequence[View],
+    *,
+    links: Mapping[str, str] | None = None,
+    voxel_cm: float | None = None,
+) -> Path:
     """Write a page that contains plotly's code, so that it opens anywhere, and a picture beside it.
 
     Args:
@@ -91,110 +121,72 @@ def write_drawing(page: Path, event: Event, title: str, shown: Sequence[View]) -
         event: a 2D or 3D event.
         title: the title of both.
         shown: the views.
+        links: text to the name of another page in the same folder, for the top of the page.
+        voxel_cm: side of a voxel [cm], for axes in cm.
 
     Returns:
         The path of the picture.
     """
     picture = page.with_suffix(".png")
-    interactive, panels = make_figure(event, title, shown), _make_picture(event, title, shown)
-    with replace_file(page) as part:
-        interactive.write_html(part, include_plotlyjs=True)
+    figure = make_figure(event, escape(title, quote=False), shown, voxel_cm)
+    text = figure.to_html(include_plotlyjs=True, post_script=FIT, config={"responsive": True})
+    if links:
+        anchors = (f'<a href="{quote(name)}">{escape(to)}</a>' for to, name in links.items())
+        style = "position: fixed; z-index: 9; top: 4px; right: 12px; font: 14px sans-serif"
+        text = text.replace("<body>", f'<body><nav style="{style}">{" · ".join(anchors)}</nav>', 1)
+    panels = _make_picture(event, title, shown, voxel_cm)
+    write_text(page, text)
     with replace_file(picture) as part:
         panels.savefig(part, dpi=90, format="png")
     return picture
 
 
-def make_figure(event: Event, title: str, shown: Sequence[View]) -> plotly.Figure:
-    """Make an interactive figure of an event with a button per view."""
-    groups = [_make_traces(event, view) for view in shown]
-    figure = plotly.Figure([trace for group in groups for trace in group])
-    buttons = []
-    for index, view in enumerate(shown):
-        visible = [n == index for n, group in enumerate(groups) for _ in group]
-        buttons.append({"label": view.title, "method": "update", "args": [{"visible": visible}]})
-    for trace in figure.data[len(groups[0]) :]:
-        trace.visible = False
-    position = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.06}
-    figure.update_layout(
-        title=title,
-        updatemenus=[{"buttons": buttons, **position}],
-        scene={"aspectmode": "data"},
-        legend={"itemsizing": "constant"},
-    )
-    if len(event.shape) == 2:
-        figure.update_yaxes(scaleanchor="x")
-    return figure
-
-
-def _make_traces(event: Event, view: View) -> list[Any]:
-    """Make one trace for energies, else a trace per colour."""
-    if not view.colours:
-        value = np.log10(np.maximum(view.value, 1e-3))
-        bar = {"title": "log10(energy / MeV)"}
-        marker = {"color": value, "colorscale": "Viridis", "showscale": True, "colorbar": bar}
-        return [_make_trace(event, view, np.ones(len(event), bool), marker, "")]
-    return [
-        _make_trace(event, view, view.value == index, {"color": colour}, name)
-        for index, colour, name in _legend(view)
-    ]
-
-
-def _legend(view: View) -> list[tuple[int, str, str]]:
-    """Return index, colour and name of each colour that the view uses."""
-    return [
-        (
-            index,
-            GREY if index < 0 else view.colours[index],
-            "none" if index < 0 else view.names[index] if view.names else "",
-        )
-        for index in np.unique(view.value).tolist()
-    ]
-
-
-def _make_trace(
-    event: Event, view: View, mask: np.ndarray, marker: dict[str, Any], name: str
-) -> Any:
-    integer = np.int16 if max(event.shape) < 2**15 else np.int32
-    axes = dict(zip("xyz", event.coords[mask].T.astype(integer), strict=False))
-    kind = plotly.Scatter3d if len(event.shape) == 3 else plotly.Scattergl
-    position = ", ".join(f"%{{{axis}}}" for axis in axes)
-    return kind(
-        **axes,
-        mode="markers",
-        marker={"size": 2.5 if len(axes) == 3 else 4, **marker},
-        name=name,
-        showlegend=bool(name),
-        customdata=view.hover[mask],
-        hovertemplate=f"({position})<br>{view.title} %{{customdata}}<extra></extra>",
-    )
-
-
-def _make_picture(event: Event, title: str, shown: Sequence[View]) -> Figure:
-    figure = Figure(figsize=(4.2 * len(shown), 4.6), layout="constrained")
+def _make_picture(
+    event: Event, title: str, shown: Sequence[View], voxel_cm: float | None
+) -> Figure:
+    is_3d = len(event.shape) == 3
+    figure = Figure(figsize=(4.6 * len(shown), 4.6), layout=None if is_3d else "constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    is_3d = len(event.shape) == 3
+    if is_3d:  # the constrained layout cuts the label of the z axis off
+        figure.subplots_adjust(left=0.02, right=0.93, bottom=0.02, top=0.84, wspace=0.2)
+    unit = "cm" if voxel_cm else "voxel"
+    names = [f"{axis} [{unit}]" for axis in "xyz"] if is_3d else ["wire", "tick"]
     for number, view in enumerate(shown, 1):
         axes: Any = figure.add_subplot(1, len(shown), number, projection="3d" if is_3d else None)
-        _draw_panel(axes, event, view)
+        _draw_panel(axes, event, view, voxel_cm or 1.0)
         axes.set_title(view.title)
         axes.tick_params(labelsize=7, pad=-2 if is_3d else 2)
+        for axis, name in zip("xyz", names, strict=False):
+            getattr(axes, f"set_{axis}label")(name, fontsize=8)
         if len(event):
             axes.locator_params(nbins=4)
             extent = np.ptp(event.coords, axis=0) + 1
-            axes.set_box_aspect(extent, zoom=1.0) if is_3d else axes.set_aspect("equal")
+            axes.set_box_aspect(extent, zoom=0.85) if is_3d else axes.set_aspect("equal")
     return figure
 
 
-def _draw_panel(axes: Any, event: Event, view: View) -> None:
-    if not view.colours:
-        low, high = view.value.min(initial=1), view.value.max(initial=1.1)
-        norm = LogNorm(max(float(low), 1e-3), float(high), clip=True)
-        points = axes.scatter(*event.coords.T, c=view.value, norm=norm, s=2, cmap="viridis")
-        bar = axes.inset_axes([0.02, 0.9, 0.4, 0.03])
-        axes.figure.colorbar(points, cax=bar, orientation="horizontal", label="MeV")
+def _draw_panel(axes: Any, event: Event, view: View, voxel: float) -> None:
+    if view.colours:
+        for index, colour, name in legend(view, event.semantic):
+            mask = view.value == index
+            _scatter(axes, event.coords[mask] * voxel, color=colour, label=name)
+        if view.names and len(event):
+            axes.legend(fontsize=7, markerscale=4, loc="upper left")
         return
-    for index, colour, name in _legend(view):
-        axes.scatter(*event.coords[view.value == index].T, color=colour, s=2, label=name)
-    if view.names and len(event):
-        axes.legend(fontsize=7, markerscale=4, loc="upper left")
+    low, high = view.value.min(initial=1), view.value.max(initial=1.1)
+    norm = LogNorm(max(float(low), 1e-3), float(high), clip=True)
+    if len(event.shape) == 2 and len(event):
+        wire, tick = event.coords.min(axis=0) - 0.5
+        image = pixels_of(event, view.value)
+        extent = (wire, wire + image.shape[1], tick, tick + image.shape[0])
+        points = axes.imshow(image, norm=norm, cmap="viridis", origin="lower", extent=extent)
+    else:
+        points = _scatter(axes, event.coords * voxel, c=view.value, norm=norm, cmap="viridis")
+    bar = axes.inset_axes([0.02, 0.9, 0.4, 0.03])
+    unit = "MeV" if len(event.shape) == 3 else "ADC"
+    axes.figure.colorbar(points, cax=bar, orientation="horizontal", label=f"energy [{unit}]")
+
+
+def _scatter(axes: Any, coords: np.ndarray, **style: Any) -> Any:
+    return axes.scatter(*coords.T, s=2, **style)

@@ -8,6 +8,7 @@ from itertools import islice
 from queue import Queue
 from threading import Event as Flag
 from threading import Thread
+from typing import TypeVar, cast
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -19,6 +20,7 @@ from lartpc_ray.data.transforms import augment, crop, overlay, rescale, shift
 from lartpc_ray.settings import Settings
 
 Prepare = Callable[[Event, np.random.Generator], Event]
+Item = TypeVar("Item")
 Reading = tuple[int, int]
 """Epoch and number of an event that is read."""
 
@@ -92,7 +94,7 @@ def batches(
             share = _share(events, readings, ranks, even=settings.batch_events > 0)[rank]
             yield _make_batch(events, settings, prepare, step, share)
 
-    return _prefetch(make(), settings.prefetch) if settings.prefetch else make()
+    return prefetch(make(), settings.prefetch) if settings.prefetch else make()
 
 
 def _steps(events: Events, settings: DataSettings, ranks: int) -> Iterator[list[Reading]]:
@@ -173,29 +175,37 @@ def _fit(events: list[Event], budget: int) -> list[Event]:
     return events[: max(1, int(np.searchsorted(total, budget, side="right")))]
 
 
-def _prefetch(source: Iterator[VoxelBatch], count: int) -> Iterator[VoxelBatch]:
-    """Make `count` batches ahead in a thread, which ends with the iterator."""
-    ready: Queue[VoxelBatch | Exception] = Queue(count)
+def prefetch(source: Iterator[Item], count: int) -> Iterator[Item]:
+    """Make `count` items ahead in a thread, which ends with the iterator.
+
+    Example:
+        >>> list(prefetch(iter("abc"), 1))
+        ['a', 'b', 'c']
+    """
+    ready: Queue[tuple[Item | None, BaseException | None]] = Queue(count)
     wanted = Flag()
     wanted.set()
 
     def make() -> None:
         try:
-            for batch in source:
-                ready.put(batch)
+            for item in source:
+                ready.put((item, None))
                 if not wanted.is_set():
                     return
-        except Exception as error:  # raised again where the batch is used
-            ready.put(error)
+            ready.put((None, StopIteration()))
+        except Exception as error:  # raised again where the item is used
+            ready.put((None, error))
 
     thread = Thread(target=make, daemon=True, name="batches")
     thread.start()
     try:
         while True:
-            batch = ready.get()
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error:
+                raise error
+            yield cast("Item", item)
     finally:
         wanted.clear()
         while thread.is_alive():

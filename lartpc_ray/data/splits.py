@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOENT
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +13,19 @@ from pydantic import Field, PositiveInt
 from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.layout import Layout
-from lartpc_ray.data.transforms import Plane, Wires, box, project, smear
+from lartpc_ray.data.formats.source import BrokenFileError
+from lartpc_ray.data.smearing import smear
+from lartpc_ray.data.transforms import Plane, Wires, above, box, project
 from lartpc_ray.settings import Settings
 
 Split = Literal["train", "tune", "test"]
+NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "tune": ("tune", "val", "validation"),
+    "test": ("test",),
+}
+"""Names of a split's file or folder, the first that exists."""
+FILE_ENDS = (".h5", ".h5.xz", ".root", ".parquet", ".csv")
 SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
 
 
@@ -27,8 +37,9 @@ def sample(split: Split) -> Path:
 class Splits(Settings):
     """Files and shared transforms of the three splits.
 
-    `path` is `sample` (packaged), a folder with train, tune and test files (`.h5`, `.h5.xz` or
-    `.root`), or one file, cut by event number into `fractions`.
+    `path` is `sample` (packaged); a folder with train, tune and test, each a file or a folder of
+    files; or one file, cut by event number into `fractions`. If there is no `tune`, the tune split
+    is `val` or `validation`, or a part of it.
     """
 
     path: str = Field(default="sample", description="`sample`, a folder or a file; --data")
@@ -40,12 +51,23 @@ class Splits(Settings):
     most_events: PositiveInt | None = Field(
         default=None, description="largest number of events per split, the first ones"
     )
+    train_events: PositiveInt | None = Field(
+        default=None,
+        description="largest number of training events, the first ones: for a learning curve",
+    )
+    val_events: PositiveInt = Field(
+        default=2000,
+        description="largest number of events of the tune split if it is named val, at random",
+    )
     layout: Layout = Layout()
     smear: float = Field(
         default=0.0,
         ge=0,
         le=4,
         description="standard deviation of the smearing, voxels",
+    )
+    threshold: float = Field(
+        default=0.0, ge=0, description="voxels above it are kept, after the smearing, MeV"
     )
     plane: Plane | None = Field(default=None, description="project 3D events on this wire plane")
     wires: Wires = Wires()
@@ -56,7 +78,9 @@ class Splits(Settings):
     @property
     def axes(self) -> int:
         """Return the number of axes of the images, 2 or 3."""
-        return 2 if self.plane or self.layout.larcv.projection is not None else 3
+        layout = self.layout
+        flat = layout.larcv.projection is not None or layout.hits.plane is not None
+        return 2 if self.plane or flat else 3
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,15 +88,24 @@ class Splits(Settings):
         return (self.layout.side,) * self.axes
 
     def seen(self, event: Event) -> Event:
-        """Apply the shared transforms: smear, project on a plane, cut a box."""
+        """Apply the shared transforms: smear, cut on energy, project on a plane, cut a box."""
         event = smear(event, self.smear) if self.smear else event
+        event = above(event, self.threshold) if self.threshold else event
         event = project(event, self.plane, self.wires) if self.plane else event
         return box(event, self.box) if self.box else event
 
     def file(self, split: Split) -> Path:
-        """Return the file of a split."""
+        """Return the file, or the folder of files, that holds the events of a split."""
         path = sample(split) if self.path == "sample" else Path(self.path)
         return _in_folder(path, split) if path.is_dir() else path
+
+    def drawn_from(self) -> int | None:
+        """Return the number of events of `val` of which the tune split is a part, if it is."""
+        file = self.file("tune")
+        if file == Path(self.path) or _split_name(file) not in NAMES["tune"][1:]:
+            return None
+        with open_events(file, self.layout) as events:
+            return len(events) if len(events) > self.val_events else None
 
     def events(self, split: Split) -> Events:
         """Open the events of a split.
@@ -80,14 +113,20 @@ class Splits(Settings):
         Raises:
             ValueError: if the file is missing, or holds no event of the split.
         """
-        events: Events = open_events(self.file(split), self.layout)
-        if self.path != "sample" and not Path(self.path).is_dir():
+        file = self.file(split)
+        events: Events = open_events(file, self.layout)
+        if file == Path(self.path):
             events = Part(events, _share(len(events), self.fractions, split))
+        elif split == "tune" and _split_name(file) in NAMES["tune"][1:]:
+            events = _draw(events, self.val_events)
         if not len(events):
             raise ValueError(f"{self.path}: no event in the {split} split; give more events")
-        if self.most_events:
-            events = Part(events, np.arange(min(self.most_events, len(events))))
-        return Transformed(events, self.seen) if self.smear or self.plane or self.box else events
+        limits = (self.most_events, self.train_events if split == "train" else None)
+        if any(limits):
+            most = min(limit for limit in limits if limit)
+            events = Part(events, np.arange(min(most, len(events))))
+        transformed = self.smear or self.threshold or self.plane or self.box
+        return Transformed(events, self.seen) if transformed else events
 
 
 class Part(Events):
@@ -137,9 +176,25 @@ def _share(count: int, fractions: tuple[float, ...], split: Split) -> np.ndarray
     return np.sort(order[edges[number] : edges[number + 1]])
 
 
+def _draw(events: Events, most: int) -> Events:
+    """Return at most so many events, drawn at random with seed 0, in their order."""
+    if len(events) <= most:
+        return events
+    return Part(events, np.sort(np.random.default_rng(0).permutation(len(events))[:most]))
+
+
+def _split_name(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
 def _in_folder(folder: Path, split: Split) -> Path:
-    names = [f"{split}{end}" for end in (".h5", ".h5.xz", ".root")]
-    for name in names:
-        if (folder / name).is_file():
+    for name in NAMES[split]:
+        if (folder / name).is_dir():
             return folder / name
-    raise ValueError(f"{folder}: no {' or '.join(names)} in this folder")
+        for end in FILE_ENDS:
+            if (folder / f"{name}{end}").is_file():
+                return folder / f"{name}{end}"
+    names = [f"{split}{end}" for end in FILE_ENDS]
+    missing = FileNotFoundError(ENOENT, "no such file", str(folder / names[0]))
+    text = " or ".join([*names, f"{split}/"])
+    raise BrokenFileError(f"{folder}: no {text} in this folder") from missing

@@ -91,41 +91,6 @@ def box(event: Event, side: int) -> Event:
     return replace(kept, coords=kept.coords - low, shape=(side,) * len(event.shape))
 
 
-def smear(event: Event, sigma: float) -> Event:
-    """Smear every deposit by a Gaussian, as diffusion does (3 mm in the sample of Koh et al.).
-
-    Each voxel within two standard deviations and a voxel of a deposit gets the integral of the
-    Gaussian over it. Energy that leaves the image is lost. A voxel takes class and cluster of the
-    deposit that gives it most energy.
-
-    Args:
-        event: a 2D or 3D event.
-        sigma: standard deviation of the Gaussian, voxels.
-    """
-    from scipy.stats import norm  # its import takes half a second
-
-    reach = int(2 * sigma) + 1
-    edges = norm.cdf((np.arange(-reach, reach + 2) - 0.5) / sigma)
-    along = np.diff(edges) / (edges[-1] - edges[0])
-    axes = len(event.shape)
-    steps = np.indices((2 * reach + 1,) * axes).reshape(axes, -1).T
-    share = along[steps].prod(axis=1)
-    coords = (event.coords[:, None] + (steps - reach)).reshape(-1, axes)
-    inside = ((coords >= 0) & (coords < event.shape)).all(axis=1)
-
-    def copies(values: np.ndarray) -> np.ndarray:
-        return np.repeat(values, len(share))[inside]
-
-    return Event.of(
-        coords[inside].astype(np.int32),
-        (event.energy[:, None] * share).ravel()[inside],
-        event.shape,
-        semantic=copies(event.semantic),
-        cluster=copies(event.cluster),
-        merge=True,
-    )
-
-
 def poster_classes(event: Event) -> Event:
     """Convert to the four classes of Koh et al.'s poster.
 

@@ -88,8 +88,8 @@ def views(
 def match_colours(truth: View, event: Event, clusters: np.ndarray) -> View:
     """Show predicted clusters in the colours of the true clusters.
 
-    A predicted cluster, the largest first, takes the colour of the true cluster with which it
-    shares most voxels, or a spare colour if a larger predicted cluster has that colour.
+    A predicted cluster takes the colour of the true cluster with which it shares most voxels, or a
+    spare colour if another predicted cluster shares more voxels with it.
 
     Args:
         truth: the view of the true clusters.
@@ -104,11 +104,12 @@ def match_colours(truth: View, event: Event, clusters: np.ndarray) -> View:
     spare = cycle(unused or range(len(CLUSTER_COLOURS)))
     colour = np.full(len(clusters), -1, np.int32)
     taken: set[int] = set()
-    labels, sizes = np.unique(clusters[clusters >= 0], return_counts=True)
-    for label in labels[np.argsort(-sizes, kind="stable")]:
+    overlaps = []
+    for label in np.unique(clusters[clusters >= 0]):
+        owners, counts = np.unique(owner[clusters == label], return_counts=True)
+        overlaps.append((int(counts.max()), int(label), int(owners[counts.argmax()])))
+    for _, label, most in sorted(overlaps, key=lambda overlap: -overlap[0]):
         mask = clusters == label
-        owners, counts = np.unique(owner[mask], return_counts=True)
-        most = int(owners[counts.argmax()])
         new = most < 0 or most in taken
         colour[mask] = next(spare) if new else truth.value[owner == most][0]
         taken.add(most)

@@ -66,7 +66,7 @@ def own_head(
     Classes are clustered separately, so each may have an embedding of its own. A voxel without a
     class takes the first class; it joins no cluster.
     """
-    heads = outputs.view(len(outputs), len(ParticleClass), -1)
+    heads = outputs.unflatten(1, (len(ParticleClass), -1))  # view cannot divide 0 voxels
     own: Tensor = heads[torch.arange(len(outputs), device=outputs.device), semantic.clamp(min=0)]
     return own
 

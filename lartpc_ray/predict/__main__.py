@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from lartpc_ray.predict.arguments import add_placement
 from lartpc_ray.reconstruct.names import METHODS
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser
@@ -13,7 +13,10 @@ from lartpc_ray.terminal.command import Parser
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from lartpc_ray.predict.write_predictions import run_predict  # `--help` does without it
+    from lartpc_ray.terminal.phases import phase
+
+    with phase("loading the libraries"):  # that `--help` does without
+        from lartpc_ray.predict.write_predictions import run_predict
 
     return run_predict(options)
 
@@ -25,8 +28,25 @@ def parser() -> Parser:
         "Write what a trained run finds in events, in the PILArNet-M layout.",
         "--run 0123abcd events.h5 -o clusters.h5",
     )
-    made.add_argument("events", type=Path, metavar="EVENTS.h5", help="PILArNet-M or LArCV file")
-    made.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    made.add_argument(
+        "events", type=Path, nargs="+", metavar="EVENTS", help="files of events, or folders of them"
+    )
+    made.add_argument(
+        "-o", "--output", type=Path, required=True, help="file, NAME.parquet or folder to write"
+    )
+    made.add_argument(
+        "--events", dest="range", metavar="A:B", help="numbers of the events, B excluded"
+    )
+    made.add_argument(
+        "--shard-events", type=int, default=1024, metavar="N", help="events of a shard of a folder"
+    )
+    made.add_argument(
+        "--layout",
+        choices=("v1", "v2", "v3"),
+        help="version of PILArNet-M (default v3), with the sidecar files of its readers",
+    )
+    add_tables(made)
+    add_placement(made)
     made.add_argument("--run", required=True, help="an MLflow run, or a folder of one")
     made.add_argument(
         "--method", "--cut", choices=METHODS, help="how voxels become clusters; default the task's"
@@ -39,11 +59,21 @@ def parser() -> Parser:
     made.add_argument(
         "--dead", type=Path, metavar="MAP.yaml", help="dead regions that an infill fills, in cm"
     )
-    made.add_argument("--force", action="store_true", help="write over OUTPUT")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     return made
 
 
+def add_tables(made: Parser) -> None:
+    """Add the arguments of the output: the tables beside the predictions."""
+    made.add_argument("--force", action="store_true", help="write over OUTPUT")
+    made.add_argument(
+        "--tables",
+        action="store_true",
+        help="write a Parquet table of all clusters, and one of the metrics of each event",
+    )
+    made.add_argument("--pitch", type=float, default=0.3, metavar="CM", help="cm per voxel")
+
+
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    command.run_and_exit(parser(), main)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.paired import PairedDifference, paired_differences
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
+from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Means, Prediction, Task, Thresholds, Validation
 from lartpc_ray.terminal.command import log
 
 EARLIER_NAMES = {"beside": "alternatives", "tuned": "tune_scores"}
 THIS = "this network"
 UNTRAINED = "untrained network"
+Differences = dict[str, PairedDifference]
+"""Class, or `MEAN`, to a paired difference."""
 ERRORS = "± 68 %, bootstrap over events"
 
 
@@ -31,10 +34,13 @@ class EvaluationResult:
         task: name of the task.
         thresholds: class to thresholds, chosen on the tune split.
         tune_scores: class to its best score on the tune split.
-        means: method to class to metric to mean over the test events.
+        means: method to class to metric to mean over the test events; the method in use first.
         events: number of test events and of tune events.
         alternatives: label of another reconstruction to its thresholds.
-        errors: of `means`, 68 % bootstrap half-widths, for each method with tuned thresholds.
+        errors: of `means`, 68 % bootstrap half-widths.
+        held_out: label of a reconstruction to its mean held-out score on the tune split.
+        differences: metric to other method to class to the paired difference of the method in use
+            over the test events.
     """
 
     task: str
@@ -44,37 +50,32 @@ class EvaluationResult:
     events: dict[str, int]
     alternatives: dict[str, Thresholds] = field(default_factory=dict)
     errors: dict[str, Means] = field(default_factory=dict)
+    held_out: dict[str, float] = field(default_factory=dict)
+    differences: dict[str, dict[str, Differences]] = field(default_factory=dict)
 
     @staticmethod
     def read(content: dict[str, Any]) -> EvaluationResult:
         """Return the result that a verdict.json holds, also one of an earlier version."""
         present = with_present_names(content, EARLIER_NAMES)
+        present.pop("verdict", None)  # sentences for readers
         axes = earlier_names(LinkedClustering)
         for name, thresholds in present.get("alternatives", {}).items():
             present["alternatives"][name] = {
                 label: with_present_names(point, axes) for label, point in thresholds.items()
             }
+        present["differences"] = {
+            metric: {
+                other: {name: PairedDifference(**values) for name, values in rows.items()}
+                for other, rows in others.items()
+            }
+            for metric, others in present.get("differences", {}).items()
+        }
         return EvaluationResult(**present)
 
     @property
     def best(self) -> Means:
-        """Return the means of the first method: the network with tuned thresholds."""
+        """Return the means of the first method: the network with the method in use."""
         return next(iter(self.means.values()))
-
-    def best_method(self, names: Sequence[str], metric: str) -> tuple[str, Thresholds]:
-        """Return the reconstruction with the highest mean, and its thresholds.
-
-        Returns:
-            its label, empty for the task's own; class to thresholds.
-        """
-        first = next(iter(self.means))
-        methods = {"": first} | {label: _method(THIS, label) for label in self.alternatives}
-
-        def score(label: str) -> float:
-            return mean_of(names, self.means[methods[label]], metric) or 0.0
-
-        best = max(methods, key=score)
-        return best, self.alternatives.get(best, self.thresholds)
 
     @property
     def rows(self) -> dict[str, Means]:
@@ -83,44 +84,88 @@ class EvaluationResult:
         for method, means in self.means.items():
             rows[method] = means
             if method in self.errors:
-                label = method.removeprefix(f"{THIS}, ")
-                title = f"± 68 %, {label}" if label in self.alternatives else ERRORS
-                rows[title] = self.errors[method]
+                first = method == next(iter(self.means))
+                rows[ERRORS if first else f"± 68 %, {short_method(method)}"] = self.errors[method]
         return rows
 
-    def json(self) -> str:
-        """Return the text of verdict.json."""
-        return json.dumps(asdict(self), indent=1)
 
+def evaluate_on_test(evaluation: Evaluation, *, choose_method: bool = False) -> EvaluationResult:
+    """Tune the thresholds on the tune split, then measure everything once on the test split.
 
-def evaluate_on_test(evaluation: Evaluation) -> EvaluationResult:
-    """Tune the thresholds on the tune split, then measure everything once on the test split."""
-    task: Task = evaluation.task
-    tune, test = evaluation.predictions("tune"), evaluation.predictions("test")
-    first = "tuned thresholds" if task.untuned() else ""
-    tasks: dict[str, Task] = {first: task, **task.alternatives()}
-    tuned = {label: way.validate_on(tune) for label, way in tasks.items()}
-    log.info(f"measuring {len(test)} test events")
-    rows = {_method(THIS, first): measure(task, test, tuned[first].thresholds)}
-    if untuned := task.untuned():
-        rows[_method(THIS, task.untuned_label)] = measure(task, test, untuned)
-    for label, way in task.alternatives().items():
-        rows[_method(THIS, label)] = measure(way, test, tuned[label].thresholds)
-    for label, way in tasks.items():
-        chosen = way.validate_on(evaluation.predictions("tune", trained=False)).thresholds
-        predictions = evaluation.predictions("test", trained=False)
-        rows[_method(UNTRAINED, label)] = measure(way, predictions, chosen)
-    if task.baseline_label:
-        rows[task.baseline_label] = baseline(task, (event for event, _ in test))
+    Args:
+        evaluation: of the network.
+        choose_method: use the reconstruction of highest held-out score on the tune split, instead
+            of the one that the settings of the task name.
+    """
+    tune = evaluation.predictions("tune")
+    tuned = {label: way.validate_on(tune) for label, way in _ways(evaluation.task).items()}
+    held_out = {label: _mean(way.held_out) for label, way in tuned.items() if way.held_out}
+    if choose_method and held_out:
+        evaluation.use(_ways(evaluation.task)[max(held_out, key=held_out.__getitem__)])
+    task = evaluation.task
+    metrics = _measure_all(evaluation, tuned)
+    first = task.method_label
     return EvaluationResult(
         task=task.name,
         thresholds=tuned[first].thresholds,
         tune_scores=tuned[first].scores,
-        means={method: task.summary(metrics) for method, metrics in rows.items()},
-        events={"tune": len(tune), "test": len(test)},
+        means={method: task.summary(rows) for method, rows in metrics.items()},
+        events={"tune": len(tune), "test": len(evaluation.predictions("test"))},
         alternatives={label: tuned[label].thresholds for label in task.alternatives()},
-        errors={_method(THIS, label): _errors(task, rows[_method(THIS, label)]) for label in tasks},
+        errors={method: _errors(task, rows) for method, rows in metrics.items()},
+        held_out=held_out,
+        differences=_differences(task, metrics),
     )
+
+
+def _ways(task: AnyTask) -> dict[str, AnyTask]:
+    """Return the task with each reconstruction that a result compares, the active one first."""
+    return {task.method_label: task, **task.alternatives()}
+
+
+def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[str, Metrics]:
+    """Measure each method on the test split, the method in use first.
+
+    Raises:
+        ValueError: if no event has anything to score.
+    """
+    task, test = evaluation.task, evaluation.predictions("test")
+    ways = _ways(task)
+    log.info(f"measuring {len(test)} test events")
+    rows = {
+        _method(THIS, label): measure(way, test, tuned[label].thresholds)
+        for label, way in ways.items()
+    }
+    for way in ways.values():
+        if untuned := way.untuned():
+            rows[_method(THIS, way.untuned_label)] = measure(way, test, untuned)
+    new_tune, new_test = (evaluation.predictions(name, trained=False) for name in ("tune", "test"))
+    for label, way in ways.items():
+        chosen = way.validate_on(new_tune).thresholds
+        rows[_method(UNTRAINED, label)] = measure(way, new_test, chosen)
+    if task.baseline_label:
+        rows[task.baseline_label] = baseline(task, (event for event, _ in test))
+    rows = {method: metrics for method, metrics in rows.items() if metrics.rows}
+    if not rows:
+        raise ValueError(f"no test event has {task.scored_object}; give more events")
+    return rows
+
+
+def _differences(task: AnyTask, rows: dict[str, Metrics]) -> dict[str, dict[str, Differences]]:
+    """Compare the first method with each other one, by each metric of the task."""
+    names = (*task.scored_classes, task.headline)
+    ours, *others = (
+        (method, Metrics(row for row in metrics.rows if row.name in names))
+        for method, metrics in rows.items()
+    )
+    return {
+        metric: {method: paired_differences(ours[1], metrics, metric) for method, metrics in others}
+        for metric in task.compared_metrics
+    }
+
+
+def _mean(scores: dict[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
 
 
 def _errors(task: Task, metrics: Metrics) -> Means:
@@ -143,6 +188,16 @@ def _of_means(errors: Means, means: Means, summary: Means) -> Means:
 
 def _method(network: str, label: str) -> str:
     return f"{network}, {label}" if label else network
+
+
+def short_method(method: str) -> str:
+    """Return the name of a method of this network without the network.
+
+    Example:
+        >>> short_method("this network, linked voxels"), short_method("this network")
+        ('linked voxels', 'this network')
+    """
+    return method.removeprefix(f"{THIS}, ")
 
 
 def validate(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import overload
 
-from lartpc_ray.data.event import Event
 from lartpc_ray.data.splits import Split, Splits
-from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict.inference import predict
+from lartpc_ray.predict.job import Work, keep_prediction
+from lartpc_ray.predict.placement import WHEREVER, LazyRay
+from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.sources import SplitEvents
+from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Prediction, Task
+from lartpc_ray.tasks.task import Prediction
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 MEMORY = 2**28
@@ -27,13 +28,17 @@ An `Evaluation` has at most four: of the trained and of an untrained network, on
 class Predictions(Sequence[Prediction]):
     """The prepared events of a split with the outputs of a network, computed when first read.
 
-    Events pass the network in their order, in batches of `predict`: the numbers do not depend on
-    the events that are read.
+    Where Ray runs, the first reading computes all of them: the workers then leave their cores to
+    other work.
+
+    Args:
+        source: of the predictions, in the order of the events.
+        count: number of events.
     """
 
-    def __init__(self, network: UResNet, task: Task, events: Sequence[Event]) -> None:
-        self._count = len(events)
-        self._source = predict(network, task, events)
+    def __init__(self, source: Iterator[Prediction], count: int) -> None:
+        self._count = count
+        self._source = source
         self._file = SpooledTemporaryFile(MEMORY)  # noqa: SIM115  # closed with the object
         self._starts: list[int] = []
 
@@ -48,12 +53,19 @@ class Predictions(Sequence[Prediction]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(self._count))]
         number = range(self._count)[index]
-        while number >= len(self._starts):
-            self._starts.append(self._file.seek(0, 2))
-            pickle.dump(next(self._source), self._file, pickle.HIGHEST_PROTOCOL)
+        if number >= len(self._starts):
+            self._read(number + 1 if cluster_resources() is None else self._count)
         self._file.seek(self._starts[number])
-        prediction: Prediction = pickle.load(self._file)  # noqa: S301  # written above
+        prediction: Prediction = pickle.load(self._file)  # noqa: S301  # written below
         return prediction
+
+    def _read(self, until: int) -> None:
+        while len(self._starts) < until:
+            prediction = next(self._source)
+            self._starts.append(self._file.seek(0, 2))
+            pickle.dump(prediction, self._file, pickle.HIGHEST_PROTOCOL)
+        if until == self._count:
+            next(self._source, None)  # the source ends: its workers leave their cores
 
 
 class Evaluation:
@@ -62,25 +74,40 @@ class Evaluation:
     Args:
         state: of the trained network.
         data: folder or file of the splits, if they are not the trial's own.
+        ray: of the command, with the placement of the network; by default Ray's workers where Ray
+            runs, else this process.
     """
 
-    def __init__(self, state: Checkpoint, data: str | None = None) -> None:
+    def __init__(
+        self, state: Checkpoint, data: str | None = None, ray: LazyRay | None = None
+    ) -> None:
         trial = state.trial.with_events(data) if data else state.trial
         self.state = state = replace(state, trial=trial)
         self.data = data
         self.task: AnyTask = state.trial.task
         self.splits: Splits = state.trial.data.splits
+        self._ray = ray
         self._predictions: dict[tuple[Split, bool], Predictions] = {}
 
-    @cached_property
-    def network(self) -> UResNet:
-        """Return the trained network."""
-        return self.state.restored()
+    def use(self, task: AnyTask) -> None:
+        """Go on with another reconstruction of the same outputs."""
+        trial = self.state.trial.model_copy(update={"task": task})
+        self.task, self.state = task, replace(self.state, trial=trial)
 
     def predictions(self, split: Split, *, trained: bool = True) -> Predictions:
         """Return the predictions of the trained network, or of a new one, on a split."""
         if (split, trained) not in self._predictions:
-            network = self.network if trained else self.state.trial.make_network(engine="auto")
-            events = self.splits.events(split)
-            self._predictions[split, trained] = Predictions(network, self.task, events)
+            state = self.state
+            if not trained:
+                network = state.trial.make_network(engine="auto")
+                state = replace(state, network=network.state_dict())
+            count = len(self.splits.events(split))
+            placement = WHEREVER
+            if self._ray:
+                self._ray.start(count)
+                placement = self._ray.placement
+            source = SplitEvents(splits=self.splits, split=split)
+            service = InferenceService([state], source, placement)
+            pairs = service.run(Work(keep_prediction), [range(count)], title=None)
+            self._predictions[split, trained] = Predictions(pairs, count)
         return self._predictions[split, trained]

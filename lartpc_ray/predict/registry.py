@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from lartpc_ray.atomic import read_json
 from lartpc_ray.data.event import Event, voxel_keys
 from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.store import EXISTS, INVALID, MISSING, StoreError
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 
@@ -57,7 +58,7 @@ class PyfuncPredictor(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the checkpoint and the thresholds."""
         self._state = checkpoints.load(Path(context.artifacts["checkpoint"]))
-        self._use = json.loads(Path(context.artifacts["use"]).read_text())
+        self._use = read_use(Path(context.artifacts["use"]))
         self._network = self._state.restored()
 
     @staticmethod
@@ -112,6 +113,19 @@ class PyfuncPredictor(PythonModel):
                 tuple(self._use["shape"]),
                 semantic=known,
             )
+
+
+def read_use(path: Path) -> dict[str, Any]:
+    """Return the `shape` of the image and the `thresholds` of a registered model.
+
+    Raises:
+        ValueError: in one line with the name of the file, if it is damaged.
+    """
+    use = read_json(path)
+    shape, thresholds = use.get("shape"), use.get("thresholds")
+    if not isinstance(shape, list) or not isinstance(thresholds, dict):
+        raise ValueError(f"{path}: damaged: no shape and thresholds in it")
+    return use
 
 
 def table_of(event: Event, number: int, *, classes: bool) -> pd.DataFrame:
@@ -188,8 +202,8 @@ def register(
     source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
     try:
         client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+    except StoreError as error:
+        if error.code != EXISTS:
             raise
     made = client.create_model_version(name, source, run, tags=dict(about), description=note)
     return str(made.version)
@@ -209,16 +223,18 @@ def find_version(tracking: Tracking, address: str) -> ModelVersion:
         if alias:
             return tracking.client.get_model_version_by_alias(name, alias)
         return tracking.client.get_model_version(name, number)
-    except MlflowException as error:
-        raise ValueError(f"{address}: {error.message}") from None
+    except StoreError as error:
+        if error.code not in (MISSING, INVALID):
+            raise
+        raise ValueError(f"{address}: {error}") from None
 
 
 def version_with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:
     """Return the version with an alias; None if no version has it."""
     try:
         return tracking.client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+    except StoreError as error:
+        if error.code in (MISSING, INVALID):
             return None
         raise
 

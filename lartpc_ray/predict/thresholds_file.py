@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.trials.yaml_file import read_yaml
 
 EARLIER_NAMES = {"cut": "method", "goal": "objective"}
 
@@ -24,15 +23,16 @@ def read_thresholds_file(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: for a file without thresholds.
     """
+    file = read_yaml(path)
     try:
-        content = with_present_names(yaml.safe_load(path.read_text()), EARLIER_NAMES)
+        content = with_present_names(file.content, EARLIER_NAMES)
         linked = content.get("method") == "linked"
         axes = earlier_names(LinkedClustering) if linked else {}
         content["classes"] = {
             str(name): _class_with_present_names(row, axes)
             for name, row in content["classes"].items()
         }
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path}: no thresholds in it; see thresholds --help") from None
     return content
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import pandas as pd
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict.inference import reconstruct_events
-from lartpc_ray.predict.registry import FOLDER, PyfuncPredictor, find_version
+from lartpc_ray.predict.registry import FOLDER, PyfuncPredictor, find_version, read_use
 from lartpc_ray.predict.thresholds_file import read_thresholds
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking.runs import Tracking
@@ -111,5 +110,8 @@ def _registered(tracking: Tracking, source: str, method: str | None, scratch: Pa
         raise ValueError(f"{source}: a registered model has one method; leave out method={method}")
     run = str(find_version(tracking, source).run_id)
     folder = tracking.fetch(run, f"{FOLDER}/artifacts", scratch)
-    use = json.loads((folder / "use.json").read_text())
+    try:
+        use = read_use(folder / "use.json")
+    except ValueError as error:
+        raise ValueError(f"{error}; give the run of the model instead: {run}") from None
     return TrainedModel(checkpoints.load(folder), use["thresholds"], tuple(use["shape"]))

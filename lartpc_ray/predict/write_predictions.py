@@ -5,53 +5,230 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from lartpc_ray.data.dead_regions import DeadMap
-from lartpc_ray.data.files import read_events, write_events
-from lartpc_ray.predict.inference import reconstruct_events
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.formats.pilarnet_writer import write_tables
+from lartpc_ray.data.formats.predicted import predicted_tables
+from lartpc_ray.data.formats.prediction_table import (
+    ENDING,
+    Columns,
+    voxel_columns,
+    write_voxel_table,
+)
+from lartpc_ray.data.formats.source import Tables
+from lartpc_ray.data.formats.tables import Version, event_tables, to_layout
+from lartpc_ray.predict.input_tables import InputTables
+from lartpc_ray.predict.job import Work, read_task
+from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.shards import ShardFolder, digests
+from lartpc_ray.predict.sources import FileEvents, event_files
+from lartpc_ray.predict.tables import check_tables, with_tables, write_with_tables
 from lartpc_ray.predict.thresholds_file import read_thresholds
-from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.runtime.run_folder import locked
+from lartpc_ray.tasks.task import Outputs, Thresholds
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import FILE
+from lartpc_ray.trials.checkpoint import FILE, Checkpoint
+from lartpc_ray.trials.yaml_file import read_yaml
+
+Write = Callable[[Path, Iterator[Any]], int]
+"""Writes the results of events to a file, whole or not at all, and returns their number."""
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    if options.output.exists() and not options.force:
+    output: Path = options.output
+    in_shards = output.is_dir() or not output.suffix
+    check_options(options, in_shards)
+    ray = LazyRay(Placement.of(options))
+    states, thresholds = load_networks(options)
+    check_tables(options, states[-1].trial.task)
+    layout = states[-1].trial.data.splits.layout
+    source = FileEvents(files=event_files(options.events), layout=layout)
+    events = parse_events(options.range, len(source.open()))
+    with ray:
+        ray.start(len(events))
+        service = InferenceService(states, source, ray.placement)
+        work, write = output_form(options, states, thresholds, source)
+        if not in_shards:
+            with closing(service.run(work, [events])) as predicted:
+                count = write(output, predicted)
+            log.info(f"{count} events in {output}")
+            return 0
+        folder = ShardFolder(output, events, options.shard_events, bool(options.layout))
+        output.mkdir(parents=True, exist_ok=True)
+        with locked(output):
+            known = digests(service.job(), states, thresholds, options.runs)
+            known["layout"] = options.layout or "v3"
+            known["tables"] = options.pitch if options.tables else None
+            folder.claim(known, force=options.force)
+            write_shards(folder, service, work, write)
+    return 0
+
+
+def check_options(options: argparse.Namespace, in_shards: bool) -> None:
+    """Check the arguments that need no file to be read.
+
+    Raises:
+        ValueError: for an output that exists, or arguments that belong together.
+    """
+    if options.output.exists() and not in_shards and not options.force:
         raise ValueError(f"{options.output}: is there already; --force writes over it")
+    if options.output.suffix == ENDING and (options.layout or options.tables):
+        raise ValueError(f"{options.output}: a table in Parquet has no --layout and no --tables")
     if (options.semantics == "predicted") != bool(options.segmentation_run):
         raise ValueError("--semantics predicted and --segmentation-run ID go together")
+
+
+def output_form(
+    options: argparse.Namespace,
+    states: Sequence[Checkpoint],
+    thresholds: Thresholds,
+    source: FileEvents,
+) -> tuple[Work[Any], Write]:
+    """Return the work on each prediction, and the writer of its results."""
+    task = states[-1].trial.task
+    version: Version = options.layout or "v3"
+    inputs = input_tables(states, source)
+    arguments = (task.model_dump_json(), json.dumps(thresholds), inputs)
+    if options.output.suffix == ENDING:
+        return Work(reconstruct_voxels, arguments), write_voxel_table
+    work: Work[Any] = Work(reconstruct, (*arguments, version))
+    write: Write = partial(write_file, version=version, sidecar=bool(options.layout))
+    if not options.tables:
+        return work, write
+    work = with_tables(work, task.model_dump_json(), json.dumps(thresholds), options.pitch)
+    return work, partial(write_with_tables, write, task.name)
+
+
+def write_shards(
+    folder: ShardFolder,
+    service: InferenceService,
+    work: Work[Any],
+    write: Write,
+) -> None:
+    """Predict and write the shards that are missing in a folder."""
+    missing = folder.missing()
+    with closing(service.run(work, missing)) as predicted:
+        folder.write(predicted, write)
+    written = f"{len(missing)} shard{'' if len(missing) == 1 else 's'} written"
+    log.info(f"{written}, {len(folder.events)} events in {folder.path}")
+
+
+def input_tables(states: Sequence[Checkpoint], source: FileEvents) -> InputTables | None:
+    """Return the tables of the input, or None for networks that read voxels other than its own."""
+    for state in states:
+        splits = state.trial.data.splits
+        for name in ("smear", "plane", "box"):
+            if getattr(splits, name):
+                log.info(
+                    f"data.splits.{name} changes the voxels: the output has those that the network "
+                    "read, without the other columns of the input"
+                )
+                return None
+    return InputTables(source)
+
+
+def write_file(
+    path: Path, events: Iterator[Tables], *, version: Version, sidecar: bool = False
+) -> int:
+    """Write predicted events to a file, whole or not at all; return their number."""
+    return write_tables(path, events, version=version, predicted=True, sidecar=sidecar)
+
+
+def reconstruct(
+    settings: str,
+    thresholds: str,
+    inputs: InputTables | None,
+    version: Version,
+    number: int,
+    event: Event,
+    outputs: Outputs,
+) -> Tables:
+    """Return the tables of the event with the reconstruction of a task in place of the truth.
+
+    Args:
+        settings: of the task, as JSON.
+        thresholds: class to thresholds, as JSON.
+        inputs: of the events, whose columns the result carries; None to write the event alone.
+        version: layout of the tables.
+        number, event, outputs: of the prediction.
+    """
+    predicted = read_task(settings).reconstruct(event, outputs, json.loads(thresholds))
+    if inputs is None:
+        return to_layout(event_tables(predicted), version)
+    return to_layout(predicted_tables(predicted, *inputs.read(number)), version)
+
+
+def reconstruct_voxels(
+    settings: str,
+    thresholds: str,
+    inputs: InputTables | None,
+    number: int,
+    event: Event,
+    outputs: Outputs,
+) -> Columns:
+    """Return the rows of the event in a table of voxels; for the arguments see `reconstruct`."""
+    predicted = read_task(settings).reconstruct(event, outputs, json.loads(thresholds))
+    source = None if inputs is None else inputs.read(number)
+    return voxel_columns(number, predicted, outputs.get("seediness"), source)
+
+
+def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresholds]:
+    """Return the networks to apply one after the other, and the thresholds of the last one."""
     tracking = Tracking(options.runs, None, options.tracking_uri)
+    thresholds: Thresholds = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
         task = state.trial.task
-        thresholds: Thresholds = {}
         if task.methods:
             task = task.with_method(options.method or task.active_method.name)
             name = f"thresholds-{task.active_method.name}.yaml"
             path = options.thresholds or tracking.fetch(options.run, name, folder)
             thresholds = read_thresholds(path, list(task.active_method.axes()))
-        events = read_events(options.events, layout=state.trial.data.splits.layout)
+        states = []
         if options.segmentation_run:
             file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
-            events = reconstruct_events(checkpoints.load(file), events, {})
+            states.append(checkpoints.load(file))
     untuned = [name for name in task.scored_classes if thresholds and name not in thresholds]
     if untuned:
         log.info(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
     task = task.with_dead_regions(read_dead_map(options.dead) if options.dead else None)
-    state = replace(state, trial=state.trial.model_copy(update={"task": task}))
-    events = reconstruct_events(state, events, thresholds)
-    count = write_events(options.output, events, predicted=True)
-    log.info(f"{count} events in {options.output}")
-    return 0
+    trial = state.trial.model_copy(update={"task": task})
+    return [*states, replace(state, trial=trial)], thresholds
+
+
+def parse_events(text: str | None, count: int) -> range:
+    """Return the numbers of the events that `A:B` names, both ends optional; all by default.
+
+    Raises:
+        ValueError: for another form, or numbers that are not in the input.
+
+    Example:
+        >>> parse_events("5:", 20), parse_events(None, 20)
+        (range(5, 20), range(0, 20))
+    """
+    low, colon, high = (text or ":").partition(":")
+    try:
+        start, stop = int(low or 0), int(high or count)
+    except ValueError:
+        start, stop = 0, -1
+    if not colon or not 0 <= start < stop <= count:
+        if text is None:
+            return range(0)
+        raise ValueError(f"--events {text}: give A:B with 0 <= A < B <= {count}, the event count")
+    return range(start, stop)
 
 
 def read_dead_map(path: Path) -> DeadMap:
@@ -61,12 +238,8 @@ def read_dead_map(path: Path) -> DeadMap:
         ValueError: for another content, with file, key and reason.
     """
     try:
-        return DeadMap.model_validate_json(json.dumps(yaml.safe_load(path.read_text())))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such dead-region map") from None
+        return DeadMap.model_validate_json(json.dumps(read_yaml(path).content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "map"
         raise ValueError(f"{path}: {key}: {first['msg']}; it was {first['input']!r}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise ValueError(f"{path}: not YAML: {error_text(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+from numba import njit
 
 Position = Float[np.ndarray, "voxel axis"]
 PerVoxel = Float[np.ndarray, " voxel"]
@@ -44,7 +45,7 @@ def cluster(
         array([0, 0, 1])
     """
     labels, _ = _grow(*checked(position, margin, seediness), s0, p0)
-    return labels
+    return np.asarray(labels)
 
 
 def seeds(
@@ -55,33 +56,47 @@ def seeds(
     A higher s0 takes the first of them: those with at least that seediness.
     """
     _, chosen = _grow(*checked(position, margin, seediness), 0.0, p0)
-    return np.array(chosen, np.int64)
+    return np.asarray(chosen)
 
 
 def _grow(
     position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s0: float, p0: float
-) -> tuple[np.ndarray, list[int]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels and the seeds."""
     check_threshold("s0", s0)
     check_threshold("p0", p0)
-    labels = np.full(len(seediness), -1, np.int64)
-    nearest = np.full(len(seediness), np.inf)
-    free = np.ones(len(seediness), bool)
-    limit = exponent_limit(p0)
-    chosen: list[int] = []
-    for seed in np.argsort(-seediness, kind="stable"):
-        if seediness[seed] < s0:
-            break
-        if not free[seed]:
-            continue
-        q = _exponents(position, position[seed], margin[seed])
-        closer = q < nearest
-        labels[closer] = len(chosen)
-        nearest[closer] = q[closer]
-        free &= ~(q < limit)
-        free[seed] = False
-        chosen.append(int(seed))
+    order = np.argsort(-seediness, kind="stable")
+    order = order[: np.count_nonzero(seediness >= s0)]
+    columns, scale = np.ascontiguousarray(position.T), 0.5 / (margin * margin)
+    labels, chosen = _take_seeds(columns, scale, order, exponent_limit(p0))
     return labels, chosen
+
+
+@njit(cache=True, nogil=True)
+def _take_seeds(position, scale, order, limit):  # type: ignore[no-untyped-def]
+    """Take the seeds in `order`; q is added axis by axis as in sweep.py, to the same bits."""
+    axes, count = position.shape
+    labels = np.full(count, -1, np.int64)
+    nearest, q = np.full(count, np.inf), np.empty(count)
+    chosen = np.empty(len(order), np.int64)
+    seeds = 0
+    for seed in order:
+        if nearest[seed] < limit:
+            continue
+        q[:] = 0.0
+        for axis in range(axes):
+            x = position[axis, seed]
+            for voxel in range(count):
+                side = position[axis, voxel] - x
+                q[voxel] += side * side
+        for voxel in range(count):
+            value = q[voxel] * scale[seed]
+            if value < nearest[voxel]:
+                nearest[voxel] = value
+                labels[voxel] = seeds
+        chosen[seeds] = seed
+        seeds += 1
+    return labels, chosen[:seeds]
 
 
 def exponent_limit(p0: float) -> float:
@@ -111,11 +126,3 @@ def check_threshold(name: str, value: float) -> None:
     """Refuse a threshold outside [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} = {value}: must be from 0 to 1")
-
-
-def _exponents(position: np.ndarray, centre: np.ndarray, width: float) -> np.ndarray:
-    """Return q = |f - mu|² / (2 sigma²), added axis by axis as sweep.py does: the same bits."""
-    total = np.zeros(len(position))
-    for axis in range(position.shape[1]):
-        total += (position[:, axis] - centre[axis]) ** 2
-    return total * (0.5 / (width * width))

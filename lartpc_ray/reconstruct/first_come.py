@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 from numba import njit
 
-from lartpc_ray.metrics.clustering import SCORES, table_scores, true_index
+from lartpc_ray.metrics.clustering import CHEAP_SCORES, SCORES, table_scores, true_index
 from lartpc_ray.reconstruct.clusters import check_threshold, checked
 from lartpc_ray.reconstruct.sweep import ascending
 
@@ -116,7 +116,7 @@ def sweep_first_come(
     p0: Float[np.ndarray, " p0"],
     *,
     min_voxels: int = 0,
-    metrics: Sequence[str] = SCORES,
+    metrics: Sequence[str] = CHEAP_SCORES,
     min_size: int = 2,
     assign_all: bool = True,
 ) -> dict[str, Float[np.ndarray, "s0 p0"]]:

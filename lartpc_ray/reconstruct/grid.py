@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import Field
 
 from lartpc_ray.reconstruct.names import Rule
-from lartpc_ray.settings import Settings
+from lartpc_ray.reconstruct.resampling import ChoiceSettings, Resamples, ScoreSums, resample
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +20,31 @@ class ThresholdGrid:
     Attributes:
         axes: name of each threshold and its points, in the order of the scores' axes.
         scores: class to (event, point...); a class that no event has is absent.
+        sums: class to sums over its events, for classes with too many events to keep each.
+        events: class to the numbers of its events in their split; empty if unknown.
     """
 
     axes: dict[str, Float[np.ndarray, " point"]]
     scores: dict[str, Float[np.ndarray, "event ..."]]
+    sums: dict[str, ScoreSums] = field(default_factory=dict)
+    events: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the classes."""
+        return [*self.scores, *self.sums]
 
     @cached_property
     def means(self) -> dict[str, Float[np.ndarray, ...]]:
         """Return class to the mean over its events."""
-        return {name: values.mean(axis=0) for name, values in self.scores.items()}
+        means = {name: values.mean(axis=0) for name, values in self.scores.items()}
+        return means | {name: sums.resamples().mean for name, sums in self.sums.items()}
+
+    def resamples(self, name: str, settings: ChoiceSettings) -> Resamples:
+        """Return the means of resampled events of a class."""
+        if name in self.sums:
+            return self.sums[name].resamples()
+        return resample(self.scores[name], settings)
 
     def best(self, name: str) -> dict[str, float]:
         """Return the point of highest score; of equal points the nearest to their centre."""
@@ -37,6 +53,12 @@ class ThresholdGrid:
     def best_score(self, name: str) -> float:
         """Return the highest score of a class."""
         return float(self.means[name][best_index(self.means[name])])
+
+    def event_scores(self, name: str) -> dict[int, float]:
+        """Return event to score at the point of highest mean score."""
+        index: tuple[Any, ...] = best_index(self.means[name])
+        values = self.scores[name][(slice(None), *index)]
+        return dict(zip(self.events[name], map(float, values), strict=True))
 
     def point(self, index: tuple[int, ...]) -> dict[str, float]:
         """Return the thresholds of the point with this index."""
@@ -53,24 +75,6 @@ def best_index(score: Float[np.ndarray, ...]) -> tuple[int, ...]:
 def _nearest(indices: np.ndarray, centre: np.ndarray) -> tuple[int, ...]:
     nearest = ((indices - centre) ** 2).sum(axis=1).argmin()
     return tuple(int(index) for index in indices[nearest])
-
-
-class ChoiceSettings(Settings):
-    """The rule that chooses a point, and the estimates of its uncertainty."""
-
-    rule: Rule = Field(
-        default="robust",
-        description="best: highest mean; robust: middle of the resamples' best points",
-    )
-    resamples: int = Field(default=1000, ge=10, description="bootstrap resamples of the events")
-    sigmas: float = Field(
-        default=2.0, gt=0, description="a point on the plateau is not worse than the best by more"
-    )
-    folds: int = Field(default=5, ge=2, description="of the held-out score")
-    precision: float = Field(
-        default=0.02, gt=0, description="wanted standard error of the score: fewer events warn"
-    )
-    seed: int = Field(default=0, description="of the resamples and the folds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,32 @@ class Choice:
     enough: int | None
 
 
+def seed_plane(grid: ThresholdGrid, name: str, choice: Choice) -> tuple[ThresholdGrid, Choice]:
+    """Return the mean score of a class over s0 and p0, with all other thresholds as chosen.
+
+    A grid without s0 is returned as it is.
+
+    Example:
+        >>> axes = {"s0": np.array([0.0, 1.0]), "p0": np.array([0.5]), "eps": np.array([2.0, 3.0])}
+        >>> grid = ThresholdGrid(axes, {"MIP": np.array([[[[0.1, 0.2]], [[0.3, 0.4]]]])})
+        >>> chosen = {"s0": 0.0, "p0": 0.5, "eps": 3.0}
+        >>> choice = Choice(chosen, {}, 0.2, 0.0, None, np.ones((2, 1, 2), bool), 1, None)
+        >>> plane, _ = seed_plane(grid, "MIP", choice)
+        >>> plane.means["MIP"].tolist()
+        [[0.2], [0.4]]
+    """
+    if "s0" not in grid.axes:
+        return grid, choice
+    kept = ("s0", "p0")
+    index = tuple(
+        slice(None) if axis in kept else int(np.abs(points - choice.thresholds[axis]).argmin())
+        for axis, points in grid.axes.items()
+    )
+    axes = {axis: points for axis, points in grid.axes.items() if axis in kept}
+    plane = ThresholdGrid(axes, {name: grid.means[name][index][None]})
+    return plane, replace(choice, plateau=choice.plateau[index])
+
+
 def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
     """Choose the thresholds of a class.
 
@@ -110,13 +140,10 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
         name: a class of the grid.
         settings: the rule and its numbers.
     """
-    scores = grid.scores[name]
-    count = len(scores)
-    rng = np.random.default_rng(settings.seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), settings.resamples) / count
-    bests = _bests(scores, weights)
-    index = _chosen(scores, bests, settings.rule)
-    error = float((weights @ _scores_at(scores, index)).std(ddof=1))
+    samples = grid.resamples(name, settings)
+    bests = _bests(samples.replicates)
+    index = _chosen(samples.mean, bests, settings.rule)
+    error = float(samples.at(index).std(ddof=1))
     few = error > settings.precision
     low, high = np.percentile(bests, [16, 84], axis=0, method="nearest")
     interval = {
@@ -126,59 +153,47 @@ def choose(grid: ThresholdGrid, name: str, settings: ChoiceSettings) -> Choice:
     return Choice(
         thresholds=grid.point(index),
         interval=interval,
-        score=float(_scores_at(scores, index).mean()),
+        score=float(samples.mean[index]),
         error=error,
-        held_out=_held_out(scores, settings, rng),
-        plateau=_plateau(scores, weights, settings.sigmas),
-        events=count,
-        enough=int(np.ceil(count * (error / settings.precision) ** 2)) if few else None,
+        held_out=_held_out(samples, settings.rule),
+        plateau=_plateau(samples, settings.sigmas),
+        events=samples.events,
+        enough=int(np.ceil(samples.events * (error / settings.precision) ** 2)) if few else None,
     )
 
 
-def _scores_at(scores: np.ndarray, index: tuple[int, ...]) -> np.ndarray:
-    """Return the scores of the events at a point."""
-    column = np.ravel_multi_index(index, scores.shape[1:])
-    return scores.reshape(len(scores), -1)[:, column]
-
-
-def _bests(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _bests(replicates: np.ndarray) -> np.ndarray:
     """Return the best point (resample, axis) of each resample."""
-    flat = scores.reshape(len(scores), -1)
-    return np.array([best_index((row @ flat).reshape(scores.shape[1:])) for row in weights])
+    return np.array([best_index(means) for means in replicates])
 
 
-def _chosen(scores: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...]:
+def _chosen(mean: np.ndarray, bests: np.ndarray, rule: Rule) -> tuple[int, ...]:
     """Return the best point, or by `robust` the resamples' best point nearest to their median.
 
     The centre of the plateau would cost 0.01 of the score (docs/notes.md).
     """
     if rule == "best":
-        return best_index(scores.mean(axis=0))
+        return best_index(mean)
     return _nearest(np.unique(bests, axis=0), np.median(bests, axis=0))
 
 
-def _plateau(scores: np.ndarray, weights: np.ndarray, sigmas: float) -> np.ndarray:
-    best = best_index(scores.mean(axis=0))
-    worse = _scores_at(scores, best).reshape(-1, *[1] * (scores.ndim - 1)) - scores
-    spread = np.tensordot(weights, worse, axes=1).std(axis=0, ddof=1)
-    plateau: np.ndarray = worse.mean(axis=0) <= sigmas * spread + 1e-12
+def _plateau(samples: Resamples, sigmas: float) -> np.ndarray:
+    best = best_index(samples.mean)
+    at_best = samples.at(best).reshape(-1, *[1] * samples.mean.ndim)
+    spread = (at_best - samples.replicates).std(axis=0, ddof=1)
+    plateau: np.ndarray = samples.mean[best] - samples.mean <= sigmas * spread + 1e-12
     return plateau
 
 
-def _held_out(
-    scores: np.ndarray, settings: ChoiceSettings, rng: np.random.Generator
-) -> float | None:
-    count = len(scores)
-    if count < settings.folds:
+def _held_out(samples: Resamples, rule: Rule) -> float | None:
+    """Return the mean score of the events at the points that the other folds choose."""
+    if not samples.folds:
         return None
-    fold = rng.permutation(count) % settings.folds
-    held = np.empty(count)
-    for number in range(settings.folds):
-        rest = scores[fold != number]
-        weights = rng.multinomial(len(rest), np.full(len(rest), 1 / len(rest)), 100) / len(rest)
-        index = _chosen(rest, _bests(rest, weights), settings.rule)
-        held[fold == number] = _scores_at(scores, index)[fold == number]
-    return float(held.mean())
+    total = sum(
+        fold.events * fold.held[_chosen(fold.mean, _bests(fold.replicates), rule)]
+        for fold in samples.folds
+    )
+    return float(total / samples.events)
 
 
 def objective_scores(scores: dict[str, np.ndarray], objective: str) -> np.ndarray:

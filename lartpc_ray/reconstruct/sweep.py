@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 from numba import njit
 
-from lartpc_ray.metrics.clustering import SCORES, table_scores, true_index
+from lartpc_ray.metrics.clustering import CHEAP_SCORES, SCORES, table_scores, true_index
 from lartpc_ray.reconstruct.clusters import (
     PerVoxel,
     Position,
@@ -37,7 +37,7 @@ def sweep(
     p0: Float[np.ndarray, " p0"],
     *,
     min_voxels: int = 0,
-    metrics: Sequence[str] = SCORES,
+    metrics: Sequence[str] = CHEAP_SCORES,
 ) -> dict[str, Float[np.ndarray, "s0 p0"]]:
     """Score `clusters.cluster` at every point of a grid of thresholds.
 
@@ -46,7 +46,8 @@ def sweep(
         truth: true cluster, -1 none; such voxels may be seeds but are not scored.
         s0, p0: ascending values from 0 to 1.
         min_voxels: true clusters with fewer voxels are not scored.
-        metrics: some of `metrics.clustering.SCORES`; `ami` costs more than all others together.
+        metrics: some of `metrics.clustering.SCORES`; by default all but `ami`, which takes
+            longer than all others together.
 
     Returns:
         metric to (len(s0), len(p0)); NaN without a value, as in `metrics.clustering.scores`.
@@ -75,7 +76,7 @@ def sweep_exactly(
     p0: float,
     *,
     min_voxels: int = 0,
-    metrics: Sequence[str] = SCORES,
+    metrics: Sequence[str] = CHEAP_SCORES,
 ) -> tuple[Float[np.ndarray, " step"], dict[str, Float[np.ndarray, " step"]]]:
     """Return the scores as a function of s0 with every step of it: no mesh can miss one.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ ACCENT, NEUTRAL, CHOSEN = "#d9480f", "#8a94a6", "#ff4d4d"
 """The subject of a chart, all else, and a chosen point; visible on white and on black."""
 COLOURS = dict(zip(CLASS_NAMES, CLASS_COLOURS, strict=True))
 HEATMAP: Chart = {"type": "heatmap", "colorscale": "Viridis"}
+SURFACE = 190
+"""Height of a surface [pixels]: several are on the first screen."""
+TICKS = 7
+"""Labels on an axis of a surface."""
 MAX_CLUSTERS = 8
 """Events with as many true clusters of a class, or more, make one group."""
 COUNTS = {
@@ -57,7 +62,23 @@ def curves(objectives: Mapping[str, Mapping[int, float]], best: str) -> Chart:
         line = {"color": ACCENT, "width": 2.5} if is_best else {"color": NEUTRAL, "width": 1}
         look = {"line": line, "marker": {"size": 5}, "opacity": 1 if is_best else 0.6}
         traces.append(trace | look | {"showlegend": is_best})
-    return chart(traces, "training step", "objective")
+    return chart(traces, "training [step]", "objective")
+
+
+def learning_curve(points: Mapping[str, tuple[int, float, float | None]]) -> Chart:
+    """Draw the objective of trials by their number of training events, with errors.
+
+    Args:
+        points: trial to events, objective and its error.
+    """
+    events, objectives, errors = zip(*points.values(), strict=True)
+    trace = _scatter("markers", events, objectives, text=[escape(name) for name in points])
+    trace |= {"error_y": {"type": "data", "array": [error or 0.0 for error in errors]}}
+    trace |= {"marker": {"color": ACCENT, "size": 8}, "showlegend": False}
+    trace |= {"hovertemplate": "%{text}: %{x} events, %{y:.3f}<extra></extra>"}
+    ticks = sorted(set(events))
+    across = {"type": "log", "tickvals": ticks, "ticktext": [f"{count:,}" for count in ticks]}
+    return chart([trace], "training events", "objective", xaxis=across)
 
 
 def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
@@ -80,12 +101,16 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
     marker = {"color": CHOSEN, "size": 9, "line": {"color": "white", "width": 1}}
     point = _scatter("markers", [x], [y], error_x=error_x, error_y=error_y, marker=marker)
     point |= {"showlegend": False, "hovertemplate": f"chosen: {cells[y][x]}<extra></extra>"}
-    axes = {
-        axis: {"tickvals": [*range(0, len(names), 4)], "ticktext": names[::4], "zeroline": False}
-        | {"showgrid": False, "range": [-0.5, len(names) - 0.5]}
-        for axis, names in (("xaxis", across), ("yaxis", up))
-    }
-    return chart([heat, plateau, point], horizontal, vertical, height=300, **axes)
+    axes = {"xaxis": _points(across), "yaxis": _points(up)}
+    right, above = (f"{name} (not to scale)" for name in (horizontal, vertical))
+    return chart([heat, plateau, point], right, above, height=SURFACE, **axes)
+
+
+def _points(names: Sequence[str]) -> Chart:
+    """Return an axis on which points at equal distances have their names, at most `TICKS`."""
+    every = ceil(len(names) / TICKS)
+    ticks = {"tickvals": [*range(0, len(names), every)], "ticktext": [*names[::every]]}
+    return {**ticks, "range": [-0.5, len(names) - 0.5], "showgrid": False, "zeroline": False}
 
 
 def _interval(points: np.ndarray, value: float, ends: tuple[float, float]) -> tuple[int, Chart]:
@@ -171,7 +196,13 @@ def margins(sizes: Mapping[str, np.ndarray]) -> Chart:
         trace = _scatter("markers", size[:, 0], size[:, 1], name=name, hovertemplate=hover)
         traces.append(trace | {"marker": marker})
     log = {"type": "log", "nticks": 6}
-    return chart(traces, "extent of the true cluster", "mean margin", xaxis=log, yaxis=log)
+    return chart(
+        traces,
+        "extent of the true cluster [half an image]",
+        "mean margin [half an image]",
+        xaxis=log,
+        yaxis=log,
+    )
 
 
 def confusion(shares: np.ndarray, names: Sequence[str]) -> Chart:

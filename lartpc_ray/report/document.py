@@ -6,7 +6,8 @@ The Jinja2 template dashboards/page.html escapes all texts. The page holds plotl
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import gzip
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +20,7 @@ from plotly.offline import get_plotlyjs
 from lartpc_ray.atomic import write_text
 from lartpc_ray.data.views import GREY, Panel, View
 from lartpc_ray.report.charts import Chart
-from lartpc_ray.trials.space import shipped
+from lartpc_ray.trials.shipped import shipped
 
 
 class Row(NamedTuple):
@@ -63,7 +64,7 @@ class EventFigure:
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """A text of the kind `heading`, `note` (small print) or `verbatim` (as in a terminal)."""
+    """A text of the kind `heading`, `sentence`, `note` (small print) or `verbatim`."""
 
     kind: str
     text: str
@@ -71,10 +72,11 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Plots side by side, as many as the screen has room for."""
+    """Plots side by side, as many as the screen has room for; `narrow` ones take less."""
 
     kind: ClassVar = "grid"
     blocks: Sequence[Plot]
+    narrow: bool = False
 
 
 Block = Table | Plot | EventFigure | Text | Grid
@@ -98,10 +100,25 @@ class Page:
         """Add a section."""
         self.sections.append(Section(title, text, blocks))
 
-    def write(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
-        """Write the page whole or not at all; `facts` stand below its title."""
+    def write(
+        self, path: Path, title: str, facts: Mapping[str, str], shown: Collection[str] = ()
+    ) -> None:
+        """Write the page whole or not at all.
+
+        Args:
+            path: the file.
+            title: of the page.
+            facts: name to text, below the title.
+            shown: titles of the sections that are open; without them all are.
+        """
         content = {"title": title, "facts": facts, "sections": self.sections}
-        write_text(path, _template().render(content, plotly=get_plotlyjs()))
+        content["open"] = shown or [section.title for section in self.sections]
+        write_text(path, _template().render(content, plotly=_packed(get_plotlyjs())))
+
+
+def _packed(code: str) -> str:
+    """Return code as base64 of its gzip, a third as long; the page unpacks it."""
+    return base64.b64encode(gzip.compress(code.encode(), mtime=0)).decode()
 
 
 def _template() -> jinja2.Template:

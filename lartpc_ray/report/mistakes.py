@@ -1,8 +1,8 @@
-"""The section about mistakes: true clusters that are split or merged, counted and drawn."""
+"""The section about mistakes: clusters split or merged, and the paper's kinds, with drawings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.views import Panel, match_colours, views
 from lartpc_ray.metrics.clustering import PART
+from lartpc_ray.metrics.mistake_kinds import KINDS
 from lartpc_ray.report.document import EventFigure, Page, Row, Table
 from lartpc_ray.report.gallery import subsample
 from lartpc_ray.tasks.task import Prediction, Task, Thresholds
@@ -22,12 +23,30 @@ MARGIN = 5
 
 @dataclass
 class Outcome:
-    """The number of true clusters of a class with one outcome, and the largest of them."""
+    """The number of true clusters of a class with one outcome, and the largest of each event.
+
+    Attributes:
+        count: number of true clusters.
+        largest: event to voxels and number of the largest of its clusters with the outcome.
+    """
 
     count: int = 0
-    voxels: int = 0
-    event: int = -1
-    cluster: int = -1
+    largest: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, event: int, voxels: int, cluster: int, count: int = 1) -> None:
+        """Count clusters with the outcome, of which the largest is given."""
+        self.count += count
+        if voxels > self.largest.get(event, (0, 0))[0]:
+            self.largest[event] = voxels, cluster
+
+    def take(self, drawn: set[int]) -> int | None:
+        """Return the event with the largest cluster that is not drawn yet, and add it."""
+        free = {event: size for event, (size, _) in self.largest.items() if event not in drawn}
+        if not free:
+            return None
+        event = max(free, key=free.__getitem__)
+        drawn.add(event)
+        return event
 
 
 @dataclass
@@ -39,7 +58,12 @@ class ClassOutcomes:
 
 
 def write(
-    page: Page, task: Task, predictions: Sequence[Prediction], count: int, thresholds: Thresholds
+    page: Page,
+    task: Task,
+    predictions: Sequence[Prediction],
+    count: int,
+    thresholds: Thresholds,
+    without: Collection[int] = (),
 ) -> None:
     """Write the section; nothing if the task has no true clusters.
 
@@ -49,29 +73,56 @@ def write(
         predictions: of the test split.
         count: number of events to read, the first of them.
         thresholds: class to thresholds of the reconstruction.
+        without: events that the page draws elsewhere.
     """
     classes = count_outcomes(task, thresholds, (predictions[number] for number in range(count)))
     if not classes:
         return
+    kinds = count_kinds(task, thresholds, (predictions[number] for number in range(count)))
     text = (
-        f"What became of the true clusters of the first {count} test events, by the better "
-        f"way to read the network (--method {task.active_method.name}). A predicted cluster has a "
+        f"What became of the true clusters of the first {count} test events, in the clusters of "
+        f"the thresholds above (--method {task.active_method.name}). A predicted cluster has a "
         "part of a true one if it has a tenth of its voxels. Split: several have one. Merged: of "
         "such a cluster a tenth or more is of other true ones. Missed: no cluster has the tenth. "
-        "Below is the largest of each: on the left the true clusters that are concerned, on the "
-        "right what was made of their voxels, all others in grey."
+        "Below is the largest of each in an event that the page draws nowhere else: on the left "
+        "the true clusters that are concerned, on the right what was made of their voxels, all "
+        "others in grey. The second table counts the six kinds of mistakes of Koh et al. 2020, "
+        "section IV.B, by rules of our own; a mistake may be of several kinds. One of each is "
+        "drawn, too."
     )
-    figures = [
-        EventFigure(
-            draw_mistake(task, predictions[outcome.event], thresholds, name, outcome.cluster),
-            f"{name} {label}, {DRAWN[label]}: {outcome.count} of {of_class.clusters}, the largest "
-            f"with {outcome.voxels} voxels in event {outcome.event}",
+    chosen = [
+        (
+            name,
+            of_class.outcomes[label],
+            f" {label}, {meaning}: {of_class.outcomes[label].count} of {of_class.clusters}",
         )
         for name, of_class in classes.items()
-        for label in DRAWN
-        if (outcome := of_class.outcomes[label]).count
+        for label, meaning in DRAWN.items()
     ]
-    page.add("Mistakes", text, _table(classes), *figures)
+    for kind, outcomes in kinds.items():
+        for name, outcome in sorted(outcomes.items(), key=lambda item: -item[1].count)[:1]:
+            chosen.append((name, outcome, f", {kind}: {KINDS[kind]}; {outcome.count} in all"))
+    figures = _draw(task, predictions, thresholds, chosen, set(without))
+    page.add("Mistakes", text, _table(classes), _kinds_table(kinds, classes), *figures)
+
+
+def _draw(
+    task: Task,
+    predictions: Sequence[Prediction],
+    thresholds: Thresholds,
+    chosen: Iterable[tuple[str, Outcome, str]],
+    drawn: set[int],
+) -> list[EventFigure]:
+    """Draw the largest cluster of each class and outcome in an event that is not drawn yet."""
+    figures = []
+    for name, outcome, caption in chosen:
+        if (event := outcome.take(drawn)) is None:
+            continue
+        voxels, cluster = outcome.largest[event]
+        panels = draw_mistake(task, predictions[event], thresholds, name, cluster)
+        where = f"here with {voxels} voxels in event {event}"
+        figures.append(EventFigure(panels, f"{name}{caption}; {where}"))
+    return figures
 
 
 def _table(classes: Mapping[str, ClassOutcomes]) -> Table:
@@ -81,6 +132,30 @@ def _table(classes: Mapping[str, ClassOutcomes]) -> Table:
         for name, row in classes.items()
     ]
     return Table("true clusters", ["all", *labels], rows)
+
+
+def _kinds_table(
+    kinds: Mapping[str, Mapping[str, Outcome]], classes: Mapping[str, ClassOutcomes]
+) -> Table:
+    none = Outcome()
+    rows = [
+        Row("", f"{kind}: {KINDS[kind]}", [str(found.get(name, none).count) for name in classes])
+        for kind, found in kinds.items()
+    ]
+    return Table("kinds of mistakes", list(classes), rows)
+
+
+def count_kinds(
+    task: Task, thresholds: Thresholds, predictions: Iterable[Prediction]
+) -> dict[str, dict[str, Outcome]]:
+    """Count the mistakes of each of the paper's kinds by class; find the largest of each event."""
+    kinds: dict[str, dict[str, Outcome]] = {kind: {} for kind in KINDS}
+    for number, (event, outputs) in enumerate(predictions):
+        for name, mistakes in task.cluster_mistakes(event, outputs, thresholds).items():
+            for mistake in mistakes:
+                outcome = kinds[mistake.kind].setdefault(name, Outcome())
+                outcome.add(number, mistake.voxels, mistake.clusters[0])
+    return kinds
 
 
 def count_outcomes(
@@ -94,11 +169,10 @@ def count_outcomes(
             row.clusters += len(clusters.voxels)
             for label, mask in clusters.outcomes.items():
                 outcome = row.outcomes.setdefault(label, Outcome())
-                outcome.count += int(mask.sum())
-                largest = int((clusters.voxels * mask).argmax())
-                if mask[largest] and clusters.voxels[largest] > outcome.voxels:
-                    outcome.voxels, outcome.event = int(clusters.voxels[largest]), number
-                    outcome.cluster = int(clusters.cluster[largest])
+                sizes = clusters.voxels * mask
+                largest = int(sizes.argmax())
+                cluster = int(clusters.cluster[largest])
+                outcome.add(number, int(sizes[largest]), cluster, int(mask.sum()))
     return {name: classes[name] for name in task.scored_classes if name in classes}
 
 

@@ -14,13 +14,17 @@ from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.thresholds_file import read_thresholds_file
-from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose, objective_scores
-from lartpc_ray.reconstruct.reconstructions import Reconstruction
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose, objective_scores, seed_plane
+from lartpc_ray.reconstruct.reconstructions import (
+    DbscanClustering,
+    Reconstruction,
+    SeedClustering,
+)
+from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
 from lartpc_ray.report import charts, clusters, mistakes
 from lartpc_ray.report.document import Block, EventFigure, Grid, Page, Plot, Text
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
 from lartpc_ray.report.subject import Subject, load_evaluation
-from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
 from lartpc_ray.tracking.runs import Tracking
 
@@ -33,49 +37,81 @@ class _Scan:
     settings: ChoiceSettings
     objectives: dict[str, str]
     about: str
+    split: str
+
+
+def load(page: Page, subject: Subject) -> Evaluation | None:
+    """Load the network of a run; write the reason if it cannot be read."""
+    if subject.run is None or subject.result is None or subject.evaluation:
+        return subject.evaluation
+    try:
+        return load_evaluation(subject.tracking, subject.run, subject.data, subject.ray)
+    except (ValueError, FileNotFoundError) as error:
+        _missing(page, error)
+        return None
+
+
+def _missing(page: Page, error: Exception) -> None:
+    log.warning(f"not on the page is what the network finds: {error}")
+    page.add("What the network finds", f"It could not be drawn: {error}")
 
 
 def write(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
-    """Write the sections, or the reason if the network or its events cannot be read."""
-    if subject.run is None or subject.result is None:
+    """Write the sections, or the reason if the events of the network cannot be read."""
+    if subject.run is None:
+        return
+    if subject.result is None:
+        if scan := _scan_of_outputs(subject):
+            _plot_scan(page, scan, subject)
         return
     try:
-        evaluation = subject.evaluation or load_evaluation(
-            subject.tracking, subject.run, subject.data
-        )
-        _thresholds(page, subject, evaluation)
-        _events(page, subject.result, evaluation, shown)
+        if subject.evaluation:
+            _thresholds(page, subject, subject.evaluation)
+            _events(page, subject.result, subject.evaluation, shown)
     except (ValueError, FileNotFoundError) as error:
-        log.warning(f"not on the page is what the network finds: {error}")
-        page.add("What the network finds", f"It could not be drawn: {error}")
+        _missing(page, error)
 
 
 def _thresholds(page: Page, subject: Subject, evaluation: Evaluation) -> None:
-    """Plot the score over the thresholds of each class: logged with the run, or computed now."""
+    """Plot the score over the thresholds of each class: logged with the run, or computed now.
+
+    The score over more than two thresholds takes minutes, so it is not computed for the page.
+    """
     task = evaluation.task
-    if not task.methods or len(task.active_method.axes()) > 2:
+    if not task.methods:
         return
-    scan = None if subject.data else _logged_scan(subject, task)
-    scan = scan or _new_scan(evaluation)
+    axes = task.active_method.axes()
+    scan = None if subject.data else _logged_scan(subject, task.active_method)
+    if scan is None and len(axes) <= 2:
+        scan = _new_scan(evaluation)
+    if scan is not None and (len(axes) <= 2 or "s0" in axes):
+        _plot_scan(page, scan, subject, task.active_method.name)
+
+
+def _plot_scan(page: Page, scan: _Scan, subject: Subject, method: str = "") -> None:
+    trial = next((f"trial {row.trial}" for row in subject.rows if row.run == subject.run), "")
     body = []
-    for name in scan.grid.scores:
+    for name in scan.grid.names:
         choice = choose(scan.grid, name, scan.settings)
         score = f"{choice.score:.3f} ± {choice.error:.3f}"
         point = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.thresholds.items())
-        title = f"{name}: mean {scan.objectives[name]} {score} at {point} ({choice.events} events)"
+        title = f"{name}: mean {scan.objectives[name]} {score} at {point}; {choice.events} events"
+        title += f" {scan.split}" + f", {trial}" * bool(trial)
+        plane, choice = seed_plane(scan.grid, name, choice)
         chart = (
-            charts.surface(scan.grid, name, choice)
-            if len(scan.grid.axes) == 2
+            charts.surface(plane, name, choice)
+            if len(plane.axes) == 2
             else charts.one_threshold(scan.grid, name, choice, scan.objectives[name])
         )
         body.append(Plot(chart, title, title))
-    text = (
-        f"The mean score of each class at every threshold ({scan.about}). The red point is the "
-        "chosen one, its bars the interval in which the best point lies in 68 % of 1,000 resamples "
-        "of the events. The white line encloses the plateau: all points that are not worse than "
-        "the best by two standard errors."
+    clustering = f" of the clusters of --method {method}" if method else ""
+    text = f"The mean score{clustering} at every threshold ({scan.about})."
+    note = (
+        "Red: the chosen point, its bars the interval in which the best point lies in 68 % of "
+        "1,000 resamples of the events. White: the plateau, all points that are not worse than the "
+        "best by two standard errors. Further thresholds than s0 and p0 have their chosen values."
     )
-    page.add("Thresholds", text, Grid(body))
+    page.add("Thresholds", text, Grid(body, narrow=True), Text("note", note))
 
 
 def _new_scan(evaluation: Evaluation) -> _Scan:
@@ -83,18 +119,25 @@ def _new_scan(evaluation: Evaluation) -> _Scan:
     grid = evaluation.task.grid(predictions)
     objectives = dict.fromkeys(grid.scores, str(evaluation.task.metric))
     about = f"{len(predictions)} events of the tune split, rule {settings.rule}"
-    return _Scan(grid, settings, objectives, about)
+    return _Scan(grid, settings, objectives, about, "of the tune split")
 
 
-def _logged_scan(subject: Subject, task: Task) -> _Scan | None:
-    """Read the newest logged thresholds of the active method; None if the run has none."""
+def _logged_scan(subject: Subject, method: Reconstruction) -> _Scan | None:
+    """Read the logged thresholds of a method that are in use, else the newest; None without any."""
     assert subject.run is not None
-    method = task.active_method
-    for run in subject.tracking.children(subject.run, kind="thresholds"):
-        if subject.tracking.run_info(run).get("of", "").startswith(f"thresholds {method.name} "):
+    tracking, kind = subject.tracking, {"kind": "thresholds"}
+    used = tracking.children(subject.run, **kind, in_use="true")
+    for run in [*used, *tracking.children(subject.run, **kind)]:
+        if tracking.run_info(run).get("of", "").startswith(f"thresholds {method.name} "):
             with tempfile.TemporaryDirectory() as scratch:
-                return _read_scan(subject.tracking, run, method, Path(scratch))
+                return _read_scan(tracking, run, method, Path(scratch))
     return None
+
+
+def _scan_of_outputs(subject: Subject) -> _Scan | None:
+    """Read the thresholds that were tuned on the outputs of any network; None for other runs."""
+    scans = (_logged_scan(subject, method) for method in (SeedClustering(), DbscanClustering()))
+    return next((scan for scan in scans if scan), None)
 
 
 def _read_scan(tracking: Tracking, run: str, method: Reconstruction, folder: Path) -> _Scan:
@@ -102,15 +145,22 @@ def _read_scan(tracking: Tracking, run: str, method: Reconstruction, folder: Pat
     objectives = {name: str(row["objective"]) for name, row in content["classes"].items()}
     with np.load(tracking.fetch(run, "scores.npz", folder)) as arrays:
         axes = {axis: arrays[axis] for axis in method.axes()}
+        sums = {
+            name: ScoreSums.read(arrays, f"{name}/sums")
+            for name in objectives
+            if f"{name}/sums/events" in arrays
+        }
         scores = {
             name: objective_scores(
                 {metric: arrays[f"{name}/{metric}"] for metric in objective.split("*")}, objective
             )
             for name, objective in objectives.items()
+            if name not in sums
         }
-    about = f"{content['events']} events of the {content['split']} split, rule {content['rule']}"
+    split = f"the {content['split']} split" if "split" in content else Path(content["data"]).name
+    about = f"{content['events']} events of {split}, rule {content['rule']}"
     settings = ChoiceSettings(rule=content["rule"])
-    return _Scan(ThresholdGrid(axes, scores), settings, objectives, about)
+    return _Scan(ThresholdGrid(axes, scores, sums), settings, objectives, about, f"of {split}")
 
 
 def _events(
@@ -125,11 +175,9 @@ def _events(
     thresholds = result.thresholds
     scan = scan_events(task, predictions, count, thresholds, metric, names)
     clusters.write(page, scan, count, metric)
-    label, best_thresholds = result.best_method(task.scored_classes, task.metric)
-    best_task = task.alternatives()[label] if label else task
-    mistakes.write(page, best_task, predictions, count, best_thresholds)
-    _confusion(page, result, shown)
     worst, best = extreme_events(scan.scores, wanted["each"])
+    mistakes.write(page, task, predictions, count, thresholds, without={*worst, *best})
+    _confusion(page, result, shown)
     if not worst:
         return
     text = (

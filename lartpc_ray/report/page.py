@@ -1,5 +1,7 @@
 """Write the page about a study or a run: `python -m lartpc_ray.report NAME --html OUT.html`.
 
+The head comes first, then the verdict and its table beside the thresholds, then further figures.
+
 dashboards/TASK.yaml defines the tables and the events to show. Empty sections are left out.
 """
 
@@ -7,17 +9,33 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.report import charts, network_sections, search_sections
-from lartpc_ray.report.document import Page, Plot, Row, Table, Text
+from lartpc_ray.report.document import Block, Page, Plot, Row, Table, Text
+from lartpc_ray.report.effects import read_effects
+from lartpc_ray.report.head import facts
+from lartpc_ray.report.search_sections import BY_EVENTS, EFFECTS
 from lartpc_ray.report.subject import Subject
+from lartpc_ray.report.summary import BEST, Summary, summaries
 from lartpc_ray.report.tables import axes, blocks, layout
-from lartpc_ray.tracking.runs import as_folder
+from lartpc_ray.report.verdict import verdict
+from lartpc_ray.trials.effects import Effects
 from lartpc_ray.trials.space_file import minimised, searched
 
+OPEN = (
+    "Verdict",
+    "Thresholds",
+    "The search",
+    EFFECTS,
+    BY_EVENTS,
+    "What was tried",
+    "Learning curves",
+)
+"""Sections that are open, in their order; a reader opens the others."""
 MOST_CURVES = 50
 """Learning curves drawn: those of the best trials, since each is a request of its own."""
 
@@ -31,14 +49,25 @@ def write(path: Path, subject: Subject) -> None:
     page = Page()
     shown = layout(subject.result.task) if subject.result else {}
     space = _space(subject)
+    effects = _logged_effects(subject)
+    _verdict(page, subject, effects.verdict if effects else [])
+    evaluation = network_sections.load(page, subject)
+    if evaluation:
+        subject = replace(subject, evaluation=evaluation)
     _result(page, subject, shown)
     costs = minimised(space) or shown.get("page", {}).get("costs", [])
     differ = subject.rows[0].settings if subject.rows else {}
     search = {path: entry for path, entry in searched(space).items() if path in differ}
     search_sections.write(page, subject, search, costs)
+    if effects and effects.effects:
+        search_sections.write_effects(page, effects)
     _learning(page, subject)
     network_sections.write(page, subject, shown.get("page", {}))
-    page.write(path, subject.name, _facts(subject))
+    order = {title: number for number, title in enumerate(OPEN)}
+    page.sections.sort(key=lambda section: order.get(section.title, len(OPEN)))
+    page.write(
+        path, subject.name, facts(subject, evaluation.state.trial if evaluation else None), OPEN
+    )
 
 
 def _space(subject: Subject) -> str:
@@ -51,39 +80,32 @@ def _space(subject: Subject) -> str:
         return file.read_text()
 
 
-def _facts(subject: Subject) -> dict[str, str]:
-    """Return the facts below the title."""
-    facts: dict[str, str] = {}
-    tracking, rows = subject.tracking, subject.rows
-    about = tracking.run_info(subject.run or rows[0].run)
-    if rows:
-        facts |= _search_facts(subject, about["mlflow.parentRunId"])
-    else:
-        known = {"begun": about.get("started"), "status": about.get("status", "").lower()}
-        facts |= {name: text for name, text in known.items() if text}
-    if subject.result:
-        facts["task"] = subject.result.task
-        facts["events"] = "{tune} to tune, {test} to test".format(**subject.result.events)
-    if subject.data:
-        facts["measured on"] = subject.data
-    if subject.run:
-        facts["folder" if as_folder(subject.run) else "MLflow run"] = subject.run
-    return facts
+def _logged_effects(subject: Subject) -> Effects | None:
+    """Return the effects and the verdict in the run of the search, if any."""
+    if not subject.rows:
+        return None
+    parent = subject.tracking.run_info(subject.rows[0].run)["mlflow.parentRunId"]
+    return read_effects(subject.tracking, parent)
 
 
-def _search_facts(subject: Subject, run: str) -> dict[str, str]:
-    search, rows = subject.tracking.run_info(run), subject.rows
-    failed = sum(row.status == "FAILED" for row in rows)
-    facts = {
-        "search": search["name"],
-        "begun": search["started"],
-        "took": f"{search['hours']} h" if "hours" in search else "is still running",
-        "trials": f"{len(rows)}" + (f", {failed} failed" if failed else ""),
-    }
-    best = next((row for row in rows if row.objective is not None), None)
-    return facts | (
-        {"best objective": f"{best.objective:.4f} (trial {best.trial})"} if best else {}
-    )
+def _verdict(page: Page, subject: Subject, of_search: Sequence[str]) -> None:
+    """Write the verdicts on network and search in sentences, and the summary tables."""
+    result = subject.result
+    if result is None:
+        return
+    sentences = [*verdict(result), *of_search]
+    first, *further = summaries(result)
+    body: list[Block] = [Text("sentence", text) for text in sentences[1:]]
+    body = [_summary(first), *body, *(_summary(more) for more in further)]
+    page.add("Verdict", sentences[0], *body)
+
+
+def _summary(summary: Summary) -> Table:
+    rows = [
+        Row("this" if row.best else "", row.label, [str(cell) for cell in row.cells])
+        for row in summary.rows
+    ]
+    return Table(f"{summary.title} ({BEST} best)", summary.heads, rows)
 
 
 def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
@@ -106,7 +128,7 @@ def _result(page: Page, subject: Subject, shown: Mapping[str, Any]) -> None:
     )
     sources = sorted({row["source"] for row in shown["published"]})
     small = f"{shown['note']} Published rows: {', '.join(sources)}." if sources else shown["note"]
-    page.add("Result", text, *made, Text("note", small))
+    page.add("Every metric", text, *made, Text("note", small))
 
 
 def _marked(

@@ -11,24 +11,40 @@ from pathlib import Path
 
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.placement import WHEREVER, LazyRay, Placement
+from lartpc_ray.report.by_size import run_by_size
+from lartpc_ray.report.compare import run_comparison
 from lartpc_ray.report.record import write_page
+from lartpc_ray.report.sides import DamagedResultError, best_run, logged_result
 from lartpc_ray.report.subject import Subject, load_evaluation
 from lartpc_ray.report.tables import TrialRow, study_text, table, trial_rows
+from lartpc_ray.report.verdict import result_content, result_text
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.runs import Tracking
-
-
-def best_run(tracking: Tracking, rows: Sequence[TrialRow]) -> str | None:
-    """Return the run of the best trial; before the end of the search that of highest objective."""
-    parent = tracking.run_info(rows[0].run)["mlflow.parentRunId"]
-    picked = tracking.children(parent, best="true")
-    ended = (row.run for row in rows if row.objective is not None)
-    return next(iter([*picked, *ended]), None)
 
 
 def run_report(options: argparse.Namespace) -> int:
     if bool(options.study) == bool(options.run):
         raise ValueError("give the name of a study, or --run ID")
+    with LazyRay(Placement.of(options)) as ray:
+        if options.against or options.against_method:
+            return run_comparison(options, ray)
+        if options.by:
+            return run_by_size(options, ray)
+        return _report(options, ray)
+
+
+def _report(options: argparse.Namespace, ray: LazyRay) -> int:
+    """Print or write the trials of a study and the table of a network."""
+    if options.method:
+        raise ValueError("--method: give it with --against, --against-method or --by")
+    if ray.placement != WHEREVER and not (options.data or options.html):
+        raise ValueError(
+            "--workers, --device, --precision: no network runs for a logged table; give them with "
+            "--data, --html, --against, --against-method or --by"
+        )
     tracking = Tracking(options.runs, None, options.tracking_uri)
     rows: list[TrialRow] = []
     if options.study:
@@ -36,31 +52,67 @@ def run_report(options: argparse.Namespace) -> int:
         if not rows:
             raise ValueError(f"study {options.study!r}: its newest search has no trial yet")
     run = options.run or best_run(tracking, rows)
-    evaluation: Evaluation | None = None
-    result: EvaluationResult | None = None
-    try:
-        if options.data:
-            evaluation = load_evaluation(tracking, run or "none", options.data)
-        result = evaluate_on_test(evaluation) if evaluation else _logged_result(tracking, run)
-    except ValueError:
-        if options.run:  # a search without a result is one that has not ended
-            raise
+    evaluation, result = _result(options, tracking, run, ray)
     if options.html:
         name = options.study or tracking.run_info(options.run)["name"]
-        subject = Subject(name, tracking, run, rows, result, options.data, evaluation)
+        subject = Subject(name, tracking, run, rows, result, options.data, evaluation, ray)
         write_page(options.html, subject)
         log.info(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
     elif options.json:
-        content = {"trials": [asdict(row) for row in rows]} if rows else {}
-        print(json.dumps(content | (asdict(result) if result else {}), indent=1))
+        content = result_content(result) if result else {}
+        content |= {"trials": [asdict(row) for row in rows]} if rows else {}
+        print(json.dumps(content, indent=1))
     else:
-        parts = [study_text(options.study, rows)] if rows else []
-        print("\n\n".join([*parts, *([table(result)] if result else [])]))
+        parts = _texts(options, rows, result) or _thresholds(tracking, run)
+        print("\n\n".join(parts))
     return 0
 
 
-def _logged_result(tracking: Tracking, run: str | None) -> EvaluationResult:
-    """Read the result that is logged with a run."""
+def _result(
+    options: argparse.Namespace, tracking: Tracking, run: str | None, ray: LazyRay
+) -> tuple[Evaluation | None, EvaluationResult | None]:
+    """Return the result of a run, and its evaluation if the command has made it.
+
+    Both are None for a search that has not ended. A damaged result is measured again.
+    """
+    try:
+        if not options.data:
+            return None, logged_result(tracking, run)
+        evaluation = load_evaluation(tracking, run or "none", options.data, ray)
+    except DamagedResultError as error:
+        log.warning(f"{error}; this report measures it again")
+        evaluation = load_evaluation(tracking, str(run), None, ray)
+    except ValueError:
+        if options.data or (options.run and not _of_outputs(tracking, run)):
+            raise
+        return None, None
+    with phase("evaluating on the test split"):
+        return evaluation, evaluate_on_test(evaluation)
+
+
+def _of_outputs(tracking: Tracking, run: str | None) -> bool:
+    """Return whether a run holds the thresholds of a file of network outputs."""
+    return bool(run) and tracking.run_info(str(run)).get("kind") == "outputs"
+
+
+def _thresholds(tracking: Tracking, run: str | None) -> list[str]:
+    """Return the tables of the thresholds that are in use for a file of network outputs."""
+    if not run or not _of_outputs(tracking, run):
+        return []
     with tempfile.TemporaryDirectory() as scratch:
-        file = tracking.fetch(run or "none", "verdict.json", Path(scratch))
-        return EvaluationResult.read(json.loads(file.read_text()))
+        used = tracking.children(run, kind="thresholds", in_use="true")
+        files = (tracking.fetch(child, "table.txt", Path(scratch)) for child in used)
+        return [file.read_text() for file in files]
+
+
+def _texts(
+    options: argparse.Namespace, rows: Sequence[TrialRow], result: EvaluationResult | None
+) -> list[str]:
+    """Return the verdict, the trials of the study, and with `--all` every metric."""
+    parts = [result_text(result, bold())] if result else []
+    parts += [study_text(options.study, rows)] if rows else []
+    if result and options.all:
+        parts.append(table(result))
+    elif result:
+        log.info("every metric and the thresholds: --all")
+    return parts

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lartpc_ray.trials.space import shipped
+from lartpc_ray.trials.shipped import shipped
 
 
 @cache

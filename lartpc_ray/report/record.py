@@ -6,71 +6,94 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
-from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test, mean_of
+from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report.displays import log_displays
 from lartpc_ray.report.subject import Subject
-from lartpc_ray.report.tables import markdown, table, trial_rows
+from lartpc_ray.report.summary import headline, result_metric, summary_text
+from lartpc_ray.report.tables import table, trial_rows
+from lartpc_ray.report.verdict import result_content, result_text, verdict
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import error_text
+from lartpc_ray.tracking.pages import run_page, store_arguments, study_page
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 
 
-def record_result(tracking: Tracking, run: str, evaluation: Evaluation) -> EvaluationResult:
+def record_result(
+    tracking: Tracking, run: str, evaluation: Evaluation, *, choose_method: bool = False
+) -> EvaluationResult:
     """Evaluate a finished network on the test split, and log it to its run.
 
     Logged are the checkpoint, the table, the test metrics, three events and the
     description.
+
+    Args:
+        tracking, run: of the network.
+        evaluation: of the network.
+        choose_method: as for `evaluate_on_test`; the checkpoint names the chosen reconstruction,
+            so `predict` uses it.
     """
-    result, state = evaluate_on_test(evaluation), evaluation.state
+    with phase("evaluating on the test split"):
+        result = evaluate_on_test(evaluation, choose_method=choose_method)
+    state = evaluation.state
     with tempfile.TemporaryDirectory() as scratch:
         tracking.log_artifact(run, checkpoints.save(Path(scratch), state.to_use()))
-    tracking.log_text(run, result.json(), "verdict.json")
-    tracking.log_text(run, table(result), "table.txt")
+    tracking.log_text(run, json.dumps(result_content(result), indent=1), "verdict.json")
+    tracking.log_text(run, f"{result_text(result)}\n\n{table(result)}", "table.txt")
     tracking.log_metrics(run, _metrics(evaluation, result), state.step)
-    log_displays(tracking, run, evaluation, result)
-    tracking.describe(run, markdown(result))
+    with phase("drawing events"):
+        log_displays(tracking, run, evaluation, result)
+    tracking.describe(run, described(result))
     return result
 
 
+def described(result: EvaluationResult) -> str:
+    """Return the verdict and the summary for a description: its first line is plain text."""
+    return "\n\n".join([*verdict(result), f"```\n{summary_text(result)}\n```"])
+
+
 def _metrics(evaluation: Evaluation, result: EvaluationResult) -> dict[str, float]:
-    task = evaluation.task
-    metrics = {
-        f"test/{name}/{metric}": value
-        for name, means in result.best.items()
-        for metric, value in means.items()
-    }
+    """Return the metrics of the test split: the score that sums up the network, then each class."""
+    task, metric = evaluation.task, result_metric(result)
+    means = {name: means[metric] for name, means in result.best.items() if metric in means}
+    metrics = {f"test/{name}": means[name] for name in task.scored_classes if name in means}
+    first = next(iter(result.means))
     for name, point in result.thresholds.items():
         metrics |= {f"thresholds/{name}/{axis}": value for axis, value in point.items()}
-    mean = mean_of(task.scored_classes, result.best, task.metric)
-    return metrics | ({f"test/mean/{task.metric}": mean} if mean is not None else {})
+    score = headline(result, first)
+    error = result.errors.get(first, {}).get(task.headline, {}).get(metric)
+    known = {"test": score, "test_error": error}
+    return {name: value for name, value in known.items() if value is not None} | metrics
 
 
-def access_hint(tracking: Tracking, runs: Path, run: str, other: str | None = None) -> str:
-    """Return the commands that show a run, and the address that compares it with another run."""
-    store = f"--backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else ""
-    show = f"python -m lartpc_ray.report --run {run} --runs {runs}"
-    if not store:
-        return f"\nin MLflow at {tracking.uri}, run {run}\nagain:    {show}"
-    ids = json.dumps([run, other], separators=(",", ":"))
-    both = f"http://127.0.0.1:5000/#/compare-runs?runs={quote(ids)}"
-    both += f"&experiments={quote(json.dumps([tracking.experiment]))}"
-    compare = f"\nbest two beside: {both}" if other else ""
-    return (
-        f"\nin the browser:  mlflow ui {store} --host 127.0.0.1\n"
-        f"                 http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/{run}\n"
-        f"this table:      {show}{compare}"
-    )
+def access_hint(tracking: Tracking, run: str, study: str = "") -> str:
+    """Return the commands that show a run, and the address of its study in MLflow.
+
+    Args:
+        tracking: store of the run.
+        run: of the network.
+        study: name of a study whose trials are listed; a single run by default.
+    """
+    show = f"python -m lartpc_ray.report --run {run}{store_arguments(tracking)}"
+    page = study_page(tracking, study) if study else run_page(tracking, run)
+    lines = [f"every metric:    {show} --all", f"as a page:       {show} --html report.html"]
+    if tracking.local:
+        server = f"mlflow ui --backend-store-uri {tracking.shown} --host 127.0.0.1"
+        lines += [f"in the browser:  {server}", f"                 {page}"]
+    else:
+        lines.append(f"in the browser:  {page}")
+    return "\n".join(["", *lines])
 
 
 def write_page(path: Path, subject: Subject) -> None:
     """Write the page about a study or a run."""
     from lartpc_ray.report.page import write
 
-    write(path, subject)
+    with phase("writing the report page"):
+        write(path, subject)
 
 
 def log_report_page(tracking: Tracking, search: str, subject: Subject) -> None:

@@ -16,6 +16,8 @@ from plotly.colors import sample_colorscale
 from lartpc_ray.report.charts import ACCENT, NEUTRAL, Chart, chart
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.terminal.text import short_names
+from lartpc_ray.tracking.runs import logged_text
+from lartpc_ray.trials.space import is_number
 
 Search = Mapping[str, tuple[str, list[Any]]]
 """Path of each searched setting to its kind and its values, as a space file has them."""
@@ -51,10 +53,12 @@ def _trial(row: TrialRow | None, search: Search, cost: str) -> FrozenTrial:
     names = {escape(name): path for name, path in short_names(search).items()}
     texts = {name: row.settings.get(path) for name, path in names.items()}
     known = {name: text for name, text in texts.items() if text is not None}
+    read = {name: _value(text, *search[names[name]]) for name, text in known.items()}
+    params = {name: value for name, value in read.items() if value is not None}
     return create_trial(
         values=[float(value) for value in values if value is not None],
-        params={name: _value(text, *search[names[name]]) for name, text in known.items()},
-        distributions={name: distribution(*search[names[name]]) for name in known},
+        params=params,
+        distributions={name: distribution(*search[names[name]]) for name in params},
     )
 
 
@@ -69,15 +73,27 @@ def distribution(kind: str, values: list[Any]) -> distributions.BaseDistribution
 
 
 def _value(text: str, kind: str, values: list[Any]) -> Any:
+    """Return the value of a logged text, which is rounded; None for no option."""
     if kind in ("choice", "grid"):
-        return _choice(values[[str(value) for value in values].index(text)])
-    return int(text) if kind == "int" else float(text)
+        return next((_choice(value) for value in values if text in _texts(value)), None)
+    number = int(text) if kind == "int" else float(text)
+    return min(max(number, values[0]), values[1])
+
+
+def _texts(value: Any) -> set[str]:
+    """Return the texts by which MLflow may have an option: a setting turns 1 into 1.0."""
+    return {str(value), *(logged_text(one) for one in (value, _as_float(value)))}
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_float(one) for one in value]
+    return float(value) if is_number(value) else value
 
 
 def _choice(value: Any) -> str | float:
     """Keep a number, which Optuna sorts; escape a text, in which plotly reads tags."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else escape(str(value))
+    return value if is_number(value) else escape(str(value))
 
 
 def history(study: optuna.Study) -> Chart:
@@ -90,9 +106,21 @@ def history(study: optuna.Study) -> Chart:
     return chart(figure.to_plotly_json()["data"], "trial", "objective", xaxis=ticks)
 
 
+def common_settings(study: optuna.Study) -> list[str]:
+    """Return the settings that have an effect in every trial with an objective."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shared = set.intersection(*(set(trial.params) for trial in trials)) if trials else set()
+    return sorted(shared)
+
+
 def parallel(study: optuna.Study) -> Chart:
-    """Plot each trial as a line through its settings, the best on top and most opaque."""
-    figure = visualization.plot_parallel_coordinate(study, target_name="objective")
+    """Plot each trial as a line through its settings, the best on top and most opaque.
+
+    A setting without an effect in some trials has no axis: Optuna would leave out these trials.
+    """
+    figure = visualization.plot_parallel_coordinate(
+        study, params=common_settings(study), target_name="objective"
+    )
     plot = figure.to_plotly_json()
     *lines, colour_bar = plot["data"]
     lines.sort(key=lambda line: line["y"][0])
@@ -129,9 +157,10 @@ def importances(study: optuna.Study) -> Chart | None:
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     is_constant = len({trial.value for trial in trials}) < 2
-    if len(trials) < MIN_TRIALS or is_constant or not trials[0].params:
+    common = common_settings(study)
+    if len(trials) < MIN_TRIALS or is_constant or not common:
         return None
-    shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=common)
     # plot_param_importances copies all trials once per setting: 1.2 s for 1,000 trials
     bars: Chart = {"type": "bar", "orientation": "h", "marker": {"color": ACCENT}}
     bars |= {"x": list(shares.values())[::-1], "y": list(shares)[::-1]}

@@ -6,15 +6,23 @@ from collections.abc import Sequence
 
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.report import search_plots
-from lartpc_ray.report.charts import Chart
+from lartpc_ray.report.charts import Chart, learning_curve
 from lartpc_ray.report.document import Page, Plot, Row, Table, Text
+from lartpc_ray.report.effects import effects_chart
 from lartpc_ray.report.search_plots import Search, make_study
 from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.tables import TrialRow, cost_ratios
 from lartpc_ray.terminal.text import format_value
+from lartpc_ray.trials.effects import SURE, Effects
 
+EFFECTS = "Effects of the settings"
+"""Title of their section."""
 MOST_ROWS = 12
 """Trials listed."""
+BY_EVENTS = "Objective by training events"
+"""Title of the section with a learning curve over the number of events."""
+TRAIN_EVENTS = "data.splits.train_events"
+"""The setting of a learning curve over the number of events."""
 
 
 def write(page: Page, subject: Subject, search: Search, costs: Sequence[str]) -> None:
@@ -31,13 +39,17 @@ def write(page: Page, subject: Subject, search: Search, costs: Sequence[str]) ->
         return
     study = make_study(rows, search)
     _history(page, subject, search_plots.history(study), rows, list(search))
-    if search and len(rows) > 1:
+    _learning_curve(page, rows)
+    common = search_plots.common_settings(study)
+    if common and len(rows) > 1:
         chart = search_plots.parallel(study)
         text = (
             f"A line is one of {len(rows)} trials and joins its settings; red lines have a high "
             "objective."
         )
-        width = 90 * (len(search) + 1)
+        if len(common) < len(search):
+            text += " Settings without an effect in some trials have no axis."
+        width = 90 * (len(common) + 1)
         page.add("What was tried", text, Plot(chart, "Parallel coordinates", width=width))
     if importances := search_plots.importances(study):
         text = (
@@ -47,6 +59,16 @@ def write(page: Page, subject: Subject, search: Search, costs: Sequence[str]) ->
         )
         page.add("Which settings matter", text, Plot(importances, "Importances"))
     _front(page, rows, costs)
+
+
+def write_effects(page: Page, measured: Effects) -> None:
+    """Write the section of the effects of the settings."""
+    text = (
+        f"The change of the objective from the first value of a setting to the second one, by an "
+        f"additive model of {measured.trials} trials after {measured.step} steps. The bars are "
+        f"68 % errors. A filled point is more than {SURE:g} errors from zero, an open one is not."
+    )
+    page.add(EFFECTS, text, Plot(effects_chart(measured.effects), "Effects with errors", width=520))
 
 
 def _history(
@@ -66,6 +88,24 @@ def _history(
     )
 
 
+def _learning_curve(page: Page, rows: Sequence[TrialRow]) -> None:
+    """Write the objective by training events, where the trials differ in their number."""
+    points = {
+        f"trial {row.trial}": (int(events), row.objective, row.objective_error)
+        for row in rows
+        if row.objective is not None
+        and (events := row.settings.get(TRAIN_EVENTS) or "").isdecimal()
+    }
+    if len({events for events, _, _ in points.values()}) < 2:
+        return
+    text = (
+        "The objective of each trial on the same tune events, by the number of events that it was "
+        "trained on. The bars are the 68 % errors from the tune events, which the trials share: "
+        "a difference of two trials is known better."
+    )
+    page.add(BY_EVENTS, text, Plot(learning_curve(points), BY_EVENTS))
+
+
 def _best_trials(rows: Sequence[TrialRow], paths: Sequence[str]) -> Table:
     heads = ["objective", *(path.rsplit(".", 1)[-1].replace("_", " ") for path in paths)]
     best = rows[:MOST_ROWS]
@@ -80,13 +120,13 @@ def _best_trials(rows: Sequence[TrialRow], paths: Sequence[str]) -> Table:
 def _settings(row: TrialRow, paths: Sequence[str]) -> list[str]:
     """Return settings as short texts."""
 
-    def short(text: str) -> str:
+    def short(text: str | None) -> str:
         try:
-            return format_value(float(text))
+            return format_value(float(text or ""))
         except ValueError:
-            return text
+            return text or "-"
 
-    return [short(str(row.settings[path])) for path in paths]
+    return [short(row.settings[path]) for path in paths]
 
 
 def _cost_ratios(subject: Subject) -> list[Text]:

@@ -9,20 +9,28 @@ from pathlib import Path
 
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.placement import LazyRay
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 
 
-def load_evaluation(tracking: Tracking, run: str, data: str | None = None) -> Evaluation:
+def load_evaluation(
+    tracking: Tracking, run: str, data: str | None = None, ray: LazyRay | None = None
+) -> Evaluation:
     """Load the network of a run, to evaluate it on its own splits or on those of `data`.
+
+    Args:
+        tracking, run: of the network.
+        data: folder or file of other splits.
+        ray: of the command, with the placement of the network.
 
     Raises:
         ValueError: for a run without a sound checkpoint.
     """
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
-    return Evaluation(state, data)
+    return Evaluation(state, data, ray)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Subject:
         result: of the run's network on the test split, if it was evaluated.
         data: path of the splits of the result, if they are not the run's own.
         evaluation: of the run's network, if the command has it already.
+        ray: of the command, with the placement of the network.
     """
 
     name: str
@@ -46,3 +55,4 @@ class Subject:
     result: EvaluationResult | None
     data: str | None = None
     evaluation: Evaluation | None = None
+    ray: LazyRay | None = None

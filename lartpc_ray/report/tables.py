@@ -17,7 +17,12 @@ from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value
 from lartpc_ray.tracking.runs import TrialRun
-from lartpc_ray.trials.space import shipped
+from lartpc_ray.trials.shipped import shipped
+
+LABELS = 38
+"""Width of the labels of rows, unless one is longer."""
+RUNNING = "RUNNING"
+"""Status in MLflow of a trial that has not ended."""
 
 
 class Block(NamedTuple):
@@ -112,25 +117,15 @@ def _thresholds(title: str, names: Sequence[str], thresholds: Thresholds) -> lis
     return ["", _line(title, names), *lines] if lines else []
 
 
-def markdown(result: EvaluationResult) -> str:
-    """Return the first metric of each table, in markdown."""
-    shown = layout(result.task)
-    methods = result.rows | {row["row"]: row["means"] for row in shown["published"]}
-    lines = [f"Test split, {result.events['test']} events."]
-    for part in shown["tables"]:
-        block = blocks(part, methods)[0]
-        lines += ["", f"| {block.title} | {' | '.join(block.heads)} |"]
-        lines.append("|---" * (1 + len(block.heads)) + "|")
-        lines += [f"| {method} | {' | '.join(_numbers(row))} |" for method, row in block.rows]
-    return "\n".join([*lines, "", shown["note"]])
-
-
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """Return a table: a block per metric, a row per method, a column per class."""
+    shown = [block for block in blocks(part, methods) if block.rows]
+    longest = max((len(method) for block in shown for method, _ in block.rows), default=0)
+    labels = max(LABELS, longest + 2)
     lines: list[str] = []
-    for block in filter(lambda block: block.rows, blocks(part, methods)):
-        lines += ["", _line(block.title, block.heads)]
-        lines += [_line(f"  {method}", _numbers(row)) for method, row in block.rows]
+    for block in shown:
+        lines += ["", _line(block.title, block.heads, labels)]
+        lines += [_line(f"  {method}", _numbers(row), labels) for method, row in block.rows]
     return lines[1:]
 
 
@@ -138,10 +133,10 @@ def _numbers(values: Iterable[float | None], form: str = ".3f") -> list[str]:
     return ["-" if value is None else format(value, form) for value in values]
 
 
-def _line(label: str, cells: Sequence[str]) -> str:
-    """Return a line of at most 80 characters, for six classes of six letters."""
+def _line(label: str, cells: Sequence[str], labels: int = LABELS) -> str:
+    """Return a line of at most 80 characters, for labels of 38 and six classes of six letters."""
     width = min(7, 42 // len(cells)) if len(cells) > 4 else 10
-    return f"{label:<38}" + "".join(f"{cell:>{width}}" for cell in cells)
+    return f"{label:<{labels}}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -157,6 +152,7 @@ class TrialRow:
         costs: name to value.
         settings: path to value as text, of the settings in which the trials differ; None where
             a trial has no such setting.
+        objective_error: of the objective, from the events of the tune split; None if unknown.
     """
 
     trial: int
@@ -166,10 +162,14 @@ class TrialRow:
     error: str
     costs: dict[str, float | None]
     settings: dict[str, Any]
+    objective_error: float | None = None
 
 
 def trial_rows(trials: Sequence[TrialRun]) -> list[TrialRow]:
-    """Return the trials, highest objective first, with the settings in which they differ."""
+    """Return the trials with the settings in which they differ, those that run at the end.
+
+    The highest objective comes first: the last one of a trial that runs may be of its first steps.
+    """
     values: dict[str, set[str | None]] = {}
     for name in {name for trial in trials for name in trial.parameters}:
         values[name] = {trial.parameters.get(name) for trial in trials}
@@ -183,10 +183,15 @@ def trial_rows(trials: Sequence[TrialRun]) -> list[TrialRow]:
             error=trial.error,
             costs={name: trial.numbers.get(name) for name in COSTS},
             settings={name: trial.parameters.get(name) for name in differ},
+            objective_error=trial.numbers.get("objective_error"),
         )
         for trial in trials
     ]
-    return sorted(rows, key=lambda row: -np.inf if row.objective is None else -row.objective)
+    return sorted(rows, key=_rank)
+
+
+def _rank(row: TrialRow) -> tuple[bool, float]:
+    return row.status == RUNNING, np.inf if row.objective is None else -row.objective
 
 
 def study_text(study: str, rows: Sequence[TrialRow]) -> str:
@@ -198,7 +203,9 @@ def study_text(study: str, rows: Sequence[TrialRow]) -> str:
         + [_short(row.settings[name]) for name in differ]
         for row in rows
     ]
-    lines = [f"{study}: {len(rows)} trials, best first", *align_columns([heads, *cells])]
+    running = sum(row.status == RUNNING for row in rows)
+    order = f"{running} still run and come last" if running else "best first"
+    lines = [f"{study}: {len(rows)} trials, {order}", *align_columns([heads, *cells])]
     return "\n".join([*lines, *cost_ratios(study, rows)])
 
 

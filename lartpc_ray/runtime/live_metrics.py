@@ -18,8 +18,8 @@ from lartpc_ray.atomic import write_json
 
 NODES = "prom_metrics_service_discovery.json"
 """The file in Ray's folder that lists the nodes of the last session for Prometheus."""
-STATES = ("running", "finished", "stopped", "failed")
-"""States of a trial; `stopped` means early, because other trials were better."""
+STATES = ("running", "paused", "finished", "stopped", "failed")
+"""States of a trial; `paused` at a rung, `stopped` early, because other trials were better."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ METRICS = {
         Counter, "points of a threshold grid scored, for a class of an event each", ("method",)
     ),
     "lartpc_threshold_points_left": MetricSpec(
-        Gauge, "such points still to be scored", ("method",)
+        Gauge, "points of a threshold grid times events still to be scored", ("method",)
     ),
 }
 

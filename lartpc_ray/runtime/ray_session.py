@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +15,23 @@ from stat import S_ISDIR
 from tempfile import gettempdir
 from typing import Any
 
+import psutil
 import ray
 from ray import _raylet
 
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.terminal.text import error_text
 
+CONNECT_SECONDS = 5.0
+"""Limit for a connection to RAY_ADDRESS, and for its first answer."""
+HTTP2_SETTINGS = b"\4"
+"""The type of the frame with which every server of gRPC answers (RFC 9113, 3.4)."""
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + bytes(5)
+KEPT_SESSIONS = 5
+"""Ended sessions whose logs are kept."""
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 
 
@@ -41,10 +53,12 @@ def ray_session(cpus: int | None = None, *, dashboard: bool) -> Iterator[None]:
     restore_interrupts()
     environment = {name: os.environ.get(name) for name in AUTHENTICATION}
     try:
-        _start_ray(cpus, dashboard)
+        with phase("starting Ray"):
+            _start_ray(cpus, dashboard)
         yield
     finally:
-        _end_ray()
+        with phase("ending Ray"):
+            _end_ray()
         _authenticate(environment)
 
 
@@ -53,15 +67,19 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     where: dict[str, Any] = {"address": "auto"}
+    _refuse_silent_address(os.environ.get("RAY_ADDRESS", ""))
     if not os.environ.get("RAY_ADDRESS"):
         _authenticate({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})
         where = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
         where["_temp_dir"] = str(private_folder() / "ray")
+        remove_old_sessions(private_folder() / "ray")
         # Ray's processes read the variable on import and listen on loopback; this one has read it
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         loopback = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = not loopback
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # a call after the end of a session would start another Ray, without a token
+    ray._private.auto_init_hook.enable_auto_connect = False
     # Ray prints why a node was lost where results are printed, log_to_driver or not
     ray._private.worker._worker_logs_enabled = False
     for again in (True, True, False):
@@ -76,6 +94,29 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
             log.info("Ray did not start within its limit of 30 s; trying again")
     if not (dashboard or os.environ.get("RAY_ADDRESS")):
         live.write_prometheus_targets(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
+
+
+def _refuse_silent_address(address: str) -> None:
+    """Check that a cluster listens at RAY_ADDRESS; Ray itself waits minutes for it.
+
+    Raises:
+        RuntimeError: if nothing listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # "auto", "local", or no address
+        return
+    try:
+        where = (host.strip("[]"), int(port))
+        with socket.create_connection(where, CONNECT_SECONDS) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.sendall(HTTP2_GREETING)
+            if os.environ.get("RAY_USE_TLS") != "1" and connection.recv(9)[3:4] != HTTP2_SETTINGS:
+                raise ConnectionError("another program answers")
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise RuntimeError(
+            f"RAY_ADDRESS={address}: no Ray listens there ({error_text(error)}); start the "
+            "cluster, or unset RAY_ADDRESS to start a Ray here"
+        ) from None
 
 
 def _authenticate(environment: Mapping[str, str | None]) -> None:
@@ -109,6 +150,24 @@ def private_folder() -> Path:
             "another folder"
         )
     return folder
+
+
+def remove_old_sessions(folder: Path) -> None:
+    """Remove the folders of Ray's ended sessions, but for the logs of the newest `KEPT_SESSIONS`.
+
+    Ray keeps about 1 MB of each session for ever.
+
+    Args:
+        folder: of Ray's sessions; a session's name ends with the number of its driver.
+    """
+    drivers = {path: path.name.rpartition("_")[2] for path in folder.glob("session_*_*")}
+    ended = [
+        session
+        for session, driver in drivers.items()
+        if driver.isdecimal() and not psutil.pid_exists(int(driver))
+    ]
+    for session in sorted(ended)[:-KEPT_SESSIONS]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def _end_ray() -> None:

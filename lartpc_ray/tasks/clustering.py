@@ -26,6 +26,7 @@ from lartpc_ray.metrics.clustering import (
     true_cluster_outcomes,
     true_index,
 )
+from lartpc_ray.metrics.mistake_kinds import ClassVoxels, Mistake, find_mistakes
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.embedding import Embedding, embedding_branches, init_embedding, own_head
 from lartpc_ray.networks.uresnet import UResNet
@@ -42,6 +43,8 @@ from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Task, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
+LABELS = {"seeds": "seeds", "linked": "linked voxels"}
+"""Reconstructions that a result compares, and their labels."""
 OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
 """Metrics that thresholds are tuned for: the best value is the highest."""
 
@@ -141,10 +144,17 @@ class ClusteringTask(Task):
         super().with_method(method)
         return self.model_copy(update={"method": method})
 
+    @property
+    def method_label(self) -> str:
+        return LABELS.get(self.method, "DBSCAN, tuned")
+
+    @property
+    def compared_metrics(self) -> tuple[str, ...]:
+        return (self.metric, SEVERAL)
+
     def alternatives(self) -> Mapping[str, Self]:
-        labels = {"seeds": "seeds", "linked": "linked voxels"}
         return {
-            label: self.with_method(name) for name, label in labels.items() if name != self.method
+            label: self.with_method(name) for name, label in LABELS.items() if name != self.method
         }
 
     @property
@@ -320,3 +330,23 @@ class ClusteringTask(Task):
                 true_cluster_outcomes(truth, labels[mask], min_voxels=self.min_voxels),
             )
         return clusters
+
+    def cluster_mistakes(
+        self, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> dict[str, list[Mistake]]:
+        labels = self.clusters(event, outputs, thresholds)
+        return {
+            name: find_mistakes(
+                ClassVoxels(
+                    event.coords[mask],
+                    event.cluster[mask],
+                    labels[mask],
+                    outputs["position"][mask].astype(np.float64),
+                    event.coords[~mask],
+                    ParticleClass[name],
+                    max(event.shape),
+                ),
+                min_voxels=self.min_voxels,
+            )
+            for name, mask in self._classes(event)
+        }

@@ -62,6 +62,7 @@ class InfillTask(Task):
     untuned_label: ClassVar[str] = "threshold 0.5"
     baseline_label: ClassVar[str] = "straight line between a track's ends"
     scored_classes: ClassVar[tuple[str, ...]] = (TRACK,)
+    headline: ClassVar[str] = TRACK
     name: Literal["infill"] = "infill"
     regions: RandomRegions = RandomRegions()
     dead: DeadMap | None = Field(default=None, description="known regions, instead of random ones")
@@ -162,6 +163,10 @@ class InfillTask(Task):
         energy = torch.expm1(outputs["energy"][:, 0].float().clamp(0, LARGEST))
         active = torch.sigmoid(outputs["active"][:, 0].float()) if self.occupancy else energy
         return {"energy": energy, "score": active}
+
+    @property
+    def scored_object(self) -> str:
+        return "a track to score, one that crosses a dead region (task.regions)"
 
     def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """Return the voxels of all tracks that cross a region of the event."""

@@ -39,6 +39,7 @@ class MichelTask(Task):
     untuned_label: ClassVar[str] = "the paper's cuts"
     baseline_label: ClassVar[str] = "from true classes, the paper's cuts"
     scored_classes: ClassVar[tuple[str, ...]] = (MICHEL,)
+    headline: ClassVar[str] = MICHEL
     output_column: ClassVar[Literal["cluster", "class", ""]] = "cluster"
     earlier_paths: ClassVar[Mapping[str, str]] = {
         f"{group}.min_voxels": "min_voxels" for group in ("reconstruction", "cut")

@@ -33,7 +33,7 @@ from lartpc_ray.metrics.segmentation import (
     merge_classes,
 )
 from lartpc_ray.metrics.table import Metrics, Row
-from lartpc_ray.tasks.task import Means, Outputs, Prediction, Task, Thresholds, Validation
+from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds, Validation
 
 CLASSES = len(ParticleClass)
 ALL = "ALL"
@@ -50,6 +50,7 @@ BOUNDARY = (0, 5, 10, 20, 40, 80, 160)
 class SegmentationTask(Task):
     """Give every voxel its class."""
 
+    headline: ClassVar[str] = ALL
     output_column: ClassVar[Literal["cluster", "class", ""]] = "class"
     name: Literal["segmentation"] = "segmentation"
     reduction: Reduction = Field(
@@ -106,12 +107,13 @@ class SegmentationTask(Task):
         likeliest: np.ndarray = outputs["probability"].argmax(axis=1)
         return likeliest.astype(np.int32)
 
-    def validate_on(self, predictions: Iterable[Prediction]) -> Validation:
-        rows = [
-            row
-            for number, (event, outputs) in enumerate(predictions)
-            for row in self.evaluate(number, event, outputs, {}).rows
-        ]
+    def validation_of(self, parts: Iterable[list[Row]]) -> Validation:
+        rows: list[Row] = []
+        of_events: dict[int, float] = {}
+        for number, of_event in enumerate(parts):
+            if of_event:
+                of_events[number] = self.summary(Metrics(of_event))[ALL][self.metric]
+            rows += of_event
         if not rows:
             raise ValueError("no voxel of the split has a class; give labelled events")
         means = self.summary(Metrics(rows))
@@ -120,7 +122,7 @@ class SegmentationTask(Task):
             for name in CLASS_NAMES
             if self.metric in means.get(name, {})
         }
-        return Validation(means[ALL][self.metric], scores, {})
+        return Validation(means[ALL][self.metric], scores, {}, event_scores={ALL: of_events})
 
     def reconstruct(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> Event:
         return replace(event, semantic=self.classes(outputs))

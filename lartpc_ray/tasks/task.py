@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,10 +19,12 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.views import Panel, View, views
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.michel import Match
-from lartpc_ray.metrics.table import Metrics
+from lartpc_ray.metrics.mistake_kinds import Mistake
+from lartpc_ray.metrics.table import MEAN, Metrics
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose
 from lartpc_ray.reconstruct.reconstructions import Reconstruction, Voxels
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.settings import Settings
 
 Outputs = dict[str, np.ndarray]
@@ -43,11 +45,20 @@ class Validation:
         objective: the number that a search maximises.
         scores: class to the score at its best thresholds.
         thresholds: chosen on these events; empty for a task without thresholds.
+        held_out: class to the score on events that had no part in the choice of the thresholds
+            (K-fold), or on all events if they are fewer than folds.
+        error: of the objective, from the errors of the classes as independent ones; None for a task
+            without thresholds.
+        event_scores: class to event to score, at the thresholds of highest mean score; events are
+            numbered from 0.
     """
 
     objective: float
     scores: dict[str, float]
     thresholds: Thresholds
+    held_out: dict[str, float] = field(default_factory=dict)
+    error: float | None = None
+    event_scores: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +87,7 @@ class Task(Settings, ABC):
     """Frozen settings with a few methods; a network for the task needs nothing else.
 
     A task with thresholds that are tuned after training defines `methods`, `class_voxels` and
-    `untuned`. A task without thresholds defines `validate_on`.
+    `untuned`. A task without thresholds defines `validation_of`.
     """
 
     untuned_label: ClassVar[str] = ""
@@ -85,6 +96,8 @@ class Task(Settings, ABC):
     """Label of the row with the metrics of `baseline`; empty for a task without a baseline."""
     scored_classes: ClassVar[tuple[str, ...]] = CLASS_NAMES
     """Classes that are scored and have thresholds of their own."""
+    headline: ClassVar[str] = MEAN
+    """The class, or `MEAN`, whose score sums up a network."""
     output_column: ClassVar[Literal["cluster", "class", ""]] = ""
     """Column that a registered model returns; empty for a task that registers no model."""
     earlier_paths: ClassVar[Mapping[str, str]] = {}
@@ -194,6 +207,16 @@ class Task(Settings, ABC):
         """Return the task with other reconstructions that a result compares, by their labels."""
         return {}
 
+    @property
+    def method_label(self) -> str:
+        """Return the label of the active reconstruction in a result; empty without thresholds."""
+        return "tuned thresholds" if self.untuned() else ""
+
+    @property
+    def compared_metrics(self) -> tuple[str, ...]:
+        """Return the metrics by which a result compares methods, the objective first."""
+        return (self.metric,)
+
     def untuned(self) -> Thresholds | None:
         """Return thresholds that nobody has tuned; None for a task without thresholds."""
         return None
@@ -201,6 +224,12 @@ class Task(Settings, ABC):
     def class_voxels(self, event: Event, outputs: Outputs) -> Mapping[str, Voxels]:
         """Return the voxels of each class with something to score."""
         return {}
+
+    @property
+    def scored_object(self) -> str:
+        """Return what an event needs to be scored, and the setting that decides it."""
+        size = self.smallest_cluster
+        return f"a cluster to score, of at least {size} voxels (task.min_voxels)"
 
     @property
     def smallest_cluster(self) -> int:
@@ -211,15 +240,34 @@ class Task(Settings, ABC):
         """Return the scores of one class of one event at every point of the grid."""
         return self.active_method.scores(voxels, list(metrics))
 
+    def validation_part(self, number: int, event: Event, outputs: Outputs) -> Any:
+        """Return what an event adds to a validation, in plain values; `validation_of` joins them.
+
+        It is class to its scores at every point, or the rows of `evaluate` without thresholds.
+        """
+        if not self.methods:
+            return list(self.evaluate(number, event, outputs, {}).rows)
+        return {
+            name: np.nan_to_num(self.scores(voxels, [self.metric])[self.metric])
+            for name, voxels in self.class_voxels(event, outputs).items()
+        }
+
     def grid(self, predictions: Iterable[Prediction]) -> ThresholdGrid:
         """Return the score of every event at every point, class by class."""
+        return self._grid(self._parts(predictions))
+
+    def _parts(self, predictions: Iterable[Prediction]) -> Iterator[Any]:
+        return (self.validation_part(number, *pair) for number, pair in enumerate(predictions))
+
+    def _grid(self, parts: Iterable[dict[str, np.ndarray]]) -> ThresholdGrid:
         scores: dict[str, list[np.ndarray]] = {}
-        for event, outputs in predictions:
-            for name, voxels in self.class_voxels(event, outputs).items():
-                of_event = self.scores(voxels, [self.metric])[self.metric]
-                scores.setdefault(name, []).append(np.nan_to_num(of_event))
+        events: dict[str, list[int]] = {}
+        for number, part in enumerate(parts):
+            for name, of_event in part.items():
+                scores.setdefault(name, []).append(of_event)
+                events.setdefault(name, []).append(number)
         stacked = {name: np.stack(scores[name]) for name in self.scored_classes if name in scores}
-        return ThresholdGrid(self.active_method.axes(), stacked)
+        return ThresholdGrid(self.active_method.axes(), stacked, events=events)
 
     def validate_on(self, predictions: Iterable[Prediction]) -> Validation:
         """Return the objective and tuned thresholds: those of the thresholds command.
@@ -230,12 +278,30 @@ class Task(Settings, ABC):
         Raises:
             ValueError: if no event has anything to score.
         """
-        grid = self.grid(predictions)
+        return self.validation_of(self._parts(predictions))
+
+    def validation_of(self, parts: Iterable[Any]) -> Validation:
+        """Return the validation of the parts of all events, in the order of the events.
+
+        Raises:
+            ValueError: if no event has anything to score.
+        """
+        grid = self._grid(parts)
         if not grid.scores:
-            raise ValueError("no event of the split has a cluster to score; give more events")
+            raise ValueError(f"no event of the split has {self.scored_object}; give more events")
         scores = {name: grid.best_score(name) for name in grid.scores}
-        chosen = {name: choose(grid, name, ChoiceSettings()).thresholds for name in grid.scores}
-        return Validation(float(np.mean(list(scores.values()))), scores, chosen)
+        choices = {name: choose(grid, name, ChoiceSettings()) for name in grid.scores}
+        return Validation(
+            float(np.mean(list(scores.values()))),
+            scores,
+            {name: choice.thresholds for name, choice in choices.items()},
+            {
+                name: choice.score if choice.held_out is None else choice.held_out
+                for name, choice in choices.items()
+            },
+            float(np.linalg.norm([choice.error for choice in choices.values()])) / len(choices),
+            {name: grid.event_scores(name) for name in grid.scores},
+        )
 
     def views(self, event: Event, reconstructed: Event) -> tuple[Event, list[View]]:
         """Return the event to draw, and colours of the truth and of the reconstruction."""
@@ -256,6 +322,12 @@ class Task(Settings, ABC):
         self, event: Event, outputs: Outputs, thresholds: Thresholds
     ) -> dict[str, ClusterOutcomes]:
         """Return the true clusters and their outcomes, for classes with true clusters."""
+        return {}
+
+    def cluster_mistakes(
+        self, event: Event, outputs: Outputs, thresholds: Thresholds
+    ) -> dict[str, list[Mistake]]:
+        """Return the mistakes of the paper's six kinds, for classes with true clusters."""
         return {}
 
     def matches(self, event: Event, outputs: Outputs, thresholds: Thresholds) -> tuple[Match, ...]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from lartpc_ray.terminal.text import error_text
+from lartpc_ray.terminal.text import error_text, escape_controls
 
 log = logging.getLogger("lartpc_ray")
 """The package's logger for progress; `run` alone gives it a handler."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, or another signal that stops a command."""
+UNWRITTEN = 120
+"""Exit status where the output cannot be written, as Python's own."""
 
 
 class _StderrHandler(logging.Handler):
@@ -23,11 +28,11 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        print(escape_controls(record.getMessage()), file=sys.stderr, flush=True)
 
 
 def prepare_process() -> None:
-    """Set the environment variables that torch and MLflow read when Python imports them.
+    """Set the variables that torch and MLflow read when Python imports them; silence libraries.
 
     Call it before their import. Values of the user stay, and Ray's workers inherit them.
     """
@@ -36,6 +41,8 @@ def prepare_process() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # matplotlib reports for each picture which fonts this machine lacks
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    # Optuna warns of each list among the options of a setting, and keeps it
+    warnings.filterwarnings("ignore", "Choices for a categorical distribution", UserWarning)
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,6 +88,42 @@ def run(
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
+
+
+def run_and_exit(
+    parser: Parser, main: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Run a command as this process, and end the process with its status.
+
+    The process ends after its exit functions: Python would then take some 2 s to free the modules
+    of torch, Ray and MLflow one by one, and the system frees them at once.
+    """
+    _open_closed_streams()
+    ended = [1]  # the status of an error that `run` does not expect
+    atexit.register(_leave, ended)  # the first to be registered is the last to run
+    ended[0] = run(parser, main, argv)
+    sys.exit(ended[0])
+
+
+def _open_closed_streams() -> None:
+    """Write nowhere in place of a closed stdout or stderr.
+
+    Python has None for it: `print` would write errors to stdout, and the next file that a library
+    opens would get its number and the text that C code writes there.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
+
+
+def _leave(ended: list[int]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the reader has gone, or the disk is full
+            ended[0] = UNWRITTEN
+    os._exit(ended[0])
 
 
 def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:

@@ -5,30 +5,42 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import AGAIN, line
+from lartpc_ray.terminal.pulse import STEPS, Pulse
 from lartpc_ray.terminal.text import format_duration, format_value, short_names
 
 Item = TypeVar("Item")
 STATUS = 24
 """Characters of a status in the table; MLflow has the whole reason of a failure."""
 PAUSE = 10.0
-"""Seconds between two lines of a bar without a terminal; quick work prints none."""
+"""Least seconds between two lines of a bar without a terminal."""
+FIRST = 1.5
+"""Seconds until the first line of a bar without a terminal; quicker work prints none."""
+TICK = 1.0
+"""Seconds between two drawings of the table."""
 FRAME = 6
-"""Lines of the screen without a trial: title, head, borders, caption."""
+"""Lines of the screen without a trial: title, head, borders, last line."""
 
 
 class Trials:
     """Show the trials of a study, best first: as a table on a terminal, else a line per change.
+
+    The table ticks. Between two validations it shows the step and the speed of each training, from
+    the file that the training writes. Without a terminal a line of both is printed after the first
+    `STEPS` steps, and whenever `AGAIN` seconds passed without another line.
 
     Args:
         title: of the table.
@@ -36,6 +48,10 @@ class Trials:
         trials: their number at the end.
         steps: of a trial that is not stopped.
         console: for the table; stderr by default.
+        every: steps between two validations; 0 if unknown.
+        total: steps of all trials together, if some stop before `steps`; by default all train on.
+        pulse: reads the step and the speed of a trial that runs.
+        waits: returns the resources that a trial waits for; empty if it has them.
     """
 
     def __init__(
@@ -45,27 +61,57 @@ class Trials:
         trials: int,
         steps: int,
         console: Console | None = None,
+        *,
+        every: int = 0,
+        total: int | None = None,
+        pulse: Callable[[int], Pulse | None] = lambda number: None,
+        waits: Callable[[], str] = str,
     ) -> None:
         self._title = title
         self._searched = searched
         self._trials = trials
         self._steps = steps
+        self._every = every
+        self._total = total or trials * steps
+        self._pulse = pulse
+        self._waits = waits
         self._rows: dict[int, dict[str, Any]] = {}
-        self._began = time.monotonic()
+        self._began = self._printed = self._worked = time.monotonic()
+        self._trained: float | None = None
+        self._waiting = ""
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
         self._console = console or Console(stderr=True)
         drawn = self._console.is_terminal and log.level <= logging.INFO
-        self._live = Live(console=self._console, auto_refresh=False) if drawn else None
+        # Tune prints to stdout, which the search sends to a file
+        self._live = (
+            Live(console=self._console, auto_refresh=False, redirect_stdout=False)
+            if drawn
+            else None
+        )
 
     def start(self) -> None:
         """Start to draw."""
-        self._began = time.monotonic()
+        self._began = self._printed = self._worked = time.monotonic()
+        line.hide()
         if self._live:
             self._live.start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
         """Leave the last table on the screen."""
-        if self._live:
-            self._live.stop()
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        with self._lock:
+            if self._live:
+                self._live.update(self.table(), refresh=True)
+                self._live.stop()
+        line.show()
+
+    def _run(self) -> None:
+        while not self._ended.wait(TICK):
+            self.tick()
 
     def step(self, number: int) -> int:
         """Return the last step that a trial reported."""
@@ -80,56 +126,131 @@ class Trials:
             changes: `step`, `loss`, `objective`, `settings`; `before`, the last step of an earlier
                 part of the search; `ended`, whether the trial has ended.
         """
-        row = self._rows.setdefault(number, {})
-        row |= {"status": status, **changes}
-        if self._live:
-            self._live.update(self.table(), refresh=True)
-        else:
+        with self._lock:
+            row = self._rows.setdefault(number, {})
+            row |= {"status": status, **changes}
+            if self._live:
+                self._live.update(self.table(), refresh=True)
+                return
             step, objective = format_value(row.get("step")), format_value(row.get("objective"))
-            left = self.left(time.monotonic() - self._began)
+            left = self.left(self._passed())
             more = f"  ({format_duration(left)} left)" if left else ""
-            log.info(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
+            self._print(f"trial {number}  {step} steps  objective {objective}  {status}{more}")
+
+    def tick(self) -> None:
+        """Read the steps and speeds; draw the table again, or print a line if one is due."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            first = self._trained is None
+            self._read()
+            now = time.monotonic()
+            if now - self._worked >= AGAIN:
+                self._waiting = self._waits()
+                self._worked = now if not self._waiting else self._worked
+            if self._live:
+                self._live.update(self.table(), refresh=True)
+            elif (first and self._trained is not None) or now - self._printed >= AGAIN:
+                self._print(self.status())
+
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        log.info(text)
+
+    def _read(self) -> None:
+        """Read the pulses of the trials that run."""
+        for number, row in self._rows.items():
+            pulse = self._pulse(number) if row["status"] == "running" else None
+            row["pulse"] = pulse
+            if pulse:
+                self._worked, self._waiting = time.monotonic(), ""
+            done = (pulse.step or 0) - row.get("before", 0) if pulse else 0
+            if pulse and self._trained is None and done >= min(STEPS, self._steps):
+                self._trained = time.monotonic() - done / pulse.steps_per_second
+
+    def _passed(self) -> float:
+        """Return the seconds since the first training began."""
+        return time.monotonic() - (self._trained or self._began)
 
     def left(self, passed: float) -> float | None:
         """Return the seconds to the end of the search at its speed so far; None if unknown.
 
-        A trial that was stopped counts as done.
+        Where all trials train on, one that was stopped counts as done.
         """
-        done = before = 0.0
-        for row in self._rows.values():
-            done += 1 if row.get("ended") else row.get("step", 0) / self._steps
-            before += row.get("before", 0) / self._steps
-        gained = done - before
-        return passed * (self._trials - done) / gained if gained > 0 else None
+        rows = self._rows.values()
+        gained = sum(_step(row) - row.get("before", 0) for row in rows)
+        rest = self._total - sum(_step(row) for row in rows)
+        if self._total == self._trials * self._steps:
+            rest -= sum(self._steps - _step(row) for row in rows if row.get("ended"))
+        known = self._trained is not None or any("step" in row for row in rows)
+        return passed * max(rest, 0) / gained if gained > 0 and known else None
 
-    def table(self) -> Table:
+    def status(self) -> str:
+        """Return the number of trials that train, their speed and the time left."""
+        if self._waiting:
+            return self._waiting
+        running = [row for row in self._rows.values() if not row.get("ended")]
+        words = Counter(self._word(row) for row in running)
+        nothing = "no trial runs" if self._rows else "starting the first trials"
+        parts = [f"{count} {word}" for word, count in words.items()] or [nothing]
+        pulses = [row["pulse"] for row in running if row.get("pulse")]
+        if speed := sum(pulse.steps_per_second for pulse in pulses):
+            voxels = sum(pulse.voxels_per_second for pulse in pulses)
+            parts += [f"{speed:.3g} steps per s", f"{float(f'{voxels:.2g}'):,.0f} voxels per s"]
+        left = self.left(self._passed())
+        return ", ".join(parts + ([f"about {format_duration(left)} left"] if left else []))
+
+    def _word(self, row: Mapping[str, Any]) -> str:
+        """Return the state of a trial: of one that runs by its step."""
+        pulse = row.get("pulse")
+        if row["status"] != "running" or not (self._every or pulse):
+            return str(row["status"])
+        if pulse is None or pulse.step is None:
+            return "training" if row.get("step") else "starting"
+        full = pulse.step >= self._steps or (self._every and not pulse.step % self._every)
+        return "validating" if full and pulse.step > row.get("step", 0) else "training"
+
+    def table(self) -> RenderableType:
         """Return a table of as many of the best trials and of the settings as fit."""
-        ended = sum(bool(row.get("ended")) for row in self._rows.values())
-        passed = time.monotonic() - self._began
-        left = self.left(passed)
-        title = f"{self._title}: {ended} of {self._trials} trials, {format_duration(passed)}"
-        title += f", about {format_duration(left)} left" if left else ""
-        best = sorted(self._rows.items(), key=lambda item: -item[1].get("objective", -1))
-        shown = best[: max(1, self._console.height - FRAME)]
+        with self._lock:
+            ended = sum(bool(row.get("ended")) for row in self._rows.values())
+            passed = format_duration(time.monotonic() - self._began)
+            title = f"{self._title}: {ended} of {self._trials} trials, {passed}"
+            best = sorted(self._rows.items(), key=lambda item: -item[1].get("objective", -1))
+            shown = best[: max(1, self._console.height - FRAME)]
+            columns = self._columns(shown)
+            kept = fitting(columns, self._console.width)
+            hidden = [f"{len(columns) - len(kept)} more settings"] * (len(kept) < len(columns))
+            hidden += [f"{len(best) - len(shown)} more trials"] * (len(shown) < len(best))
+            drawn = Table()
+            for name in kept:
+                drawn.add_column(name, no_wrap=True)
+            for cells in zip(*kept.values(), strict=True):
+                drawn.add_row(*cells)
+            texts = (title, "; ".join([self.status(), *hidden]))
+            head, foot = (Text(text, no_wrap=True, overflow="ellipsis") for text in texts)
+            return Group(head, drawn, foot) if shown else Group(head, foot)
+
+    def _columns(self, shown: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, list[str]]:
+        """Return the cells of all columns by their names."""
         columns = {
             "trial": [str(number) for number, _ in shown],
-            "status": [str(row["status"])[:STATUS] for _, row in shown],
+            "status": [self._word(row)[:STATUS] for _, row in shown],
+            "step": [format_value(_step(row) or None) for _, row in shown],
             **{
                 key: [format_value(row.get(key)) for _, row in shown]
-                for key in ("step", "loss", "objective")
+                for key in ("loss", "objective")
             },
         }
         for name, key in short_names(self._searched).items():
             columns[name] = [format_value(row.get("settings", {}).get(key)) for _, row in shown]
-        kept = fitting(columns, self._console.width)
-        hidden = [f"{len(columns) - len(kept)} more settings"] if len(kept) < len(columns) else []
-        hidden += [f"{len(best) - len(shown)} more trials"] if len(shown) < len(best) else []
-        drawn = Table(title=title, title_justify="left", caption=", ".join(hidden) or None)
-        for name in kept:
-            drawn.add_column(name, no_wrap=True)
-        for cells in zip(*kept.values(), strict=True):
-            drawn.add_row(*cells)
-        return drawn
+        return columns
+
+
+def _step(row: Mapping[str, Any]) -> int:
+    """Return the step of a trial: the last one reported, or read from its file."""
+    pulse = row.get("pulse")
+    return max(int(row.get("step", 0)), int(pulse.step or 0) if pulse else 0)
 
 
 def fitting(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
@@ -176,7 +297,9 @@ def follow_file(path: Path) -> Iterator[None]:
 
 
 class ProgressBar:
-    """Show a progress bar on a terminal; elsewhere print a line at a tenth of slow work.
+    """Show a progress bar on a terminal; elsewhere print lines: after two seconds, then at tenths.
+
+    A line has the items per second and the time left.
 
     Args:
         title: of the work.
@@ -187,31 +310,44 @@ class ProgressBar:
         self._title = title
         self._total = total
         self._done = 0
-        self._printed = time.monotonic()
+        self._began = time.monotonic()
+        self._next = self._began + FIRST
         console = Console(stderr=True)
         drawn = console.is_terminal and log.level <= logging.INFO
-        self._bar = Progress(console=console) if drawn else None
+        columns = [
+            *Progress.get_default_columns(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[speed]}"),
+        ]
+        self._bar = Progress(*columns, console=console) if drawn else None
 
     def __enter__(self) -> ProgressBar:
+        line.hide()
         if self._bar:
             self._bar.start()
-            self._bar.add_task(self._title, total=self._total)
+            self._bar.add_task(self._title, total=self._total, speed="")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
+        line.show()
 
     def advance(self, count: int = 1) -> None:
         """Count further items as done."""
         before, self._done = self._done, self._done + count
+        now = time.monotonic()
+        speed = self._done / max(now - self._began, 1e-9)
         if self._bar:
-            self._bar.advance(self._bar.task_ids[0], count)
-        elif 10 * before // self._total < 10 * self._done // self._total:
-            now = time.monotonic()
-            if now - self._printed >= PAUSE:
-                self._printed = now
-                log.info(f"{self._title}: {self._done} of {self._total}")
+            text = f"{speed:.3g} per s"
+            self._bar.update(self._bar.task_ids[0], advance=count, speed=text)
+        tenth = 10 * before // self._total < 10 * self._done // self._total
+        first = self._next == self._began + FIRST
+        if not self._bar and now >= self._next and (tenth or first):
+            self._next = now + PAUSE
+            left = format_duration((self._total - self._done) / speed)
+            text = f"{self._done} of {self._total}, {speed:.3g} per s, {left} left"
+            log.info(f"{self._title}: {text}")
 
 
 def track(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:

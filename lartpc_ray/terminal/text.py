@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 
 def align_columns(
-    rows: Sequence[Sequence[str]], sides: str = ">", widths: Sequence[int] = (0,)
+    rows: Sequence[Sequence[str]], sides: str = ">", widths: Sequence[int] = (0,), gap: int = 2
 ) -> list[str]:
-    """Return rows as lines with their cells in columns, two spaces apart.
+    """Return rows as lines with their cells in columns.
 
     A row may have fewer cells than the first row; its last cell then widens no column.
 
     Args:
         rows: cells; the first row has a cell for each column.
         sides: '<' (left) or '>' (right) for each column; the last one for all further columns.
-        widths: smallest width of each column, without the two spaces, in the same way.
+        widths: smallest width of each column, without the gap, in the same way.
+        gap: spaces between two columns.
 
     Example:
         >>> align_columns([["depth", "objective"], ["5", "0.75"]])
@@ -32,16 +35,23 @@ def align_columns(
     for column in range(count):
         cells = [row[column] for row in rows if column < len(row) - (len(row) < count)]
         side = sides[min(column, len(sides) - 1)]
-        gap = "" if side == "<" and not column else "  "
+        before = " " * (0 if side == "<" and not column else gap)
         width = max(widths[min(column, len(widths) - 1)], *map(len, cells))
-        columns.append((side, gap, width + len(gap)))
+        columns.append((side, before, width + len(before)))
     return [
         "".join(
-            f"{gap + cell:<{width}}" if side == "<" else f"{cell:>{width}}"
-            for cell, (side, gap, width) in zip(row, columns, strict=False)
+            f"{before + cell:<{width}}" if side == "<" else f"{cell:>{width}}"
+            for cell, (side, before, width) in zip(row, columns, strict=False)
         ).rstrip()
         for row in rows
     ]
+
+
+def bold() -> tuple[str, str]:
+    """Return the texts that begin and end bold print on stdout; empty without a terminal."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        return "\x1b[1m", "\x1b[0m"
+    return "", ""
 
 
 def error_text(error: object, limit: int = 500) -> str:
@@ -61,8 +71,24 @@ def error_text(error: object, limit: int = 500) -> str:
     text = str(reason).strip()
     if '\n  File "' in text:
         text = text.splitlines()[-1]
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
-    return (text if text.isprintable() else ascii(text))[:limit] or type(error).__name__
+    if text.startswith("\x1b["):  # Ray's colours; in the middle they are of a name
+        text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return escape_controls(" ".join(text.split()))[:limit] or type(error).__name__
+
+
+def escape_controls(text: str) -> str:
+    """Escape the characters of a text that a terminal obeys or cannot show; lines stay.
+
+    Example:
+        >>> print(escape_controls("esc" + chr(27) + "[31mred.h5"))
+        esc\\x1b[31mred.h5
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def format_duration(seconds: float) -> str:
@@ -76,6 +102,17 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def without_password(text: str) -> str:
+    """Remove the passwords of all URIs in a text.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/db?password=x&sslmode=on")
+        'postgresql://me@host/db?password=***&sslmode=on'
+    """
+    text = re.sub(r"(\w://[^\s:/@]*):[^\s/]*@", r"\1@", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
 
 
 def format_value(value: Any) -> str:

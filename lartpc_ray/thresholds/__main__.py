@@ -7,11 +7,11 @@ result is logged to the run.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import get_args
 
-from lartpc_ray.reconstruct.names import METHODS, Rule
+from lartpc_ray.predict.arguments import add_device
+from lartpc_ray.reconstruct.names import METHODS, ClusterRule, Rule
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser
 from lartpc_ray.thresholds.export import RULES
@@ -19,7 +19,10 @@ from lartpc_ray.thresholds.export import RULES
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from lartpc_ray.thresholds.retune import run_thresholds  # `--help` does without it
+    from lartpc_ray.terminal.phases import phase
+
+    with phase("loading the libraries"):  # that `--help` does without
+        from lartpc_ray.thresholds.retune import run_thresholds
 
     return run_thresholds(options)
 
@@ -27,14 +30,23 @@ def main(options: argparse.Namespace) -> int:
 def parser() -> Parser:
     """Return the parser of the command."""
     made = Parser(
-        "thresholds", "Tune the thresholds of a trained run.", "clustering --run 0123abcd"
+        "thresholds",
+        "Tune the thresholds of a trained run, or of the outputs of any network.",
+        "clustering --run 0123abcd",
     )
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
+    made.add_argument("--run", help="an MLflow run with a checkpoint, or a folder of one")
     made.add_argument(
-        "--run", required=True, help="an MLflow run with a checkpoint, or a folder of one"
+        "--outputs", type=Path, metavar="FILE.h5", help="outputs of any network, also SPINE's HDF5"
     )
+    made.add_argument("--keep", action="store_true", help="predict uses the result from now on")
     made.add_argument(
         "--method", "--cut", choices=METHODS, help="how voxels become clusters; default the task's"
+    )
+    made.add_argument(
+        "--cluster-rule",
+        choices=get_args(ClusterRule),
+        help="how seeds share the voxels; default the task's, of SPINE's files first_come",
     )
     made.add_argument(
         "--objective",
@@ -47,15 +59,27 @@ def parser() -> Parser:
         "--refine", type=int, default=0, metavar="N", help="N more p0 beside each class's best"
     )
     made.add_argument("--rule", choices=get_args(Rule), default="robust", help="which point")
-    made.add_argument("--split", default="tune", choices=("train", "tune", "test"))
-    made.add_argument("--data", help="other events: a folder with train, tune, test, or one file")
-    made.add_argument("--workers", type=int, help="cores; default all")
-    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
-    made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
-    made.add_argument("--export", choices=RULES, help="print them in another program's form")
-    made.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_input_and_output(made)
     return made
 
 
+def _add_input_and_output(made: Parser) -> None:
+    made.add_argument("--split", default="tune", choices=("train", "tune", "test"))
+    made.add_argument("--data", help="other events: a folder with train, tune, test, or one file")
+    made.add_argument(
+        "--min-voxels", type=int, default=10, help="of --outputs: smaller true clusters are no part"
+    )
+    made.add_argument("--workers", type=int, help="cores; default all")
+    add_device(made)
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
+    made.add_argument(
+        "--export",
+        choices=RULES,
+        help="print those of the run in another program's form; tune them if it has none",
+    )
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    command.run_and_exit(parser(), main)

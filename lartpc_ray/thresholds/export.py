@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from lartpc_ray.reconstruct.names import UNTUNED, ClusterRule
 
-if TYPE_CHECKING:
-    from lartpc_ray.tasks.task import Task
-
 RULES: dict[str, ClusterRule] = {"spine": "first_come", "mlreco": "argmax"}
 """Program to the rule by which its seeds share the voxels (SPINE 1.4, lartpc_mlreco3d)."""
-
-
-def with_rule_of(task: Task, form: str) -> Task:
-    """Return a task of seed clustering with the rule of the program that reads the thresholds."""
-    seeds = task.active_method.model_copy(update={"rule": RULES[form]})
-    return task.model_copy(update={"seeds": seeds})
 
 
 def exported(content: dict[str, Any], form: str) -> str:

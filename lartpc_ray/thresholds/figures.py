@@ -65,15 +65,15 @@ def _mark_points(
 
 
 def draw_curves(
-    path: Path, grid: ThresholdGrid, name: str, choice: Choice, scores: Mapping[str, np.ndarray]
+    path: Path, grid: ThresholdGrid, name: str, choice: Choice, means: Mapping[str, np.ndarray]
 ) -> None:
-    """Draw a class's mean scores (event, point) over its one threshold, and the chosen point."""
+    """Draw a class's mean scores (point,) over its one threshold, and the chosen point."""
     ((axis, points),) = grid.axes.items()
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for metric, values in scores.items():
-        axes.plot(points, np.nan_to_num(values).mean(axis=0), label=metric)
+    for metric, values in means.items():
+        axes.plot(points, values, label=metric)
     low, high = choice.interval[axis]
     axes.axvspan(low, high, color="0.85", label="68 % of the resamples' best points")
     axes.axvline(choice.thresholds[axis], color="red", label=f"chosen: {choice.score:.3f}")

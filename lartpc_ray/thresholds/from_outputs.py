@@ -9,23 +9,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lartpc_ray.data.classes import CLASS_NAMES, ParticleClass
+from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.formats.outputs import COLUMNS, checked_outputs
+from lartpc_ray.data.formats.source import locate_errors
+from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.trained_model import load_model
 from lartpc_ray.reconstruct.first_come import sweep_first_come
 from lartpc_ray.reconstruct.grid import (
-    ChoiceSettings,
     ThresholdGrid,
     choose,
     objective_scores,
 )
 from lartpc_ray.reconstruct.names import ClusterRule, Rule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.thresholds.source import class_voxels
 from lartpc_ray.thresholds.tuning import class_objectives
 
 Outputs = Mapping[str, Any]
-COLUMNS = ("class", "cluster", "position", "margin", "seediness")
 
 
 def tune_thresholds(
@@ -45,7 +48,8 @@ def tune_thresholds(
             `ParticleClass`, or names), `cluster (voxel,)` (true cluster, -1 none), `position
             (voxel, axis)`, `margin (voxel,)` and `seediness (voxel,)`; or a table with one row per
             voxel, these columns, `event`, and `position_0`, `position_1`, ... for the position; or
-            a trained run, as for `load_model`, which is applied to the events of its tune split.
+            a file of outputs as for `thresholds --outputs`; or a trained run, as for `load_model`,
+            which is applied to the events of its tune split.
         objective: `ari`, `purity`, `efficiency`, `sbd`, `ami`, or a product such as
             `purity*efficiency`; its mean over the events is maximised.
         s0: ascending values in [0, 1]; by default 21 values from 0 to 1.
@@ -82,8 +86,9 @@ def tune_thresholds(
     score = sweep if cluster_rule == "argmax" else sweep_first_come
     scores: dict[str, list[np.ndarray]] = {name: [] for name in CLASS_NAMES}
     for event in _events(outputs):
-        for name, arrays in _class_arrays(event, min_voxels):
-            surfaces = score(**arrays, **axes, min_voxels=min_voxels, metrics=metrics)
+        for name, voxels in class_voxels(event, min_voxels):
+            rows = [voxels[key] for key in ("position", "margin", "seediness", "truth")]
+            surfaces = score(*rows, **axes, min_voxels=min_voxels, metrics=metrics)
             scores[name].append(objective_scores(surfaces, objectives[name]))
     grid = ThresholdGrid(axes, {name: np.stack(rows) for name, rows in scores.items() if rows})
     return _table(grid, ChoiceSettings(rule=rule))
@@ -98,7 +103,20 @@ def _table(grid: ThresholdGrid, settings: ChoiceSettings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "s0", "p0", "score", "error", "events"])
 
 
-def _events(outputs: pd.DataFrame | Iterable[Outputs] | str | Path) -> Iterator[Outputs]:
+def _events(
+    outputs: pd.DataFrame | Iterable[Outputs] | str | Path,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the checked outputs of each event."""
+    if isinstance(outputs, str | Path) and Path(outputs).is_file():
+        yield from open_outputs(outputs)
+        return
+    for number, event in enumerate(_given_events(outputs)):
+        with locate_errors(f"event {number}"):
+            checked = checked_outputs(event)
+        yield checked
+
+
+def _given_events(outputs: pd.DataFrame | Iterable[Outputs] | str | Path) -> Iterator[Outputs]:
     if isinstance(outputs, str | Path):
         state = load_model(outputs).state
         events = state.trial.data.splits.events("tune")
@@ -111,23 +129,3 @@ def _events(outputs: pd.DataFrame | Iterable[Outputs] | str | Path) -> Iterator[
             yield arrays | ({"position": rows[axes].to_numpy()} if axes else {})
     else:
         yield from outputs
-
-
-def _class_arrays(event: Outputs, min_voxels: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yield each class with a true cluster to score, and its voxels as `sweep` reads them."""
-    if missing := [name for name in COLUMNS if name not in event]:
-        raise ValueError(f"outputs without {', '.join(missing)}; give {', '.join(COLUMNS)}")
-    arrays = {name: np.asarray(event[name]) for name in COLUMNS}
-    if len({len(values) for values in arrays.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(values)}" for name, values in arrays.items())
-        raise ValueError(f"outputs of unequal lengths: {lengths}; give one row per voxel")
-    for particle in ParticleClass:
-        mask = (arrays["class"] == particle.value) | (arrays["class"] == particle.name)
-        truth = arrays["cluster"][mask].astype(np.int64)
-        sizes = np.bincount(truth[truth >= 0])
-        if len(sizes) and sizes.max() >= max(1, min_voxels):
-            yield (
-                particle.name,
-                {"truth": truth}
-                | {name: arrays[name][mask] for name in ("position", "margin", "seediness")},
-            )

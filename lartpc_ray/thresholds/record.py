@@ -1,8 +1,11 @@
-"""Log tuned thresholds as a table, a file and MLflow runs."""
+"""Log tuned thresholds as a table, a file and MLflow runs, beside those that a run has."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,18 @@ import numpy as np
 import yaml
 
 from lartpc_ray.atomic import write_text
-from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
+from lartpc_ray.predict.thresholds_file import read_thresholds_file
+from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid, seed_plane
 from lartpc_ray.reconstruct.names import UNTUNED
+from lartpc_ray.terminal.text import align_columns
+from lartpc_ray.thresholds.difference import Difference, compare
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
 from lartpc_ray.tracking.runs import Tracking, as_folder
 
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that are copied to the runs of its thresholds."""
+IDENTITY = ("method", "cluster_rule", "rule", "split", "data", "refine", "min_voxels")
+"""Entries of a thresholds file that, with the objectives, identify it among those of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +33,15 @@ class TunedThresholds:
     """The scores of a split at every point, and the chosen points.
 
     Attributes:
-        scores: class to metric to (event, point...).
+        scores: class to metric to (event, point...); empty for too many events to keep each.
+        means: class to metric to the mean over the events (point...).
         grid: of each class's objective.
         choices: class to the chosen point.
         objectives: class to its objective.
     """
 
     scores: dict[str, dict[str, np.ndarray]]
+    means: dict[str, dict[str, np.ndarray]]
     grid: ThresholdGrid
     choices: dict[str, Choice]
     objectives: dict[str, str]
@@ -60,21 +70,26 @@ class TunedThresholds:
 def table(content: dict[str, Any]) -> str:
     """Return a table like Table II of Koh et al. 2020: class, thresholds, score, error."""
     axes = list(next(iter(content["classes"].values()))["interval"])
-    head = "".join(f"{axis + ' (68 %)':>24}" for axis in axes)
-    lines = [
-        f"{content['split']} split, {content['events']} events, rule {content['rule']}",
-        f"{'':<8}{head}{'score':>17}{'held out':>10}{'events':>8}  objective",
-    ]
+    heads = [f"{axis} (68 %)" for axis in axes]
+    rows = [["", *heads, "score", "held out", "events", "objective"]]
     for name, row in content["classes"].items():
-        cells = ""
+        cells = [name]
         for axis in axes:
             low, high = row["interval"][axis]
-            cells += f"{f'{row[axis]:.3g} ({low:.3g} - {high:.3g})':>24}"
+            cells.append(f"{row[axis]:.3g} ({low:.3g} - {high:.3g})")
         held = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
         score = f"{row['score']:.3f} ± {row['error']:.3f}"
-        lines.append(f"{name:<8}{cells}{score:>17}{held:>10}{row['events']:>8}  {row['objective']}")
+        rows.append([*cells, score, held, str(row["events"]), row["objective"]])
+    sides, widths = f"<{'>' * (len(axes) + 3)}<", [8, *[22] * len(axes), 15, 8, 6, 0]
+    lines = [f"{events_of(content)}, rule {content['rule']}", *align_columns(rows, sides, widths)]
     lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
     return "\n".join(lines)
+
+
+def events_of(content: Mapping[str, Any]) -> str:
+    """Return the events that thresholds were tuned on, as text."""
+    split = f"{content['split']} split" if "split" in content else Path(content["data"]).name
+    return f"{split}, {content['events']} events"
 
 
 def describe_row(row: dict[str, Any]) -> str:
@@ -84,26 +99,57 @@ def describe_row(row: dict[str, Any]) -> str:
     return f"`{row['objective']}` {score} at {point} ({row['events']} events)"
 
 
-def log_thresholds(
-    tracking: Tracking, run: str, content: dict[str, Any], tuned: TunedThresholds
-) -> None:
-    """Log the result to the run, and under it a run per class with a figure of its scores.
+@dataclass(frozen=True, eq=False)
+class ThresholdsRecord:
+    """Tuned thresholds that are logged to a run.
 
-    A folder of a run takes the thresholds file alone.
+    Attributes:
+        content: of their file.
+        choices: class to the chosen point.
+        differences: class to the difference from the thresholds that the run used before.
+        kept: whether the run uses the tuned thresholds from now on.
     """
+
+    content: dict[str, Any]
+    choices: dict[str, Choice]
+    differences: dict[str, Difference]
+    kept: bool
+
+
+def log_thresholds(
+    tracking: Tracking,
+    run: str,
+    content: dict[str, Any],
+    tuned: TunedThresholds,
+    *,
+    keep: bool,
+    usable: bool = True,
+) -> ThresholdsRecord:
+    """Log the result under the run, with a run per class and a figure of its scores.
+
+    Other results of the run stay, except one of the same reconstruction, objectives, rule and
+    events. The run uses the new thresholds if it has none of the method, or with `keep`.
+
+    Args:
+        tracking: store of the run.
+        run: its id, or a folder of a run's files, which gets an MLflow run of its own.
+        content: of the thresholds file.
+        tuned: the scores and choices behind it.
+        keep: use the new thresholds from now on.
+        usable: whether the run clusters by the rule that the thresholds are for.
+    """
+    used = used_thresholds(tracking, run, content["method"])
+    differences = compare(tuned.grid, tuned.choices, used["classes"]) if used else {}
+    kept = usable and (keep or used is None)
     text = yaml.safe_dump(content, sort_keys=False)
-    file = f"thresholds-{content['method']}.yaml"
-    if folder := as_folder(run):
-        write_text(folder / file, text)
-        return
-    name = f"thresholds {content['method']} {content['rule']}"
-    child = tracking.start(name, {"kind": "thresholds", "of": name}, run)
+    parent = holder(tracking, run)
+    child = tracking.start(title(content), {"kind": "thresholds", "of": _identity(content)}, parent)
     known = tracking.run_info(run) | {key: content[key] for key in PASSED_ON if key in content}
     tags = {key: known[key] for key in PASSED_ON if key in known}
-    tracking.set_tags(child, tags)
-    tracking.describe(child, f"```\n{table(content)}\n```")
-    for owner in (run, child):
-        tracking.log_text(owner, text, file)
+    tracking.set_tags(child, tags | {"in_use": str(kept).lower()})
+    state = "predict uses these thresholds" if kept else "predict uses other thresholds"
+    tracking.describe(child, f"{state}\n```\n{table(content)}\n```")
+    tracking.log_text(child, text, file_name(content))
     tracking.log_text(child, table(content), "table.txt")
     with tempfile.TemporaryDirectory() as scratch:
         tracking.log_artifact(child, _write_scores(Path(scratch) / "scores.npz", tuned))
@@ -111,26 +157,93 @@ def log_thresholds(
             figure = _draw(Path(scratch) / f"{label}.png", label, tuned)
             _log_class(tracking, child, label, tuned, tags, content["classes"][label], figure)
     tracking.finish(child)
+    if kept:
+        _use(tracking, run, child, content, text)
+    tracking.finish(parent)
+    return ThresholdsRecord(content, tuned.choices, differences, kept)
+
+
+def _use(tracking: Tracking, run: str, child: str, content: dict[str, Any], text: str) -> None:
+    """Make `predict` use these thresholds, and mark the run `child` as the one in use."""
+    if folder := as_folder(run):
+        write_text(folder / file_name(content), text)
+    else:
+        tracking.log_text(run, text, file_name(content))
+    for other in tracking.children(holder(tracking, run), kind="thresholds", in_use="true"):
+        same = tracking.run_info(other).get("of", "").split()[1:2] == [content["method"]]
+        if other != child and same:
+            tracking.set_tags(other, {"in_use": "false"})
+
+
+def holder(tracking: Tracking, run: str) -> str:
+    """Return the MLflow run that thresholds are logged under; a folder gets one of its own."""
+    folder = as_folder(run)
+    return start_run(tracking, folder.resolve(), "folder") if folder else run
+
+
+def start_run(tracking: Tracking, path: Path, kind: str) -> str:
+    """Return the MLflow run of a file or folder; create it if there is none."""
+    run = tracking.start(path.name, {"kind": kind, "path": _digest(str(path))})
     tracking.finish(run)
+    return run
+
+
+def file_name(content: Mapping[str, Any]) -> str:
+    """Return the name of a thresholds file."""
+    return f"thresholds-{content['method']}.yaml"
+
+
+def used_thresholds(tracking: Tracking, run: str, method: str) -> dict[str, Any] | None:
+    """Return the content of the thresholds file that `predict` uses; None if the run has none."""
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = tracking.fetch(run, file_name({"method": method}), Path(scratch))
+        except ValueError:
+            return None
+        return read_thresholds_file(path)
+
+
+def title(content: Mapping[str, Any]) -> str:
+    """Return the name of a run of thresholds."""
+    objectives = dict.fromkeys(row["objective"] for row in content["classes"].values())
+    rule = content.get("cluster_rule", "argmax")
+    parts = ["thresholds", content["method"], *([rule] if rule != "argmax" else [])]
+    parts += [*objectives, content["rule"]]
+    return " ".join([*parts, *([f"on {Path(content['data']).name}"] if "data" in content else [])])
+
+
+def _identity(content: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal reconstructions, objectives, rules and events."""
+    known = {key: content[key] for key in IDENTITY if key in content}
+    objectives = {name: row["objective"] for name, row in content["classes"].items()}
+    digest = _digest(json.dumps([known, objectives], sort_keys=True))
+    return f"thresholds {content['method']} {digest}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _write_scores(path: Path, tuned: TunedThresholds) -> Path:
+    """Write the scores of the events, or of many events the sums and the means."""
     arrays = {
         f"{label}/{metric}": values
-        for label, metrics in tuned.scores.items()
+        for label, metrics in (tuned.scores or tuned.means).items()
         for metric, values in metrics.items()
     }
+    for label, sums in tuned.grid.sums.items():
+        arrays |= {f"{label}/sums/{name}": values for name, values in vars(sums).items()}
     np.savez_compressed(path, **arrays, **tuned.grid.axes)  # type: ignore[arg-type]
     return path
 
 
 def _draw(path: Path, label: str, tuned: TunedThresholds) -> Path | None:
-    """Draw the scores of a class over one or two thresholds; None for more thresholds."""
-    grid, choice = tuned.grid, tuned.choices[label]
+    """Draw the scores of a class over its one threshold, or over s0 and p0; None for others."""
+    grid, choice = seed_plane(tuned.grid, label, tuned.choices[label])
     if len(grid.axes) == 2:
         draw_surface(path, grid, label, choice, UNTUNED, tuned.objectives[label])
     elif len(grid.axes) == 1:
-        draw_curves(path, grid, label, choice, tuned.scores[label])
+        draw_curves(path, grid, label, choice, tuned.means[label])
     return path if len(grid.axes) <= 2 else None
 
 

@@ -1,57 +1,176 @@
-"""Tune the thresholds of a trained run, for the command line."""
+"""Tune the thresholds of a trained run, or of a file of network outputs, for the command line."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.reconstruct.grid import ChoiceSettings
+from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.reconstruct.grid import Choice
+from lartpc_ray.reconstruct.names import ClusterRule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
-from lartpc_ray.thresholds.export import RULES, exported, with_rule_of
-from lartpc_ray.thresholds.record import table
-from lartpc_ray.thresholds.tuning import class_objectives, tune, tune_run
-from lartpc_ray.tracking.runs import Tracking, as_folder
+from lartpc_ray.thresholds.difference import difference_table
+from lartpc_ray.thresholds.export import RULES, exported
+from lartpc_ray.thresholds.record import (
+    ThresholdsRecord,
+    holder,
+    log_thresholds,
+    start_run,
+    table,
+    used_thresholds,
+)
+from lartpc_ray.thresholds.source import FileVoxels
+from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
+from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE
 
 
 def run_thresholds(options: argparse.Namespace) -> int:
-    study = None if as_folder(options.run) else options.study
-    tracking = Tracking(options.runs, study, options.tracking_uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
-    evaluation = Evaluation(state, options.data)
-    task = evaluation.task.with_method(options.method or evaluation.task.active_method.name)
-    method = task.active_method
-    if options.export and not isinstance(method, SeedClustering):
+    if bool(options.run) == bool(options.outputs):
+        raise ValueError("give --run ID, or --outputs FILE")
+    tracking = Tracking(options.runs, options.study, options.tracking_uri)
+    tuning = _OfFile(options, tracking) if options.outputs else _OfRun(options, tracking)
+    if options.export and not isinstance(tuning.task.active_method, SeedClustering):
         raise ValueError(
-            f"--export {options.export}: it knows seeds only, not --method {method.name}"
+            f"--export {options.export}: it knows seeds only, not --method "
+            f"{tuning.task.active_method.name}"
         )
-    objectives = class_objectives(options.objective, method.metrics, task.scored_classes)
-    more = {"split": options.split, "rule": options.rule, "refine": options.refine}
+    if options.export and (content := tuning.logged()):
+        print(exported(content, options.export), end="")
+        return 0
+    if options.export:
+        log.info(f"tuning for the rule of {options.export}, {RULES[options.export]}")
     with ray_session(options.workers, dashboard=False):
-        if options.export and (adapted := with_rule_of(task, options.export)) != task:
-            log.info(
-                f"tuning for the rule of {options.export}, {RULES[options.export]}; the run keeps "
-                "its own thresholds"
-            )
-            content, tuned = tune(evaluation, adapted, objectives, **more)
-            choices = tuned.choices
-        else:
-            content, choices = tune_run(tracking, options.run, evaluation, task, objectives, **more)
+        record = tuning.tune()
+    _warn_of_few(record.choices)
+    _print(record, options)
+    return 0
+
+
+class _Tuning(ABC):
+    """A tuning that the options of the command describe."""
+
+    def __init__(self, options: argparse.Namespace, tracking: Tracking, run: str) -> None:
+        self.options = options
+        self.tracking = tracking
+        self.run = run
+        self.task: Task = ClusteringTask()
+        self.about: dict[str, Any] = {}
+
+    def _set_task(self, task: Task) -> None:
+        """Set the task with the reconstruction and its rule that the options ask for."""
+        options = self.options
+        default = "seeds" if options.export else task.active_method.name
+        task = task.with_method(options.method or default)
+        rule = options.cluster_rule or (RULES[options.export] if options.export else None)
+        if rule and isinstance(seeds := task.active_method, SeedClustering):
+            task = task.model_copy(update={"seeds": seeds.model_copy(update={"rule": rule})})
+        self.task = task
+        self.objectives = class_objectives(
+            options.objective or [task.metric], task.active_method.metrics, task.scored_classes
+        )
+
+    def logged(self) -> dict[str, Any] | None:
+        """Return thresholds of the run that the same options gave earlier, those in use first."""
+        method = self.task.active_method.name
+        used = used_thresholds(self.tracking, self.run, method)
+        if used and self._matches(used):
+            return used
+        parent = holder(self.tracking, self.run)
+        for child in self.tracking.children(parent, kind="thresholds"):
+            content = used_thresholds(self.tracking, child, method)
+            if content and self._matches(content) and content.get("data") == self.about.get("data"):
+                return content
+        return None
+
+    def _matches(self, content: Mapping[str, Any]) -> bool:
+        """Return whether thresholds are of this reconstruction, objectives, rule and events."""
+        wanted = {"rule": self.options.rule, **cluster_rule(self.task), **self.about}
+        known = {"cluster_rule": "argmax", **content}
+        rows = content["classes"].items()
+        return all(known.get(key) == value for key, value in wanted.items()) and all(
+            row["objective"] == self.objectives.get(name) for name, row in rows
+        )
+
+    @abstractmethod
+    def tune(self) -> ThresholdsRecord:
+        """Tune the thresholds, and log them."""
+
+
+class _OfRun(_Tuning):
+    """Tuning of a trained network."""
+
+    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
+        super().__init__(options, tracking, options.run)
+        with tempfile.TemporaryDirectory() as scratch:
+            state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
+        self._evaluation = Evaluation(state, options.data, LazyRay(Placement.of(options)))
+        self._set_task(self._evaluation.task)
+        if options.keep and not is_usable(self._evaluation, self.task):
+            raise ValueError("--keep: predict clusters this run by another rule; leave out --keep")
+        self.about = {"split": options.split}
+        if options.data:
+            self.about["data"] = str(Path(options.data).resolve())
+
+    def tune(self) -> ThresholdsRecord:
+        options = self.options
+        more = {"split": options.split, "rule": options.rule, "refine": options.refine}
+        arguments = (self.tracking, self.run, self._evaluation, self.task, self.objectives)
+        return tune_run(*arguments, keep=options.keep, **more)
+
+
+class _OfFile(_Tuning):
+    """Tuning of the outputs of any network in a file."""
+
+    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
+        outputs = open_outputs(options.outputs)
+        path = options.outputs.resolve()
+        super().__init__(options, tracking, start_run(tracking, path, "outputs"))
+        rule: ClusterRule = "first_come" if outputs.kind == "SPINE" else "argmax"
+        seeds = SeedClustering(rule=rule)
+        self._set_task(ClusteringTask(seeds=seeds, min_voxels=options.min_voxels))
+        self._source = FileVoxels(outputs, self.task)
+        self.about = self._source.about
+
+    def tune(self) -> ThresholdsRecord:
+        options = self.options
+        more = {"rule": options.rule, "refine": options.refine}
+        content, tuned = tune(self._source, self.task, self.objectives, **more)
+        return log_thresholds(self.tracking, self.run, content, tuned, keep=options.keep)
+
+
+def _warn_of_few(choices: Mapping[str, Choice]) -> None:
     for name, choice in choices.items():
         if choice.enough:
             log.info(
                 f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
                 f"{choice.enough} would give ±{ChoiceSettings().precision}"
             )
+
+
+def _print(record: ThresholdsRecord, options: argparse.Namespace) -> None:
+    """Print the thresholds, their difference from those in use, and which of both are used."""
     if options.export:
-        print(exported(content, options.export), end="")
+        print(exported(record.content, options.export), end="")
+    elif options.json:
+        compared = {name: asdict(row) for name, row in record.differences.items()}
+        print(json.dumps(record.content | {"kept": record.kept, "compared": compared}, indent=1))
     else:
-        print(json.dumps(content, indent=1) if options.json else table(content))
-    return 0
+        print(table(record.content))
+        if record.differences:
+            print(f"\n{difference_table(record.differences)}")
+    log.info("in use from now on" if record.kept else "logged; not in use, see --keep")

@@ -1,14 +1,13 @@
 """Score a split at every point of a grid of thresholds, by Ray tasks.
 
-Shards of (event, class) go to Ray tasks, a few at a time; each task returns the scores at every
-point of the grid. Neither the shards nor the order of their scores depends on the number of
-workers. Ray repeats a task if its worker dies.
+Shards of (event, class) go to Ray tasks, a few at a time, as they are read; each task returns the
+scores at every point of the grid, or sums over its events. Neither the shards nor the order of
+their results depends on the number of workers. Ray repeats a task if its worker dies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -16,39 +15,33 @@ import numpy as np
 import ray
 from pydantic import TypeAdapter
 
+from lartpc_ray.reconstruct.grid import objective_scores
 from lartpc_ray.reconstruct.reconstructions import Voxels
+from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Prediction, Task
+from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.screen import ProgressBar
+from lartpc_ray.thresholds.source import ClassVoxels
 
 SHARD_VOXELS = 20_000
 """Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
+SUM_VOXELS = 400_000
+"""Voxels of a shard whose scores are summed: its result has some ten megabytes."""
 RETRIES = 5
-
-
-@dataclass(frozen=True, eq=False)
-class ClassVoxels:
-    """The voxels of one class of one event."""
-
-    event: int
-    name: str
-    voxels: Voxels
-
-
-def collect(task: Task, predictions: Sequence[Prediction]) -> list[ClassVoxels]:
-    """Return the voxels of each class of each event, in the order of the events."""
-    parts: list[ClassVoxels] = []
-    with ProgressBar("network: event", len(predictions)) as bar:
-        for number, (event, outputs) in enumerate(predictions):
-            classes = task.class_voxels(event, outputs).items()
-            parts += [ClassVoxels(number, name, voxels) for name, voxels in classes]
-            bar.advance()
-    return parts
+Key = tuple[int, str]
+"""Event and class."""
+Work = Callable[..., Any]
+Means = dict[str, dict[str, np.ndarray]]
+"""Class to metric to the mean over the events at each point."""
 
 
 def score_grid(
-    parts: Sequence[ClassVoxels], task: Task, metrics: Sequence[str] | None = None
+    parts: Iterable[ClassVoxels],
+    task: Task,
+    metrics: Sequence[str] | None = None,
+    *,
+    events: int = 1,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Score all parts at all points, by Ray tasks.
 
@@ -56,17 +49,16 @@ def score_grid(
         parts: the scores of a class come in their order.
         task: with the method to tune.
         metrics: scores to compute; all scores of the method by default.
+        events: number of events, for the progress bar.
 
     Returns:
         class to metric to (event, point...).
     """
-    shards = list(_shards(parts))
-    metrics = metrics or task.active_method.metrics
-    done = _in_parallel(shards, task, metrics)
+    metrics = list(metrics or task.active_method.metrics)
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
-    for number, shard in enumerate(shards):
-        for part, values in zip(shard, done[number], strict=True):
-            of_class = rows.setdefault(part.name, {metric: [] for metric in metrics})
+    for keys, shard in run_shards(_shards(parts, SHARD_VOXELS), task, events, score_shard, metrics):
+        for (_, name), values in zip(keys, shard, strict=True):
+            of_class = rows.setdefault(name, {metric: [] for metric in metrics})
             for metric in metrics:
                 of_class[metric].append(values[metric])
     return {
@@ -75,49 +67,141 @@ def score_grid(
     }
 
 
-def _shards(parts: Sequence[ClassVoxels]) -> Iterator[list[ClassVoxels]]:
+def sum_grid(
+    parts: Iterable[ClassVoxels],
+    task: Task,
+    objectives: Mapping[str, str],
+    metrics: Sequence[str],
+    settings: ChoiceSettings,
+    *,
+    events: int = 1,
+) -> tuple[dict[str, ScoreSums], Means]:
+    """Score all parts at all points, and sum over the events where they are scored.
+
+    Args:
+        parts, task, metrics, events: as for `score_grid`.
+        objectives: class to its objective, which is resampled.
+        settings: of the resamples.
+
+    Returns:
+        class to the sums of its objective, and the means of all metrics.
+    """
+    sums: dict[str, ScoreSums] = {}
+    totals: Means = {}
+    arguments = (list(metrics), dict(objectives), settings.model_dump_json())
+    shards = _shards(parts, SUM_VOXELS)
+    for _, shard in run_shards(shards, task, events, _summed, *arguments):
+        for name, (of_class, of_metrics) in shard.items():
+            sums[name] = sums[name] + of_class if name in sums else of_class
+            known = totals.setdefault(name, dict.fromkeys(of_metrics, np.zeros(())))
+            totals[name] = {metric: known[metric] + of_metrics[metric] for metric in known}
+    means = {
+        name: {metric: total / sums[name].events.sum() for metric, total in of_class.items()}
+        for name, of_class in totals.items()
+    }
+    return sums, means
+
+
+def _shards(parts: Iterable[ClassVoxels], most: int) -> Iterator[list[ClassVoxels]]:
     shard: list[ClassVoxels] = []
     voxels = 0
     for part in parts:
         shard.append(part)
         voxels += len(part.voxels["truth"])
-        if voxels >= SHARD_VOXELS:
+        if voxels >= most:
             yield shard
             shard, voxels = [], 0
     if shard:
         yield shard
 
 
-def _in_parallel(
-    shards: Sequence[Sequence[ClassVoxels]], task: Task, metrics: Sequence[str]
-) -> dict[int, list[dict[str, np.ndarray]]]:
-    """Return the scores of each shard; Ray has two shards per core at a time."""
-    method = task.active_method
-    remote = ray.remote(max_retries=RETRIES)(_score)
+def run_shards(
+    shards: Iterator[list[ClassVoxels]], task: Task, events: int, work: Work, *arguments: Any
+) -> Iterator[tuple[list[Key], Any]]:
+    """Yield the keys and the result of each shard in order; Ray has two shards per core at a time.
+
+    At most twice as many shards are read and not yet yielded, so that memory is bounded.
+    """
+    remote: Any = ray.remote(max_retries=RETRIES)(work)
     room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    done: dict[int, list[dict[str, np.ndarray]]] = {}
+    keys: dict[int, list[Key]] = {}
+    done: dict[int, Any] = {}
     flying: dict[Any, int] = {}
-    waiting = list(enumerate(shards))[::-1]
-    points = prod(len(axis) for axis in method.axes().values())
-    left = points * sum(len(shard) for shard in shards)
-    live.record("lartpc_threshold_points_left", left, method=method.name)
-    with ProgressBar("grid: class of an event", sum(len(shard) for shard in shards)) as bar:
-        while waiting or flying:
-            while waiting and len(flying) < room:
-                number, shard = waiting.pop()
+    numbered = enumerate(shards)
+    following = 0
+    with _Progress(task, events) as progress:
+        while True:
+            while len(flying) < room and len(keys) < 2 * room and (item := next(numbered, None)):
+                number, shard = item
+                keys[number] = [(part.event, part.name) for part in shard]
                 arrays = ray.put([part.voxels for part in shard])
-                flying[remote.remote(arrays, task.model_dump_json(), list(metrics))] = number
+                sent = remote.remote(arrays, keys[number], task.model_dump_json(), *arguments)
+                flying[sent] = number
+            if not flying:
+                return
             (ended,), _ = ray.wait(list(flying), num_returns=1)
-            number = flying.pop(ended)
-            done[number] = ray.get(ended)
-            bar.advance(len(shards[number]))
-            ready = points * len(shards[number])
-            left -= ready
-            live.record("lartpc_threshold_points_total", ready, method=method.name)
-            live.record("lartpc_threshold_points_left", left, method=method.name)
-    return done
+            done[flying.pop(ended)] = ray.get(ended)
+            while following in done:
+                progress.advance(keys[following])
+                yield keys.pop(following), done.pop(following)
+                following += 1
 
 
-def _score(shard: list[Voxels], settings: str, metrics: list[str]) -> list[dict[str, np.ndarray]]:
+class _Progress:
+    """Show the progress of a scan on the terminal and in the live metrics."""
+
+    def __init__(self, task: Task, events: int) -> None:
+        self._bar = ProgressBar("grid: event", max(1, events))
+        self._method = task.active_method
+        self._points = prod(len(axis) for axis in self._method.axes().values())
+        self._events = events
+        self._ended = 0
+
+    def __enter__(self) -> _Progress:
+        self._bar.__enter__()
+        self._record()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+    def advance(self, keys: Sequence[Key]) -> None:
+        """Count a shard as done: all events up to its last one."""
+        before, self._ended = self._ended, max(self._ended, keys[-1][0])
+        self._bar.advance(self._ended - before)
+        ready = self._points * len(keys)
+        live.record("lartpc_threshold_points_total", ready, method=self._method.name)
+        self._record()
+
+    def _record(self) -> None:
+        left = self._points * max(0, self._events - self._ended)
+        live.record("lartpc_threshold_points_left", left, method=self._method.name)
+
+
+def score_shard(
+    shard: list[Voxels], _: list[Key], settings: str, metrics: list[str]
+) -> list[dict[str, np.ndarray]]:
     task: Task = TypeAdapter(AnyTask).validate_json(settings)
     return [task.scores(voxels, metrics) for voxels in shard]
+
+
+def _summed(
+    shard: list[Voxels],
+    keys: list[Key],
+    settings: str,
+    metrics: list[str],
+    objectives: dict[str, str],
+    choice: str,
+) -> dict[str, tuple[ScoreSums, dict[str, np.ndarray]]]:
+    """Return for each class of a shard the sums of its objective, and of all its metrics."""
+    scored = score_shard(shard, keys, settings, metrics)
+    result = {}
+    for name in dict.fromkeys(name for _, name in keys):
+        rows = [number for number, (_, of) in enumerate(keys) if of == name]
+        stacked = {metric: np.stack([scored[row][metric] for row in rows]) for metric in metrics}
+        events = np.array([keys[row][0] for row in rows])
+        values = objective_scores(stacked, objectives[name])
+        sums = ScoreSums.of(events, values, ChoiceSettings.model_validate_json(choice))
+        totals = {metric: np.nan_to_num(rows).sum(axis=0) for metric, rows in stacked.items()}
+        result[name] = sums, totals
+    return result

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,20 @@ import numpy as np
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.splits import Split
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.reconstruct.grid import (
-    Choice,
-    ChoiceSettings,
-    ThresholdGrid,
-    choose,
-    objective_scores,
-)
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose, objective_scores
 from lartpc_ray.reconstruct.names import Rule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.reconstruct.sweep import sweep_exactly
 from lartpc_ray.tasks.task import Task
-from lartpc_ray.thresholds.record import TunedThresholds, log_thresholds
-from lartpc_ray.thresholds.scan import ClassVoxels, collect, score_grid
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.thresholds.record import ThresholdsRecord, TunedThresholds, log_thresholds
+from lartpc_ray.thresholds.scan import score_grid, sum_grid
+from lartpc_ray.thresholds.source import ClassVoxels, NetworkVoxels, VoxelSource
 from lartpc_ray.tracking.runs import Tracking
+
+EXACT_EVENTS = 2000
+"""Events whose scores are all kept and logged: 200 MB of five classes and five metrics."""
 
 
 def class_objectives(
@@ -50,14 +49,35 @@ def class_objectives(
 
 
 def choose_thresholds(
-    parts: Sequence[ClassVoxels], task: Task, objectives: dict[str, str], settings: ChoiceSettings
+    source: VoxelSource, task: Task, objectives: dict[str, str], settings: ChoiceSettings
 ) -> TunedThresholds:
-    """Score all parts at every point, and choose the point of each class."""
-    scores = score_grid(parts, task)
-    values = {name: objective_scores(metrics, objectives[name]) for name, metrics in scores.items()}
-    grid = ThresholdGrid(task.active_method.axes(), values)
-    choices = {name: choose(grid, name, settings) for name in grid.scores}
-    return TunedThresholds(scores, grid, choices, objectives)
+    """Score all events at every point, and choose the point of each class.
+
+    With more than `EXACT_EVENTS` events the scores are summed where they are computed.
+    """
+    method, events = task.active_method, source.events
+    metrics = _needed(method.metrics, objectives)
+    if events > EXACT_EVENTS:
+        sums, means = sum_grid(source, task, objectives, metrics, settings, events=events)
+        grid, scores = ThresholdGrid(method.axes(), {}, sums), {}
+    else:
+        scores = score_grid(source, task, metrics, events=events)
+        values = {name: objective_scores(scores[name], objectives[name]) for name in scores}
+        grid = ThresholdGrid(method.axes(), values)
+        means = {
+            name: {metric: np.nan_to_num(rows).mean(axis=0) for metric, rows in of_class.items()}
+            for name, of_class in scores.items()
+        }
+    if not grid.names:
+        raise ValueError(f"{source.about.get('data', 'the split')}: no event has a cluster")
+    choices = {name: choose(grid, name, settings) for name in grid.names}
+    return TunedThresholds(scores, means, grid, choices, objectives)
+
+
+def _needed(metrics: Sequence[str], objectives: Mapping[str, str]) -> list[str]:
+    """Return the metrics to compute: all but AMI, unless an objective needs it."""
+    asked = {metric for objective in objectives.values() for metric in objective.split("*")}
+    return [metric for metric in metrics if metric != "ami" or metric in asked]
 
 
 def _refined(task: Task, tuned: TunedThresholds, count: int) -> Task | None:
@@ -69,7 +89,7 @@ def _refined(task: Task, tuned: TunedThresholds, count: int) -> Task | None:
 
 
 def exact_s0(
-    parts: Sequence[ClassVoxels], name: str, min_voxels: int, p0: float, objective: str
+    parts: Iterable[ClassVoxels], name: str, min_voxels: int, p0: float, objective: str
 ) -> tuple[float, float, float]:
     """Return the best s0 of a class at one p0, also between the points of the grid.
 
@@ -97,21 +117,19 @@ def exact_s0(
 
 
 def tune(
-    evaluation: Evaluation,
+    source: VoxelSource,
     task: Task,
     objectives: dict[str, str],
     *,
-    split: Split = "tune",
     rule: Rule = "robust",
     refine: int = 0,
 ) -> tuple[dict[str, Any], TunedThresholds]:
-    """Tune the thresholds of a network by Ray tasks.
+    """Tune thresholds by Ray tasks.
 
     Args:
-        evaluation: of the network.
-        task: the evaluation's task, with the reconstruction to tune.
+        source: the voxels of the events.
+        task: with the reconstruction to tune.
         objectives: class to its objective.
-        split: of the events.
         rule: how the point is chosen.
         refine: further values of p0 on both sides of each class's best one.
 
@@ -119,43 +137,59 @@ def tune(
         the content of the thresholds file, and the scores and choices behind it.
 
     Raises:
-        ValueError: for a split without clusters.
+        ValueError: for events without clusters.
     """
-    predictions = evaluation.predictions(split)
-    parts, settings = collect(task, predictions), ChoiceSettings(rule=rule)
-    if not parts:
-        raise ValueError(f"{evaluation.splits.path}: no event of the {split} split has a cluster")
-    tuned = choose_thresholds(parts, task, objectives, settings)
+    settings = ChoiceSettings(rule=rule)
+    tuned = choose_thresholds(source, task, objectives, settings)
     if finer := _refined(task, tuned, refine):
-        tuned = choose_thresholds(parts, finer, objectives, settings)
-    content: dict[str, Any] = {"method": task.active_method.name, "rule": rule}
-    content |= {"split": split, "events": len(predictions)}
-    content |= {"data": str(Path(evaluation.data).resolve())} if evaluation.data else {}
+        tuned = choose_thresholds(source, finer, objectives, settings)
+    content: dict[str, Any] = {
+        "method": task.active_method.name,
+        **cluster_rule(task),
+        "rule": rule,
+    }
+    content |= source.about | ({"bootstrap": "poisson"} if tuned.grid.sums else {})
     content |= tuned.content()
-    _add_exact_s0(content["classes"], parts, task)
+    if not tuned.grid.sums:
+        _add_exact_s0(content["classes"], source, task)
     return content, tuned
+
+
+def cluster_rule(task: Task) -> dict[str, str]:
+    """Return the entry of a thresholds file that names the rule of seed clustering, if any."""
+    method = task.active_method
+    return {"cluster_rule": method.rule} if isinstance(method, SeedClustering) else {}
+
+
+def is_usable(evaluation: Evaluation, task: Task) -> bool:
+    """Return whether `predict` clusters the network's run by the rule of a task."""
+    own = evaluation.task.with_method(task.active_method.name)
+    return cluster_rule(own) == cluster_rule(task)
 
 
 def tune_run(
     tracking: Tracking, run: str, evaluation: Evaluation, task: Task, objectives: dict[str, str],
-    **options: Any,
-) -> tuple[dict[str, Any], dict[str, Choice]]:  # fmt: skip
+    *, split: Split = "tune", keep: bool = False, **options: Any,
+) -> ThresholdsRecord:  # fmt: skip
     """Tune the thresholds of a run's network, and log them to the run.
 
     Args:
         tracking, run: of the network.
-        evaluation, task, objectives, options: as for `tune`.
-
-    Returns:
-        the content of the thresholds file, and the choice of each class.
+        evaluation: of the network.
+        task: the evaluation's task, with the reconstruction to tune.
+        objectives, options: as for `tune`.
+        split: of the events.
+        keep: use them from now on, although the run has others.
     """
-    content, tuned = tune(evaluation, task, objectives, **options)
+    with phase("tuning the thresholds"):
+        content, tuned = tune(NetworkVoxels(evaluation, task, split), task, objectives, **options)
     content = {"method": content["method"], "rule": content["rule"], "run": run} | content
-    log_thresholds(tracking, run, content, tuned)
-    return content, tuned.choices
+    with phase("logging the thresholds"):
+        usable = is_usable(evaluation, task)
+        return log_thresholds(tracking, run, content, tuned, keep=keep, usable=usable)
 
 
-def _add_exact_s0(rows: dict[str, Any], parts: Sequence[ClassVoxels], task: Task) -> None:
+def _add_exact_s0(rows: dict[str, Any], parts: Iterable[ClassVoxels], task: Task) -> None:
     """Add the exact interval of s0 to the rows of a seed clustering."""
     seeds = task.active_method
     if not isinstance(seeds, SeedClustering) or seeds.rule != "argmax":

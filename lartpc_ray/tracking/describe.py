@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.terminal.text import format_value, short_names
 from lartpc_ray.tracking.provenance import Source, tags
-from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.runs import RESOURCES, Tracking
 from lartpc_ray.trials.trial import Trial
 
 
@@ -35,11 +36,34 @@ def describe_trial(
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Return settings by their short names, in markdown.
+    """Return settings by their short names.
 
     Example:
         >>> settings_text({"network.depth": 5, "optimizer.learning_rate": 1e-3})
-        '`depth` 5, `learning_rate` 0.001'
+        'depth 5, learning_rate 0.001'
     """
     names = short_names(settings).items()
-    return ", ".join(f"`{name}` {format_value(settings[key])}" for name, key in names)
+    return ", ".join(f"{name} {format_value(settings[key])}" for name, key in names)
+
+
+def metric_names(numbers: Mapping[str, float], metric: str) -> dict[str, float]:
+    """Return the numbers of a validation by the names that MLflow shows, in groups.
+
+    MLflow sorts names: the objective comes first, then the objective of each class. Losses stand in
+    a group of their own, because trials with different losses cannot be compared by them.
+
+    Example:
+        >>> metric_names({"HIP/ari": 0.5, "HIP/s0": 0.9, "loss": 1.0, "training_gib": 2.0}, "ari")
+        {'objective/HIP': 0.5, 'thresholds/HIP/s0': 0.9, 'training/loss': 1.0, \
+'resources/training_gib': 2.0}
+    """
+    return {_metric_name(name, metric): value for name, value in numbers.items()}
+
+
+def _metric_name(name: str, metric: str) -> str:
+    label, _, end = name.rpartition("/")
+    if name.startswith(("objective", "system/")):
+        return name
+    if label:
+        return f"objective/{label}" if end == metric else f"thresholds/{name}"
+    return f"{RESOURCES}{name}" if name in COSTS else f"training/{name}"

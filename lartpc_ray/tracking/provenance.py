@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
@@ -16,7 +16,8 @@ from typing import get_args
 
 import torch
 
-from lartpc_ray.atomic import write_json
+from lartpc_ray.atomic import read_json, write_json
+from lartpc_ray.data.shards import list_shards
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.sparse import resolve_name
 from lartpc_ray.trials.trial import Trial
@@ -24,17 +25,20 @@ from lartpc_ray.trials.trial import Trial
 DIGESTS = "digests.json"
 KEPT = 100
 """Files whose digests are remembered."""
+SAMPLED_BYTES = 2**20
+"""Bytes at both ends of a file in a folder that its digest covers."""
 PACKAGES = ("lartpc-ray", "torch", "ray", "optuna", "mlflow", "numpy")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The file of a split.
+    """The file of a split, or the folder of its files.
 
     Attributes:
-        path: of the file.
+        path: of the file or folder.
         size: in bytes.
-        digest: SHA-256 of its content, in hexadecimal.
+        digest: SHA-256 in hexadecimal, of the content of a file; of a folder: of the name, size,
+            first and last MiB of each file.
     """
 
     path: Path
@@ -49,9 +53,25 @@ def sources(splits: Splits, folder: Path) -> dict[str, Source]:
     """
     paths = {split: splits.file(split).resolve() for split in get_args(Split)}
     return {
-        split: Source(path, path.stat().st_size, _digest(path, folder / DIGESTS))
+        split: _folder_source(path)
+        if path.is_dir()
+        else Source(path, path.stat().st_size, file_digest(path, folder / DIGESTS))
         for split, path in paths.items()
     }
+
+
+def _folder_source(folder: Path) -> Source:
+    """Return a folder of event files without a full read: PILArNet-M has 151 GB in one."""
+    digest, total = hashlib.sha256(), 0
+    for path in list_shards(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as content:
+            digest.update(content.read(SAMPLED_BYTES))
+            content.seek(max(0, size - SAMPLED_BYTES))
+            digest.update(content.read(SAMPLED_BYTES))
+        total += size
+    return Source(folder, total, digest.hexdigest())
 
 
 def data_hash(files: dict[str, Source]) -> str:
@@ -68,6 +88,8 @@ def tags(trial: Trial, found: dict[str, Source]) -> dict[str, str]:
         "data": data_hash(found),
         "versions": ", ".join([f"python {platform.python_version()}", *_versions()]),
         "host": socket.gethostname(),
+        "mlflow.source.name": "lartpc-ray",
+        "mlflow.source.type": "LOCAL",
     }
     if torch.cuda.is_available():
         known["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
@@ -75,14 +97,19 @@ def tags(trial: Trial, found: dict[str, Source]) -> dict[str, str]:
     return known | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
-def _digest(path: Path, file: Path) -> str:
+def file_digest(path: Path, file: Path) -> str:
+    """Return the SHA-256 of a file's content, from the digests in `file` or computed and kept."""
     changed = path.stat()
-    key = f"{path} {changed.st_size} {changed.st_mtime_ns}"
-    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    times = f"{changed.st_mtime_ns} {changed.st_ctime_ns}"  # cp -p keeps the first one
+    key = f"{path} {changed.st_size} {times}"
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # a damaged file: its digests are computed again
+        known = {key: text for key, text in read_json(file).items() if isinstance(text, str)}
     if key not in known:
         with path.open("rb") as content:
             known[key] = hashlib.file_digest(content, "sha256").hexdigest()
-        write_json(file, dict(list(known.items())[-KEPT:]), indent=0)
+        with suppress(OSError):  # the folder of another user's runs; the digest is found
+            write_json(file, dict(list(known.items())[-KEPT:]), indent=0)
     return known[key]
 
 

@@ -14,23 +14,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from lartpc_ray.atomic import replace_file
 from lartpc_ray.settings import with_present_names
-from lartpc_ray.terminal.text import short_names
+from lartpc_ray.terminal.text import short_names, without_password
 from lartpc_ray.tracking.provenance import Source
+from lartpc_ray.tracking.store import (
+    INVALID,
+    MISSING,
+    StoreClient,
+    StoreError,
+    chosen_store,
+    local_store,
+    sqlite_file,
+)
 
 LONGEST = 500
 """Characters of a parameter's value: what the compare view can show."""
 EARLIER_METRICS = {"goal": "objective"}
 """Earlier name to present name of a metric, for runs of earlier versions."""
+RESOURCES = "resources/"
+"""Group of the costs in MLflow."""
 NEWEST = ["attributes.start_time DESC"]
-STORE = "mlflow.db"
 NAMES = "names"
 """Tag of a search: the short names of its trials' parameters, and their dotted paths."""
 ERROR = "error"
@@ -69,9 +78,12 @@ class Tracking:
     Args:
         folder: where `mlflow.db` and the artefacts are kept, unless a store is given.
         experiment: the study's name; None to read only.
-        uri: an MLflow tracking URI; the local SQLite file by default.
+        uri: an MLflow tracking URI; by default that of MLFLOW_TRACKING_URI, else of the local
+            SQLite file.
 
     Attributes:
+        uri: of the store, for MLflow; it may hold a password.
+        shown: the URI without its password, for messages and files.
         experiment: the id of the experiment; empty to read only.
     """
 
@@ -81,8 +93,9 @@ class Tracking:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
         self._folder = folder.resolve()
-        self.uri = uri or f"sqlite:///{self._folder / STORE}"
-        self._own = not uri
+        self.uri = chosen_store(uri) or local_store(folder)
+        self.shown = without_password(self.uri)
+        self._own = self.uri == local_store(folder)
         self._offset = time.time() - time.monotonic()
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment) if experiment else ""
@@ -93,22 +106,48 @@ class Tracking:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """Return MLflow's client; create the local store at the first use."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Return MLflow's client behind `StoreClient`; create the local store at the first use.
+
+        Raises:
+            StoreError: if the store or the registry does not answer.
+        """
         if self._own:
-            _make_store(self._folder / STORE)
-        return MlflowClient(tracking_uri=self.uri)
+            self._folder.mkdir(parents=True, exist_ok=True)
+        if path := sqlite_file(self.uri):
+            _make_store(path)
+        client = StoreClient(self.uri)
+        client.check()
+        return cast("MlflowClient", client)
+
+    @property
+    def local(self) -> bool:
+        """Return whether the store is a file, which `mlflow ui` shows."""
+        return self.uri.startswith("sqlite")
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of the store; None for a store that a tracking URI names."""
+        return self._folder if self._own else None
+
+    def set_experiment_tag(self, key: str, value: str) -> None:
+        """Set a tag of the experiment."""
+        self.client.set_experiment_tag(self.experiment, key, value)
 
     def _find_experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
+            if found.lifecycle_stage != "active":
+                raise StoreError(
+                    f"MLflow {self.shown}: the experiment {name} is deleted; restore it with "
+                    f"`mlflow experiments restore -x {found.experiment_id}`"
+                )
             return str(found.experiment_id)
         sqlite = self.uri.startswith("sqlite")
         local = (self._folder / "mlartifacts" / name).as_uri() if sqlite else None
         try:
             made = self.client.create_experiment(name, artifact_location=local, tags=KIND)
             return str(made)
-        except MlflowException:  # another search has made it meanwhile
+        except StoreError:  # another search has made it meanwhile
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -156,7 +195,7 @@ class Tracking:
             [experiment.experiment_id], wanted, order_by=NEWEST, max_results=1
         )
         if not experiment or not searches:
-            raise ValueError(f"study {study!r}: no search of it in {self.uri}")
+            raise ValueError(f"study {study!r}: no search of it in {self.shown}")
         self.experiment = str(experiment.experiment_id)
         parent = f"tags.`mlflow.parentRunId` = '{searches[0].info.run_id}'"
         dotted = json.loads(searches[0].data.tags.get(NAMES, "{}"))
@@ -171,7 +210,7 @@ class Tracking:
                     parameters={
                         dotted.get(key, key): value for key, value in run.data.params.items()
                     },
-                    numbers=with_present_names(run.data.metrics, EARLIER_METRICS),
+                    numbers=_present_metrics(run.data.metrics),
                     status=str(run.info.status),
                     error=str(run.data.tags.get(ERROR, "")),
                 )
@@ -182,11 +221,15 @@ class Tracking:
             if not token:
                 return sorted(found, key=lambda trial: trial.number)
 
+    def rename(self, run: str, name: str) -> None:
+        """Give a run another name."""
+        self.client.update_run(run, name=name)
+
     def log_params(self, run: str, values: Mapping[str, Any]) -> None:
         """Log parameters by their short names, except parameters that the run already has."""
         logged = self.client.get_run(run).data.params
         names = short_names(values).items()
-        new = [Param(name, _short(values[key])) for name, key in names if name not in logged]
+        new = [Param(name, logged_text(values[key])) for name, key in names if name not in logged]
         self.client.log_batch(run, params=new)
 
     def describe(self, run: str, text: str) -> None:
@@ -195,7 +238,7 @@ class Tracking:
 
     def describe_study(self, text: str) -> None:
         """Set the experiment's description, in markdown."""
-        self.client.set_experiment_tag(self.experiment, NOTE, text[:LONGEST_NOTE])
+        self.set_experiment_tag(NOTE, text[:LONGEST_NOTE])
 
     def log_datasets(self, run: str, files: Mapping[str, Source]) -> None:
         """Log the files of the splits as the run's datasets, unless the run has datasets."""
@@ -283,8 +326,10 @@ class Tracking:
             raise ValueError(f"{source}: no {name} in this folder")
         try:
             return Path(self.client.download_artifacts(run, name, str(folder)))
-        except (MlflowException, OSError):
-            raise ValueError(f"run {run}: no {name} in {self.uri}") from None
+        except (StoreError, FileNotFoundError) as error:
+            if isinstance(error, StoreError) and error.code not in (MISSING, INVALID, ""):
+                raise
+            raise ValueError(f"run {run}: no {name} in {self.shown}") from None
 
     def finish(self, run: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
@@ -302,8 +347,10 @@ class Tracking:
             return {"name": source.resolve().name}
         try:
             found = self.client.get_run(run)
-        except MlflowException:
-            raise ValueError(f"run {run}: not in {self.uri}") from None
+        except StoreError as error:
+            if error.code not in (MISSING, INVALID):
+                raise
+            raise ValueError(f"run {run}: not in {self.shown}") from None
         begin, end = found.info.start_time, found.info.end_time
         known = {str(key): str(value) for key, value in found.data.tags.items()}
         known |= {"name": str(found.info.run_name), "status": str(found.info.status)}
@@ -326,16 +373,25 @@ def as_folder(run: str) -> Path | None:
     return Path(run) if Path(run).is_dir() else None
 
 
+def _present_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics by the names that the commands use: costs without their group."""
+    present: dict[str, float] = with_present_names(dict(metrics), EARLIER_METRICS)
+    return {name.removeprefix(RESOURCES): value for name, value in present.items()}
+
+
 def _make_store(path: Path) -> None:
     """Make MLflow's database whole or not at all.
 
     MLflow cannot open a half-created database, so create it under a temporary name.
     """
-    if path.is_file():
+    if path.exists():
         return
     with replace_file(path, keep_existing=True) as part:  # another search may be first
-        MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
+        client = StoreClient(f"sqlite:///{part}")
+        client.search_experiments(max_results=1)
+        client.delete_experiment("0")  # MLflow's empty "Default", which the browser lists first
 
 
-def _short(value: Any) -> str:
+def logged_text(value: Any) -> str:
+    """Return the value of a parameter as MLflow has it: numbers rounded, long texts cut."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)[:LONGEST]

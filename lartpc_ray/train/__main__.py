@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from lartpc_ray.runtime.arguments import chosen_space, study_parser
 from lartpc_ray.terminal import command
@@ -12,8 +11,12 @@ from lartpc_ray.terminal.command import Parser
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    space = None if options.resume else chosen_space(options)
-    from lartpc_ray.train.training import run_training  # libraries that a mistake does without
+    from lartpc_ray.terminal.phases import phase
+
+    with phase("reading the settings"):
+        space = None if options.resume else chosen_space(options)
+    with phase("loading the libraries"):  # that a mistake does without
+        from lartpc_ray.train.training import run_training
 
     return run_training(options, space)
 
@@ -24,4 +27,4 @@ def parser() -> Parser:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    command.run_and_exit(parser(), main)

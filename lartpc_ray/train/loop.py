@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,18 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from lartpc_ray.data.batch import VoxelBatch
-from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.event import Events
 from lartpc_ray.data.loader import batches
-from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm, synchronise
+from lartpc_ray.networks.batchnorm import synchronise
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict.evaluate import validate
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.terminal.command import log
+from lartpc_ray.train.part import WHOLE, TrainingPart
+from lartpc_ray.train.shared_validation import share_averages
+from lartpc_ray.train.validation import recalibrate_batchnorm, validated
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
+from lartpc_ray.trials.event_scores import write_scores
 from lartpc_ray.trials.trial import Trial
 
 Report = Callable[[dict[str, float]], None]
@@ -66,6 +68,7 @@ class StepStats:
         communication: seconds from the worker's last gradient to the arrival of the gradients of
             all workers. On GPUs the worker's thread does not wait for NCCL; there this time is part
             of `compute`.
+        step: its number, from 1.
     """
 
     loss: float
@@ -74,6 +77,7 @@ class StepStats:
     data: float
     compute: float
     communication: float
+    step: int = 0
 
 
 def train(
@@ -81,20 +85,22 @@ def train(
     folder: Path,
     report: Report,
     *,
+    part: TrainingPart = WHOLE,
     worker: Worker = SINGLE_WORKER,
     notify: Callable[[str], None] = log.warning,
     watch: StepCallback = lambda step: None,
 ) -> None:
     """Train a trial from the newest checkpoint in its folder, or its start, to its last step.
 
-    Every `evaluate_every` steps, and after the last, rank 0 validates on the tune split and writes
-    a checkpoint, then all ranks report. On resume, report the metrics in the checkpoint again: the
-    previous driver may have missed them.
+    Every `evaluate_every` steps, and after the last, the ranks validate on the tune split, each a
+    share, rank 0 writes the scores of the events and a checkpoint, then all ranks report. On
+    resume, report the metrics in the checkpoint again: the previous driver may have missed them.
 
     Args:
         trial: what is trained.
         folder: of its checkpoints; all ranks see the same one.
         report: takes the numbers of each validation, the first one first.
+        part: of the training to do and to report; all of it by default.
         worker: this worker; a single one on the CPU by default.
         notify: takes the reason why a damaged checkpoint is not used.
         watch: takes each step.
@@ -106,13 +112,15 @@ def train(
     """
     torch.set_num_threads(trial.resources.cpus)
     run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, notify))
-    for numbers in run.history:
+    for numbers in part.reports(run.history):
         report(numbers)
+    if part.ends_with(run.history):
+        return
     events, tune_events = (trial.data.splits.events(split) for split in ("train", "tune"))
     streams = run.streams(events)
-    while run.step < trial.optimizer.steps:
+    while run.step < trial.optimizer.steps and not part.ends_with(run.history):
         numbers = run.steps_to_validation(streams, folder, watch)
-        numbers |= run.validate(events, tune_events)
+        numbers |= run.validate(events, tune_events, folder)
         run.history.append(numbers)
         run.save(folder)
         report(numbers)
@@ -164,8 +172,9 @@ class _Run:
         network = trial.make_network()
         if trial.optimizer.norm == "synchronised" and worker.world_size > 1:
             synchronise(network)
-        if start:
-            network.load_state_dict(start.network)
+        first = start or checkpoints.start_weights(trial)
+        if first:
+            network.load_state_dict(first.network)
         network.to(worker.device)
         optimizer = torch.optim.Adam(
             network.parameters(), lr=1.0, weight_decay=trial.optimizer.weight_decay, fused=True
@@ -235,12 +244,22 @@ class _Run:
             "training_gib": meter.peak_gib,
         }
 
-    def validate(self, events: Events, tune_events: Events) -> dict[str, float]:
-        """Validate on rank 0, after a recalibration of BatchNorm on training events."""
-        if self.worker.rank:
-            return {}
-        _recalibrate_batchnorm(self.network, self.trial, events, self.step, self.worker.device)
-        return _validate(self.network, self.trial, tune_events, self.worker.device)
+    def validate(self, events: Events, tune_events: Events, folder: Path) -> dict[str, float]:
+        """Validate on all ranks, each a share; return the numbers on rank 0.
+
+        Rank 0 recalibrates BatchNorm on training events before. The scores of the events are
+        written before the checkpoint that counts the validation.
+        """
+        rank, device = self.worker.rank, self.worker.device
+        if not rank:
+            recalibrate_batchnorm(self.network, self.trial, events, self.step, device)
+        place = rank, self.worker.world_size
+        if self.worker.world_size > 1:
+            share_averages(self.network)
+        numbers, scores = validated(self.network, self.trial, tune_events, device, place)
+        if not rank:
+            write_scores(folder, self.step, scores)
+        return numbers
 
     def fetch_and_step(self, streams: Sequence[Iterator[VoxelBatch]]) -> StepStats:
         """Take the next step with the next batches."""
@@ -256,6 +275,7 @@ class _Run:
             data=loaded - began,
             compute=time.perf_counter() - loaded - waited,
             communication=waited,
+            step=self.step,
         )
 
     def optimizer_step(self, parts: list[VoxelBatch]) -> None:
@@ -339,51 +359,3 @@ def _parallel(network: UResNet, trial: Trial, worker: Worker) -> nn.Module:
     return DistributedDataParallel(
         network, find_unused_parameters=unused, forward_sync_buffers=False
     )
-
-
-@torch.no_grad()
-def _recalibrate_batchnorm(
-    network: UResNet, trial: Trial, events: Events, step: int, device: str
-) -> None:
-    """Compute BatchNorm's averages over the next batches with the present weights.
-
-    The running averages lag behind, and few voxels on the coarse levels make them noisy. Training
-    does not use them.
-    """
-    norms = [module for module in network.modules() if isinstance(module, Norm)]
-    count = trial.optimizer.batchnorm_batches
-    momenta = [norm.momentum for norm in norms]
-    _set_local_statistics(norms, True)
-    for norm in norms if count else []:
-        norm.reset_running_stats()
-        norm.momentum = None
-    for batch in islice(batches(events, trial.data, trial.task.prepare, start=step), count):
-        moved = batch.to(device)
-        network(moved.coords, trial.task.features(moved), moved.shape, moved.event)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    _set_local_statistics(norms, False)
-
-
-def _set_local_statistics(norms: Sequence[Norm], alone: bool) -> None:
-    """Let rank 0 use its own statistics while the other ranks wait."""
-    for norm in norms:
-        if isinstance(norm, SynchronisedNorm):
-            norm.alone = alone
-
-
-def _validate(
-    network: UResNet, trial: Trial, events: Sequence[Event], device: str
-) -> dict[str, float]:
-    """Return the objective, and each class's best score and thresholds."""
-    with Meter(device) as meter:
-        result = validate(network, trial.task, events, device)
-    numbers = {
-        "objective": result.objective,
-        "seconds_an_event": meter.seconds / len(events),
-        "inference_gib": meter.peak_gib,
-    }
-    numbers |= {f"{name}/{trial.task.metric}": score for name, score in result.scores.items()}
-    for name, axes in result.thresholds.items():
-        numbers |= {f"{name}/{axis}": value for axis, value in axes.items()}
-    return numbers

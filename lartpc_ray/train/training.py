@@ -6,38 +6,45 @@ import argparse
 import json
 import signal
 import tempfile
-from dataclasses import asdict
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from lartpc_ray.atomic import write_json
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.trained_model import TrainedModel
 from lartpc_ray.report.record import access_hint, record_result
-from lartpc_ray.report.tables import table
+from lartpc_ray.report.verdict import result_content, result_text
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import (
+    DamagedPlanError,
     load_plan,
     locked,
     new_folder,
+    planned_options,
+    resumable,
     resume_folder,
+    write_plan,
 )
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.screen import follow_file
-from lartpc_ray.terminal.text import error_text
-from lartpc_ray.tracking.describe import describe_trial
+from lartpc_ray.terminal.text import bold, error_text
+from lartpc_ray.tracking.describe import describe_trial, metric_names
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.train.workers import Lines, refuse_failed, trainer
+from lartpc_ray.tracking.store import kept_store, plan_store
+from lartpc_ray.train.inputs import Digests, data_digests, refuse_changed
+from lartpc_ray.train.owner import only_writer
+from lartpc_ray.train.timed import timed_trial
+from lartpc_ray.train.workers import Lines, forget_failures, refuse_failed, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.paths import key_settings
-from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.space import Space, check_name
 from lartpc_ray.trials.trial import Trial
 
 PLAN = "job.json"
@@ -50,11 +57,14 @@ CHECKPOINTS = "checkpoints"
 class TrainPlan(Settings):
     """The plan of one training: what `--resume` needs.
 
-    The file holds the trial as a JSON string, as earlier versions wrote it.
+    The file holds the trial as a JSON string, as earlier versions wrote it; plans of those hold no
+    `inputs`, the digests of the data.
     """
 
     study: str
     uri: str | None
+    inputs: Digests = Field(default={})
+    options: dict[str, Any] = Field(default={})
     trial: Annotated[
         Trial,
         BeforeValidator(
@@ -67,28 +77,69 @@ class TrainPlan(Settings):
 def run_training(options: argparse.Namespace, space: Space | None) -> int:
     """Train trial 0 of `space`, or resume the training of the options; return the exit status."""
     if space is None:
-        folder = resume_folder(options, PLAN)
-        plan = load_plan(folder / PLAN, TrainPlan)
+        folder, plan = _reopen(options)
+        read_splits(plan.trial)
     else:
-        trial = space.first_trial()
-        plan = TrainPlan(study=space.name, uri=options.tracking_uri, trial=trial)
+        uri = plan_store(options.tracking_uri, options.runs)
+        given = planned_options(options)
+        read_splits(space.first_trial())
+        plan = TrainPlan(study=space.name, uri=uri, options=given, trial=timed_trial(space))
         folder = new_folder(options.runs, space.name)
     trial = plan.trial
-    read_splits(trial)
     if options.dry_run:
         print(trial.model_dump_json(indent=2))
         return 0
+    again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
     try:
-        run, result, tracking = _train_and_record(folder, plan, dashboard=options.dashboard)
+        with resumable(again):
+            run, result, tracking = _train_and_record(folder, plan, dashboard=options.dashboard)
     except KeyboardInterrupt:
-        again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
         log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
         return INTERRUPTED
     if options.json:
-        print(json.dumps({"run": run, "steps": trial.optimizer.steps, **asdict(result)}, indent=1))
+        content = {"run": run, "steps": trial.optimizer.steps, **result_content(result)}
+        print(json.dumps(content, indent=1))
     else:
-        print(f"{table(result)}\n{access_hint(tracking, options.runs, run)}")
+        print(f"{result_text(result, bold())}\n{access_hint(tracking, run)}")
     return 0
+
+
+def _reopen(options: argparse.Namespace) -> tuple[Path, TrainPlan]:
+    """Return folder and plan of a training to resume, or with `--accept-data` of a new one.
+
+    Raises:
+        ValueError: if there is no training, or if its data has changed.
+    """
+    folder = resume_folder(options, PLAN)
+    plan = _restored(folder, options)
+    if Path(options.study).stem != plan.study:
+        raise ValueError(f"{folder}: a training of {plan.study}, not of {options.study}")
+    if options.accept_data:
+        return new_folder(folder.parent, plan.study), plan.model_copy(update={"inputs": {}})
+    refuse_changed(folder, plan.inputs, data_digests(plan.trial, folder.parent))
+    if options.retry and not options.dry_run:
+        forget_failures(folder)
+    return folder, plan
+
+
+def _restored(folder: Path, options: argparse.Namespace) -> TrainPlan:
+    """Return the plan of a training, if need be from its copy or its last sound checkpoint.
+
+    Raises:
+        ValueError: if the plan cannot be restored.
+    """
+    try:
+        return load_plan(folder / PLAN, TrainPlan)
+    except DamagedPlanError as error:
+        for file in reversed(checkpoints.files(folder / CHECKPOINTS)):
+            with suppress(ValueError):
+                trial = checkpoints.load(file).trial
+                name = Path(options.study).stem
+                uri = plan_store(options.tracking_uri, folder.parent)
+                log.warning(f"{error}; restored from {file.name}")
+                given = planned_options(options)
+                return TrainPlan(study=name, uri=uri, options=given, trial=trial)
+        raise ValueError(f"{error}; it has no checkpoint yet: start the training again") from None
 
 
 def train_trial(
@@ -119,7 +170,8 @@ def train_trial(
         events = list(model.predict(read_events("events.h5")))
     """
     read_splits(trial)
-    plan = TrainPlan(study=name, uri=tracking_uri, trial=trial)
+    check_name(name)
+    plan = TrainPlan(study=name, uri=plan_store(tracking_uri, Path(runs)), trial=trial)
     run, result, tracking = _train_and_record(new_folder(Path(runs), name), plan, dashboard=False)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
@@ -132,8 +184,9 @@ def _train_and_record(
     """Train the trial of a plan in its folder; return the run, the result and the store."""
     trial = plan.trial
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        write_json(folder / PLAN, plan.model_dump())
+    with locked(folder), only_writer(kept_store(plan.uri, folder.parent), folder):
+        plan = plan.model_copy(update={"inputs": plan.inputs or data_digests(trial, folder.parent)})
+        write_plan(folder / PLAN, plan)
         log.info(
             f"training {plan.study}: {trial.optimizer.steps} steps, "
             f"{trial.resources.workers} workers"
@@ -149,12 +202,13 @@ def _record(trial: Trial, folder: Path, plan: TrainPlan) -> tuple[str, Evaluatio
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
-    tracking = Tracking(folder.parent, plan.study, plan.uri)
+    tracking = Tracking(folder.parent, plan.study, kept_store(plan.uri, folder.parent))
     run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
     files = sources(trial.data.splits, folder.parent)
     describe_trial(tracking, run, trial, files, key_settings(trial, ()))
     for metrics in state.history:
-        tracking.log_metrics(run, metrics, int(metrics["step"]))
+        named = metric_names(metrics, trial.task.metric)
+        tracking.log_metrics(run, named, int(metrics["step"]))
     result = record_result(tracking, run, Evaluation(state))
     tracking.finish(run)
     return run, result, tracking

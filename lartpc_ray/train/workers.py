@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,19 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed
 
 from lartpc_ray.runtime import live_metrics as live
+from lartpc_ray.runtime.failures import cause_of, retry
 from lartpc_ray.runtime.resources import memory
+from lartpc_ray.terminal.pulse import FILE, PulseWriter
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.train.loop import Report, StepCallback, StepStats, Worker, train
+from lartpc_ray.train.part import WHOLE, TrainingPart
+from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.trial import Resources, Trial
 
 FAILED = "failed.txt"
 """The file in a run's folder that holds the reason why its training failed for good."""
+PAUSE = 10.0
+"""Seconds before several workers start again after an error of the machine."""
 
 
 def record_steps(labels: Mapping[str, str], worker: Worker) -> StepCallback:
@@ -44,41 +51,94 @@ def record_steps(labels: Mapping[str, str], worker: Worker) -> StepCallback:
     return record
 
 
+def write_speed(folder: Path, trial: Trial, worker: Worker) -> StepCallback:
+    """Return a callback that writes the step and the speed of rank 0 for the driver's table."""
+    if worker.rank:
+        return lambda step: None
+    pulse, settings = PulseWriter(folder / FILE, worker.world_size), trial.optimizer
+
+    def write(step: StepStats) -> None:
+        last = step.step == settings.steps or not step.step % settings.evaluate_every
+        seconds = step.data + step.compute + step.communication
+        pulse.add(step.step, seconds, step.voxels, last)
+
+    return write
+
+
+def all_of(*callbacks: StepCallback) -> StepCallback:
+    """Return a callback that gives each step to several."""
+
+    def call(step: StepStats) -> None:
+        for callback in callbacks:
+            callback(step)
+
+    return call
+
+
 def run_training_worker(
-    trial: Trial, folder: Path, report: Report, worker: Worker, note: Path, labels: dict[str, str]
+    trial: Trial,
+    folder: Path,
+    report: Report,
+    worker: Worker,
+    note: Path,
+    labels: dict[str, str],
+    part: TrainingPart = WHOLE,
 ) -> None:
     """Train on this worker and report metrics; record the reason if the trial caused a failure.
 
-    A full disk and the loss of another worker are no failures of the trial: the caller tries
-    again. After the loss of a worker, collective operations raise RuntimeError, or any exception
-    once Ray Train has ended their group.
+    Errors of the machine and the loss of another worker are no failures of the trial. A single
+    worker tries again after an error of the machine; several workers leave that to Ray Train, which
+    starts all of them again. After the loss of a worker, collective operations raise RuntimeError,
+    or any exception once Ray Train has ended their group.
     """
-
-    def notify(text: str) -> None:
-        if not worker.rank:
-            with note.open("a") as file:
-                file.write(f"{text}\n")
+    reported: set[float] = set()
+    notify = _notifier(note, labels["trial"], worker)
 
     def report_validation(numbers: dict[str, float]) -> None:
+        if worker.world_size == 1 and numbers["step"] in reported:  # before an error of the machine
+            return
         if "objective" in numbers:
             live.record("lartpc_objective", numbers["objective"], **labels)
         report(numbers)
+        reported.add(numbers["step"])
 
-    folder.mkdir(parents=True, exist_ok=True)
-    watch = record_steps(labels, worker)
+    def work() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        watch = all_of(record_steps(labels, worker), write_speed(folder, trial, worker))
+        take = report_validation
+        train(trial, folder, take, part=part, worker=worker, notify=notify, watch=watch)
+
     try:
-        train(trial, folder, report_validation, worker=worker, notify=notify, watch=watch)
+        if worker.world_size == 1:
+            retry(work, notify, lambda: checkpoints.files(folder)[-1:])
+        else:
+            work()
     except Exception as error:
         if _at_fault(error, worker):
             with suppress(FileExistsError), (folder / FAILED).open("x") as file:  # another rank's
                 file.write(f"{type(error).__name__}: {error_text(error)}")
+        elif worker.world_size > 1 and cause_of(error) == "machine":
+            notify(f"{error_text(error)}; Ray Train starts the workers again in {PAUSE:.0f} s")
+            time.sleep(PAUSE)
         raise
 
 
+def _notifier(note: Path, trial: str, worker: Worker) -> Callable[[str], None]:
+    """Return a function that writes a line of rank 0 into a file for the user."""
+
+    def notify(text: str) -> None:
+        if not worker.rank:
+            with suppress(OSError), note.open("a") as file:
+                file.write(f"trial {trial}: {text}\n")
+
+    return notify
+
+
 def _at_fault(error: Exception, worker: Worker) -> bool:
-    """Return whether the trial itself caused an error."""
-    if isinstance(error, OSError):
-        return False
+    """Return whether the trial itself, or its data, caused an error."""
+    cause = cause_of(error)
+    if cause != "trial":
+        return cause == "user"
     if worker.world_size == 1 or isinstance(error, FloatingPointError | torch.OutOfMemoryError):
         return True
     if isinstance(error, RuntimeError):
@@ -94,6 +154,14 @@ def refuse_failed(folder: Path) -> None:
     """
     if (folder / FAILED).is_file():
         raise RuntimeError((folder / FAILED).read_text())
+
+
+def forget_failures(trials: Path) -> list[str]:
+    """Take back that trainings have failed for good; return the names of their folders."""
+    failed = sorted(trials.glob(f"*/{FAILED}"))
+    for file in failed:
+        file.unlink()
+    return [file.parent.name for file in failed]
 
 
 class _Job(TorchTrainer):
@@ -113,6 +181,7 @@ def trainer(
     note: Path,
     callbacks: list[Any],
     labels: dict[str, str],
+    part: TrainingPart = WHOLE,
 ) -> TorchTrainer:
     """Return the trial as a Ray Train job of `resources.workers` processes.
 
@@ -126,11 +195,17 @@ def trainer(
         note: file for messages to the user.
         callbacks: of Ray Train.
         labels: `study` and `trial`, for the metrics.
+        part: of the training to do.
     """
-    config = {"trial": trial.model_dump_json(), "folder": str(folder), "note": str(note)}
+    config: dict[str, Any] = {
+        "trial": trial.model_dump_json(),
+        "folder": str(folder),
+        "note": str(note),
+    }
+    config |= {"labels": labels, "part": asdict(part)}
     return _Job(
         _worker,
-        train_loop_config={**config, "labels": labels},
+        train_loop_config={**config, "labels": labels, "part": asdict(part)},
         torch_config=TorchConfig(backend="nccl" if trial.resources.gpus else "gloo"),
         scaling_config=_scaling(trial.resources),
         run_config=ray_train.RunConfig(  # type: ignore[call-arg]
@@ -161,9 +236,8 @@ def _worker(config: dict[str, Any]) -> None:
     if (folder / FAILED).is_file():  # a repeated try; the driver reads the reason
         return
     trial = Trial.model_validate_json(config["trial"])
-    run_training_worker(
-        trial, folder, ray_train.report, worker, Path(config["note"]), config["labels"]
-    )
+    note, labels, part = Path(config["note"]), config["labels"], TrainingPart(**config["part"])
+    run_training_worker(trial, folder, ray_train.report, worker, note, labels, part)
 
 
 class Lines(ray_train.UserCallback):

@@ -8,11 +8,13 @@ continues from the other.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
@@ -59,7 +61,7 @@ class Checkpoint:
         The weights do not depend on the engine that trained them.
         """
         network = self.trial.make_network(engine="auto")
-        network.load_state_dict(self.network)
+        network.load_state_dict(self.network)  # `load` has compared the shapes
         return network.eval()
 
     def to_use(self) -> Checkpoint:
@@ -86,21 +88,59 @@ def load(path: Path) -> Checkpoint:
         ValueError: for a file that is missing, damaged, cut short or not a checkpoint.
     """
     file = path / FILE if path.is_dir() else path
+    rest = _checked_bytes(file)
     try:
-        head, _, rest = file.read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such checkpoint") from None
-    if not head.startswith(HEAD):
-        raise ValueError(f"{file}: not a checkpoint, or cut short (no checksum in its first line)")
-    if head != HEAD + hashlib.sha256(rest).hexdigest().encode():
-        raise ValueError(f"{file}: not a checkpoint, or cut short (its checksum is another)")
-    try:
-        content = torch.load(BytesIO(rest), map_location="cpu", weights_only=True)
+        _refuse_packed(rest)
+        content = torch.load(rest, map_location="cpu", weights_only=True)
         trial = Trial.model_validate_json(content["trial"])
         history = [_with_present_names(numbers, trial) for numbers in content["history"]]
-        return Checkpoint(**{**content, "trial": trial, "history": history})
+        step = operator.index(content["step"])
+        values = {**content, "trial": trial, "history": history, "step": step}
+        checkpoint = Checkpoint(**values)
+        differs = _differing_shape(trial, checkpoint.network)
     except Exception as error:
         raise ValueError(f"{file}: not a checkpoint ({error_text(error, 100)})") from None
+    if differs:
+        raise ValueError(f"{file}: damaged: {differs}")
+    return checkpoint
+
+
+def _checked_bytes(file: Path) -> BytesIO:
+    """Return the content of a checkpoint file after its checksum; read no other large file."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such checkpoint")
+    with file.open("rb") as opened:
+        head = opened.readline(len(HEAD) + 65)
+        if not head.startswith(HEAD):
+            reason = "no checksum in its first line"
+            raise ValueError(f"{file}: not a checkpoint, or cut short ({reason})")
+        start = opened.tell()
+        if head != HEAD + hashlib.file_digest(opened, "sha256").hexdigest().encode() + b"\n":
+            raise ValueError(f"{file}: not a checkpoint, or cut short (its checksum is another)")
+        opened.seek(start)
+        return BytesIO(opened.read())
+
+
+def _refuse_packed(content: BytesIO) -> None:
+    """Refuse packed tensors, which unpack to any size; `save` writes plain ones."""
+    with ZipFile(content) as parts:
+        if any(part.compress_type != ZIP_STORED for part in parts.infolist()):
+            raise ValueError("it holds packed tensors")
+    content.seek(0)
+
+
+def _differing_shape(trial: Trial, network: dict[str, torch.Tensor]) -> str | None:
+    """Describe the first weights whose shape is not that of the trial's network; None without any.
+
+    The network is made without memory for its weights, so that wrong settings take none.
+    """
+    with torch.device("meta"):
+        made = trial.make_network(engine="auto").state_dict()
+    own = {name: tuple(values.shape) for name, values in made.items()}
+    other = {name: tuple(values.shape) for name, values in network.items()}
+    for name in sorted(own.keys() ^ other.keys()) + [n for n in own if own[n] != other.get(n)]:
+        return f"{name} has the shape {other.get(name)}, this trial needs {own.get(name)}"
+    return None
 
 
 def _with_present_names(numbers: dict[str, float], trial: Trial) -> dict[str, float]:
@@ -122,9 +162,44 @@ def add(folder: Path, checkpoint: Checkpoint) -> Path:
     Also remove parts that killed processes have left: the folder of a run has one writer.
     """
     file = save(folder, checkpoint, f"step-{checkpoint.step:09d}.pt")
-    for old in [*_all(folder)[:-KEPT], *folder.glob("step-*.pt.part*")]:
+    for old in [*files(folder)[:-KEPT], *folder.glob("step-*.pt.part*")]:
         old.unlink(missing_ok=True)
     return file
+
+
+def last_thresholds(state: Checkpoint) -> dict[str, dict[str, float]]:
+    """Return the best thresholds of a trial's last validation, class by class.
+
+    They are of the reconstruction in use; empty if the validation was by another one.
+    """
+    task = state.trial.task
+    if not task.methods or not state.history:
+        return {}
+    values: dict[str, dict[str, float]] = {}
+    for key, value in state.history[-1].items():
+        name, _, axis = key.partition("/")
+        if axis and axis != task.metric:
+            values.setdefault(name, {})[axis] = value
+    axes = set(task.active_method.axes())
+    known = {name: point for name, point in values.items() if point.keys() == axes}
+    return {name: known[name] for name in task.scored_classes if name in known}
+
+
+def start_weights(trial: Trial) -> Checkpoint | None:
+    """Return the checkpoint of `start_weights`; None without one.
+
+    Raises:
+        ValueError: for a network whose weights do not fit.
+    """
+    if not trial.start_weights:
+        return None
+    start = load(Path(trial.start_weights))
+    if differs := _differing_shape(trial, start.network):
+        raise ValueError(
+            f"start_weights: {trial.start_weights}: {differs}; take the network and task settings "
+            "of its trial"
+        )
+    return start
 
 
 def newest(
@@ -140,7 +215,7 @@ def newest(
     Raises:
         ValueError: for a checkpoint of another trial.
     """
-    for file in reversed(_all(folder)):
+    for file in reversed(files(folder)):
         try:
             found = load(file)
         except ValueError as error:
@@ -152,7 +227,7 @@ def newest(
     return None
 
 
-def _all(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, the oldest first."""
     return sorted(folder.glob("step-*.pt"))
 

@@ -13,6 +13,7 @@ from lartpc_ray.sparse import engine_class, unavailable_engines
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import nearest
 from lartpc_ray.trials.trial import Trial
+from lartpc_ray.trials.yaml_file import YamlFile
 
 
 def check(key: str, value: Any, task: str) -> None:
@@ -21,6 +22,8 @@ def check(key: str, value: Any, task: str) -> None:
     Raises:
         ValueError: with the error, and the nearest known name.
     """
+    if key == "task.name":
+        raise ValueError("write the name of the task as `task: NAME` in the search space")
     model: type[BaseModel] = Trial
     for part in key.split("."):
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -35,6 +38,8 @@ def check(key: str, value: Any, task: str) -> None:
         raise ValueError(f"{value}: {missing}")
     try:
         _trial({"task.name": task, key: value})
+    except TypeError:  # of json, for a value that a Python program gives
+        raise ValueError(f"{value!r}: write numbers, text, true, false, null or lists") from None
     except ValidationError as error:
         depth = len(key.split("."))
         if any(len(_position(detail["loc"])) >= depth for detail in error.errors()):
@@ -61,6 +66,43 @@ def present_path(key: str, task: str) -> str:
     if group == "task" and task in TASKS:
         rest = TASKS[task].earlier_paths.get(rest, rest)
     return f"{group}.{rest}" if rest else group
+
+
+def with_present_paths(file: YamlFile, task: str) -> YamlFile:
+    """Replace the earlier paths of settings in a space file by the present paths.
+
+    Raises:
+        ValueError: for a setting that is given twice.
+    """
+    lines = dict(file.lines)
+
+    def rename(value: Any, group: str) -> Any:
+        if isinstance(value, str):
+            return present_path(value, task)
+        if isinstance(value, list):
+            return [rename(entry, f"{group}.{number}") for number, entry in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        renamed: dict[str, Any] = {}
+        for key, entry in value.items():
+            present = present_path(key, task)
+            if present in renamed:
+                raise ValueError(f"{file.position(f'{group}.{key}')}: {present} is given twice")
+            if f"{group}.{key}" in lines:
+                lines[f"{group}.{present}"] = lines[f"{group}.{key}"]
+            renamed[present] = entry
+        return renamed
+
+    content = {
+        group: rename(value, group) if group in ("fixed", "search", "first", "series") else value
+        for group, value in file.content.items()
+    }
+    budgets = content.get("budgets")
+    for name, budget in budgets.items() if isinstance(budgets, dict) else ():
+        if isinstance(budget, dict) and "fixed" in budget:
+            fixed = rename(budget["fixed"], f"budgets.{name}.fixed")
+            content["budgets"] = content["budgets"] | {name: budget | {"fixed": fixed}}
+    return YamlFile(file.path, content, lines)
 
 
 def _annotation(model: type[BaseModel], name: str, task: str) -> Any:

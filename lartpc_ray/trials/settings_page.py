@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
+
+from pydantic import BaseModel
 
 from lartpc_ray.data.dead_regions import Box, DeadMap, Slab
 from lartpc_ray.data.simulation.generator import BombSettings, Primaries
-from lartpc_ray.reconstruct.grid import ChoiceSettings
 from lartpc_ray.reconstruct.michels import MichelSettings
-from lartpc_ray.settings import Settings
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
+from lartpc_ray.settings import Settings, earlier_names
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.trials.budget import Budget
 from lartpc_ray.trials.trial import Trial
@@ -49,6 +51,35 @@ def page() -> str:
     parts += ["## Dead regions\n", *_unreached(PARTS)]
     parts += ["## In Python only\n", *_unreached(IN_PYTHON)]
     return "\n".join(parts)
+
+
+def names() -> dict[str, dict[str, list[str]]]:
+    """Return the paths of the settings of each task, and earlier names of them."""
+    found = {}
+    for task, model in TASKS.items():
+        paths = dict(_paths(model, "task."))
+        paths |= dict(_paths(Trial, "", Trial.model_fields.keys() - {"task"}))
+        earlier = [f"task.{path}" for path in model.earlier_paths]
+        found[task] = {
+            "present": [path for path, present in paths.items() if present],
+            "earlier": [path for path, present in paths.items() if not present] + earlier,
+        }
+    return found
+
+
+def _paths(
+    model: type[BaseModel], prefix: str, names: Collection[str] = ()
+) -> Iterator[tuple[str, bool]]:
+    """Return the paths of settings, each with whether all of its names are present ones."""
+    for name in (name for name in model.model_fields if name in (names or model.model_fields)):
+        kind = model.model_fields[name].annotation
+        spelled = [name, *(old for old, new in earlier_names(model).items() if new == name)]
+        for each in spelled:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                inner = _paths(kind, f"{prefix}{each}.")
+                yield from ((path, present and each == name) for path, present in inner)
+            else:
+                yield f"{prefix}{each}", each == name
 
 
 def _unreached(models: tuple[type[Settings], ...]) -> Iterator[str]:

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
-from lartpc_ray.terminal.text import nearest
-from lartpc_ray.trials.budget import Budget
-from lartpc_ray.trials.paths import make_trial
+from lartpc_ray.trials.belongs import misplaced
+from lartpc_ray.trials.budget import Budget, SamplerName, SchedulerName
+from lartpc_ray.trials.paths import key_settings, make_trial
 from lartpc_ray.trials.trial import Trial
+
+FEW_TRIALS = 4
+"""Fewer trials are not raced by default: each trains to its end."""
+STEP_ERROR = 1e-8
+"""Rounding error of a number of steps; Optuna allows as much."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The values of a setting that the author of a space expects to be good.
+
+    Attributes:
+        low: the lower one of two values; of a choice the first option.
+        high: the other one.
+    """
+
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The condition under which a setting has an effect: another setting has one of these values.
+
+    Attributes:
+        path: of the other setting.
+        values: of the other setting.
+    """
+
+    path: str
+    values: tuple[Any, ...]
+
+    def holds(self, point: Mapping[str, Any]) -> bool:
+        """Return whether a point fulfils the condition."""
+        return point.get(self.path) in self.values
 
 
 @dataclass(frozen=True)
@@ -23,12 +64,20 @@ class Space:
         fixed: path to value, for every trial.
         search: path to the distribution of its values.
         first: path to value of trial 0, for every searched path.
+        starts: the same of the trials after trial 0, in their order, before any is sampled.
+        priors: path to the values that its author expects to be good.
+        conditions: path to the condition under which a setting has an effect; a point in which it
+            has none takes the value of trial 0.
         budget: the cost that the search may have.
         budget_name: its name in the file.
         overrides: path to value, of the settings that the command line fixed.
         points: of a grid, path to value each; they are tried in order.
         costs: numbers that are minimised beside the objective.
+        remarks: sentences about settings that the file searches and that have no effect here.
         text: the content of the file, for the record.
+
+    Raises:
+        ValueError: for a setting, a prior, a condition or a start that has no effect.
     """
 
     name: str
@@ -40,7 +89,41 @@ class Space:
     overrides: dict[str, Any]
     points: tuple[dict[str, Any], ...] = ()
     costs: tuple[str, ...] = ()
+    starts: tuple[dict[str, Any], ...] = ()
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     text: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that all of the space has an effect."""
+        for key in self.search:
+            if wrong := misplaced("search", key):
+                raise ValueError(f"search.{key}: {wrong}")
+        for key, prior in self.priors.items():
+            self._check_values("prior", key, (prior.low, prior.high))
+        for key, condition in self.conditions.items():
+            self._check_values("when", key, ())
+            if condition.path == key or condition.path not in {*self.fixed, *self.search}:
+                raise ValueError(
+                    f"when of {key}: {condition.path} is neither searched nor fixed; name "
+                    "another setting of `search` or `fixed`"
+                )
+            if condition.path in self.search:
+                self._check_values("when", condition.path, condition.values)
+            if cycle := cycle_of(key, self.conditions):
+                raise ValueError(f"when of {key}: depends on itself ({' > '.join(cycle)})")
+        for start in self.starts:
+            for key, value in start.items():
+                self._check_values("start", key, (value,))
+
+    def _check_values(self, what: str, key: str, values: tuple[Any, ...]) -> None:
+        if key not in self.search:
+            raise ValueError(f"{what} of {key}: not searched; write {key} under `search`")
+        for value in values:
+            if not contains(self.search[key], value):
+                inside = values_text(self.search[key])
+                raise ValueError(f"{what} of {key}: {value!r} is outside {inside}")
 
     def trial(self, sampled: dict[str, Any]) -> Trial:
         """Return the trial of one sampled point.
@@ -48,40 +131,147 @@ class Space:
         Raises:
             ValueError: for a path or a value that Trial does not know.
         """
-        return make_trial({**self.fixed, **sampled})
+        return make_trial({**self.unsampled, **sampled})
+
+    @property
+    def unsampled(self) -> dict[str, Any]:
+        """Return the settings of a trial before those of its point: trial 0's and the fixed."""
+        return {**self.first, **self.fixed}
 
     def first_trial(self) -> Trial:
         """Return trial 0: the defaults, scaled to the budget."""
         return self.trial(self.first)
+
+    def active(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a point without the settings that have no effect in it."""
+        point = {**self.unsampled, **sampled}
+        return {key: point[key] for key in self.search if self._acts(key, point)}
+
+    def _acts(self, key: str, point: Mapping[str, Any]) -> bool:
+        condition = self.conditions.get(key)
+        return not condition or (condition.holds(point) and self._acts(condition.path, point))
+
+    def key_settings(self, trial: Trial) -> dict[str, Any]:
+        """Return the searched settings that have an effect in a trial, and the important ones."""
+        shown = key_settings(trial, self.search)
+        acting = self.active({key: shown[key] for key in self.search})
+        idle = self.search.keys() - acting.keys()
+        return {key: value for key, value in shown.items() if key not in idle}
 
     @property
     def trials(self) -> int:
         """Return the number of trials: of the budget, or of the points of a grid."""
         return len(self.points) or (self.budget.trials if self.search else 1)
 
+    @property
+    def sampler(self) -> SamplerName:
+        """Return the sampler of the budget, or the default for this space."""
+        return self.budget.sampler or ("tpe" if self.costs else "screening")
 
-def shipped(name: str) -> Path:
-    """Return the folder search_spaces/ or dashboards/ of the installed package or the checkout."""
-    inside = Path(__file__).parents[1] / name
-    return inside if inside.is_dir() else Path(__file__).parents[2] / name
+    @property
+    def scheduler(self) -> SchedulerName:
+        """Return the scheduler of the budget, or the default for its size."""
+        if self.budget.scheduler or self.trials < FEW_TRIALS or self.points:
+            return self.budget.scheduler or "none"
+        return "racing" if self.budget.deterministic else "halving"
 
 
-def find_space(name: str) -> Path:
-    """Return the file of a study: search_spaces/NAME.yaml, or NAME as a path.
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a value can be sampled from a distribution.
+
+    Example:
+        >>> contains(IntDistribution(3, 5), 5), contains(IntDistribution(3, 5), True)
+        (True, False)
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        kind = isinstance(value, bool)
+        return any(value == one and isinstance(one, bool) == kind for one in distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if not is_number(value) or not distribution.low <= value <= distribution.high:
+        return False
+    if not distribution.step:
+        return True
+    steps = (value - distribution.low) / distribution.step
+    return bool(abs(steps - round(steps)) < STEP_ERROR)
+
+
+def nearest_value(distribution: BaseDistribution, value: float) -> float:
+    """Return the number of a distribution that is nearest to a number.
+
+    Example:
+        >>> nearest_value(IntDistribution(4, 10, step=2), 7.2)
+        8
+        >>> nearest_value(FloatDistribution(0.1, 0.5, step=0.2), 0.45)
+        0.5
+    """
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    value = min(max(value, distribution.low), distribution.high)
+    if not distribution.step:
+        return value
+    steps = round((value - distribution.low) / distribution.step)
+    value = min(distribution.low + steps * distribution.step, distribution.high)
+    return int(value) if isinstance(distribution, IntDistribution) else value
+
+
+def values_text(values: BaseDistribution) -> str:
+    """Return the values of a searched setting as text.
+
+    Example:
+        >>> values_text(IntDistribution(4, 6)), values_text(FloatDistribution(1e-3, 1e-2, log=True))
+        ('4 to 6', '0.001 to 0.01, log')
+        >>> values_text(CategoricalDistribution(["bce", "lovasz", None]))
+        'bce, lovasz, null'
+    """
+    if isinstance(values, CategoricalDistribution):
+        return ", ".join(map(option_text, values.choices))
+    assert isinstance(values, IntDistribution | FloatDistribution)
+    step = f", in steps of {values.step:g}" if values.step and values.step != 1 else ""
+    return f"{values.low:g} to {values.high:g}{', log' * values.log}{step}"
+
+
+def option_text(option: Any) -> str:
+    """Return a value as a search-space file has it.
+
+    Example:
+        >>> option_text(None), option_text(True), option_text(0.004)
+        ('null', 'true', '0.004')
+    """
+    if option is None or isinstance(option, bool):
+        return {None: "null", True: "true", False: "false"}[option]
+    return f"{option:g}" if isinstance(option, float) else str(option)
+
+
+def cycle_of(key: str, conditions: Mapping[str, Condition]) -> list[str]:
+    """Return the settings of a cycle of conditions that starts at a setting; empty without one.
+
+    Example:
+        >>> cycle_of("a", {"a": Condition("b", (1,)), "b": Condition("a", (2,))})
+        ['a', 'b', 'a']
+    """
+    path = [key]
+    while path[-1] in conditions and len(path) <= len(conditions):
+        path.append(conditions[path[-1]].path)
+        if path[-1] == key:
+            return path
+    return []
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_name(name: str) -> None:
+    """Check the name of a study, which MLflow, Prometheus, folders and addresses share.
 
     Raises:
-        ValueError: if there is no such file; lists the known names.
+        ValueError: for a name that one of them cannot hold.
+
+    Example:
+        >>> check_name("my-study_2.1")
     """
-    if name.endswith((".yaml", ".yml")):
-        if Path(name).is_file():
-            return Path(name)
-        raise ValueError(f"{name}: no such search-space file")
-    folder = shipped("search_spaces")
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
-        near = nearest(name, known)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
         raise ValueError(
-            f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path"
+            f"study {name!a}: a name has at most 80 letters (A-Z, a-z), digits, '.', '_' and '-'; "
+            "rename the search-space file"
         )
-    return path

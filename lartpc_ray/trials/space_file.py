@@ -7,68 +7,85 @@ setting is a dotted path into `Trial`:
     fixed: {network.blocks: 1}
     search:
       network.depth: {int: [4, 6]}
+      network.filters: {int: [8, 32], step: 4, prior: [8, 16]}
       optimizer.learning_rate: {log: [1.0e-3, 1.0e-2]}
     budgets:
       laptop: {trials: 4, steps: 300}
 
-If all of `search` are grids, every point is tried; `series` names the axes that are crossed.
+An entry of `search` may have a `prior`, a `step`, a condition `when` (space_entry.py). `first` is
+trial 0, or a list of the first trials. If all of `search` are grids, every point is tried;
+`series` names the axes that are crossed.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import yaml
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import error_text, nearest
+from lartpc_ray.trials.belongs import STEPS
 from lartpc_ray.trials.budget import Budget, BudgetName
-from lartpc_ray.trials.paths import check, make_trial, present_path, reason
-from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.conditions import (
+    Entries,
+    check_conditions,
+    check_needs,
+    open_conditions,
+    remarks,
+    without_effect,
+    without_need,
+)
+from lartpc_ray.trials.paths import make_trial, present_path, reason, with_present_paths
+from lartpc_ray.trials.space import Space, check_name, contains, values_text
+from lartpc_ray.trials.space_entry import Kind, check_setting, kind_and_values, read_entry
+from lartpc_ray.trials.yaml_file import YamlFile, parse_value, parse_yaml, read_file
 
-Kind = Literal["choice", "uniform", "log", "int", "grid"]
 Distributions = dict[str, BaseDistribution]
 KEYS = ("task", "about", "fixed", "search", "first", "series", "costs", "budgets")
 
 
-def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None) -> Space:
+def read_space(
+    path: Path, budget: str, overrides: dict[str, Any] | None = None, *, kept: bool = False
+) -> Space:
     """Read a search space and check every path, type and bound in it.
 
     Args:
         path: the YAML file.
         budget: one of its budgets.
         overrides: path to value, fixed in place of the file's (`--set`).
+        kept: whether a study has begun with it, which may search settings without an effect.
 
     Raises:
         ValueError: with file, line, key and value of the first error, and the nearest known name.
     """
-    text = path.read_text()
-    file = _SpaceFile.parse(path, text)
+    content = read_file(path)
+    check_name(path.stem)
+    file = _SpaceFile.parse(path, content)
     for key in file.content:
         if key not in KEYS:
             raise ValueError(f"{file.position(key)}: unknown key{nearest(key, KEYS)}")
     chosen = file.budget(budget)
-    overrides = {present_path(key, file.task): value for key, value in (overrides or {}).items()}
+    overrides = _present_overrides(overrides or {}, file.task)
+    own = file.fixed({})
     fixed = file.fixed({f"budgets.{budget}.fixed": chosen.fixed, "--set": overrides})
-    fixed["optimizer.steps"] = overrides.get("optimizer.steps", chosen.steps)
-    search, kinds = file.search(fixed)
-    if "grid" in kinds and len(kinds) > 1:
-        raise ValueError(f"{path}: a grid is searched whole; make all of search grids, or none")
-    first = file.first(fixed, search)
-    return Space(
+    fixed[STEPS] = overrides.get(STEPS, chosen.steps)
+    entries, costs = file.entries(), file.costs()
+    if not kept:
+        check_needs(file, entries, own, costs=bool(costs))
+    reasons = {**without_need(entries, fixed), **without_effect(entries, fixed)}
+    reasons = {key: why for key, why in reasons.items() if key not in fixed}
+    searched = {key: one for key, one in entries.items() if key not in {*fixed, *reasons}}
+    search = {key: one.distribution for key, one in searched.items()}
+    grid = file.is_grid(searched, budget, chosen)
+    first = file.first(fixed, entries, search)
+    space = Space(
         name=path.stem,
         fixed=fixed,
         search=search,
@@ -76,16 +93,34 @@ def read_space(path: Path, budget: str, overrides: dict[str, Any] | None = None)
         budget=chosen,
         budget_name=budget,
         overrides=overrides,
-        points=file.points(search, first) if kinds == {"grid"} else (),
-        costs=file.costs(),
-        text=text,
+        points=file.points(search, first) if grid else (),
+        costs=costs,
+        priors={key: one.prior for key, one in searched.items() if one.prior},
+        conditions=open_conditions(entries, searched),
+        remarks=remarks(searched, reasons),
+        text=content.decode("utf-8-sig"),
     )
+    return file.with_starts(space, entries)
+
+
+def _present_overrides(overrides: dict[str, Any], task: str) -> dict[str, Any]:
+    """Return the settings of the command line by their present paths."""
+    present: dict[str, Any] = {}
+    for key, value in overrides.items():
+        path = present_path(key, task)
+        if path in present:
+            raise ValueError(f"--set {key}: {path} is given twice")
+        present[path] = value
+    return present
 
 
 def budgets(path: Path) -> dict[str, str]:
     """Return the budgets of a search-space file and their descriptions."""
-    entries = _SpaceFile.parse(path, path.read_text()).group("budgets")
-    return {name: str(entry.get("about", "")) for name, entry in entries.items()}
+    entries = _SpaceFile.parse(path, read_file(path)).group("budgets")
+    return {
+        name: str(entry.get("about", "")) if isinstance(entry, dict) else ""
+        for name, entry in entries.items()
+    }
 
 
 def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
@@ -98,8 +133,8 @@ def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
         >>> searched("search: {network.depth: {int: [5, 7]}}")
         {'network.depth': ('int', [5, 7])}
     """
-    entries = (yaml.load(text, _Loader) or {}).get("search") or {}  # noqa: S506 (a safe loader)
-    return {str(path): next(iter(entry.items())) for path, entry in entries.items()}
+    entries = _kept(text).get("search") or {}
+    return {path: kind_and_values(entry) for path, entry in entries.items()}
 
 
 def minimised(text: str) -> list[str]:
@@ -109,102 +144,59 @@ def minimised(text: str) -> list[str]:
         >>> minimised("costs: [training_gib]")
         ['training_gib']
     """
-    names = (yaml.load(text, _Loader) or {}).get("costs") or []  # noqa: S506 (a safe loader)
-    return [str(name) for name in names if name in COSTS]
+    return [name for name in _kept(text).get("costs") or [] if name in COSTS]
+
+
+def _kept(text: str) -> dict[str, Any]:
+    if not text:  # a single run belongs to no search
+        return {}
+    return parse_yaml(Path("the search space that the study keeps"), text.encode()).content
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Return path and value of `a.b=c` on the command line, with c read as YAML."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"--set {text}: write it as path=value, as in optimizer.steps=100")
-    return key, yaml.load(value, _Loader)  # noqa: S506 (a safe loader)
-
-
-class _Loader(yaml.SafeLoader):
-    """Read safe YAML in which 1e-3 is a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-PATHS = re.compile(r"(budgets\.\w+\.)?(fixed|search|first)\.")
-"""The groups of a space file whose keys are paths into Trial."""
-
-
-def _index(path: Path, node: yaml.Node | None, task: str, prefix: str = "") -> dict[str, int]:
-    """Give the keys of a YAML node the present paths of settings; return key to line.
-
-    Raises:
-        ValueError: for a key that is given twice.
-    """
-    lines: dict[str, int] = {}
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if PATHS.fullmatch(prefix) and isinstance(key, yaml.ScalarNode):
-            key.value = present_path(key.value, task)
-        name = f"{prefix}{key.value}"
-        line = key.start_mark.line + 1
-        if name in lines:
-            raise ValueError(f"{path}:{line}: {name}: given twice (also line {lines[name]})")
-        lines[name] = line
-        if name == "series" and isinstance(value, yaml.SequenceNode):
-            lists = [axes for axes in value.value if isinstance(axes, yaml.SequenceNode)]
-            for axis in (axis for axes in lists for axis in axes.value):
-                if isinstance(axis, yaml.ScalarNode):
-                    axis.value = present_path(axis.value, task)
-        lines |= _index(path, value, task, f"{name}.")
-    return lines
+    if not equals or not key or not key.isprintable():
+        raise ValueError(
+            f"--set {error_text(text)}: write it as path=value, as in optimizer.steps=100"
+        )
+    return key, parse_value(value, f"--set {key}")
 
 
 @dataclass(frozen=True)
-class _SpaceFile:
-    """The content of a space file.
+class _SpaceFile(YamlFile):
+    """The content of a space file, with the present paths of settings.
 
     Attributes:
-        path: of the file.
-        content: its keys and values, with the present paths of settings.
-        lines: dotted key to its line.
         task: name of the study's task.
     """
 
-    path: Path
-    content: dict[str, Any]
-    lines: dict[str, int]
     task: str
 
     @staticmethod
-    def parse(path: Path, text: str) -> _SpaceFile:
-        """Parse YAML."""
-        try:
-            loader = _Loader(text)
-            node = loader.get_single_node()
-            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-            task = next((str(value.value) for key, value in pairs if key.value == "task"), "")
-            lines = _index(path, node, task or "clustering")
-            content = loader.construct_document(node) if node else None
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path}: not YAML: {error_text(error)}") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: must be a mapping with task, search and budgets")
-        return _SpaceFile(path, content, lines, task or "clustering")
-
-    def position(self, key: str) -> str:
-        """Return file, line and key for an error."""
-        line = self.lines.get(key)
-        return f"{self.path}:{line}: {key}" if line else f"{self.path}: {key}"
+    def parse(path: Path, text: bytes) -> _SpaceFile:
+        """Parse YAML and give the settings their present paths."""
+        file = parse_yaml(path, text)
+        task = file.content.get("task", "clustering")
+        if not isinstance(task, str) or task not in TASKS:
+            near = nearest(str(task), TASKS)
+            raise ValueError(f"{file.position('task')}: no task {task!r}{near}")
+        file = with_present_paths(file, task)
+        return _SpaceFile(path, file.content, file.lines, task)
 
     def group(self, name: str) -> dict[str, Any]:
-        """Return the entries under a key; none without the key."""
-        return self.content.get(name) or {}
+        """Return the mapping under a key; an empty mapping without the key."""
+        entries = self.content.get(name)
+        if entries is None:
+            return {}
+        if not isinstance(entries, dict):
+            entry = repr(entries)[:80]
+            raise ValueError(f"{self.position(name)}: {entry}: write a mapping, as in {{a.b: 1}}")
+        return entries
 
-    def check(self, position: str, key: str, value: Any) -> None:
-        """Check that `key` is a setting of Trial and that it takes `value`."""
-        try:
-            check(key, value, self.task)
-        except ValueError as error:
-            raise ValueError(f"{self.position(position)}: {error}") from None
+    def check(self, group: str, key: str, value: Any) -> None:
+        """Check that `key` is a setting that has an effect in a group and takes `value`."""
+        check_setting(self, self.task, group, key, value)
 
     def budget(self, name: str) -> Budget:
         """Return a budget by its name."""
@@ -216,6 +208,9 @@ class _SpaceFile:
         if name not in entries:
             known = ", ".join(entries) or "none"
             raise ValueError(f"{self.path}: no budget {name!r}; there are {known}")
+        if not isinstance(entries[name], dict):
+            position = self.position(f"budgets.{name}")
+            raise ValueError(f"{position}: must be a mapping with trials, steps and min_steps")
         try:
             return Budget.model_validate(entries[name])
         except ValidationError as error:
@@ -224,83 +219,108 @@ class _SpaceFile:
 
     def fixed(self, further: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return the fixed settings: the task, the file's, then those of further groups."""
-        if self.task not in TASKS:
-            near = nearest(self.task, TASKS)
-            raise ValueError(f"{self.position('task')}: no task {self.task!r}{near}")
         fixed: dict[str, Any] = {"task.name": self.task}
         for group, values in {"fixed": self.group("fixed"), **further}.items():
             for key, value in values.items():
-                self.check(f"{group}.{key}", key, value)
+                self.check(group, key, value)
             fixed.update(values)
         return fixed
 
-    def search(self, fixed: dict[str, Any]) -> tuple[Distributions, set[Kind]]:
-        """Return the distributions of the paths that are not fixed, and their kinds."""
-        search, kinds = {}, set()
+    def entries(self) -> Entries:
+        """Return all entries of `search`, also those that a budget fixes."""
+        entries = {}
         for key, entry in self.group("search").items():
-            kind, distribution = self._distribution(key, entry)
+            entries[key] = read_entry(self, self.task, key, entry)
             if key in self.group("fixed"):
                 position = self.position(f"search.{key}")
                 raise ValueError(f"{position}: searched and fixed at once; keep one")
-            if key not in fixed:
-                search[key] = distribution
-                kinds.add(kind)
-        return search, kinds
+        check_conditions(self, self.task, entries)
+        return entries
 
-    def _distribution(self, key: str, entry: Any) -> tuple[Kind, BaseDistribution]:
-        position = self.position(f"search.{key}")
-        if not isinstance(entry, dict) or len(entry) != 1:
-            kinds = ", ".join(get_args(Kind))
-            raise ValueError(f"{position}: write one of {kinds}, as in {{int: [4, 6]}}")
-        kind, values = next(iter(entry.items()))
-        if kind not in get_args(Kind):
-            near = nearest(str(kind), get_args(Kind))
-            raise ValueError(f"{position}: {kind!r} is unknown{near}")
-        if not isinstance(values, list) or len(values) < 2:
+    def is_grid(self, searched: Entries, name: str, budget: Budget) -> bool:
+        """Return whether the search is a grid, of which all points are tried."""
+        kinds = {entry.kind for entry in searched.values()}
+        if "grid" in kinds and len(kinds) > 1:
             raise ValueError(
-                f"{position}: {values!r}: give at least two values; a single value belongs under "
-                "`fixed`"
+                f"{self.path}: a grid is searched whole; make all of search grids, or none"
             )
-        for value in values:
-            self.check(f"search.{key}", key, value)
-        if kind not in ("choice", "grid"):
-            return kind, self._range(key, kind, values)
-        if len({json.dumps(value) for value in values}) < len(values):
-            raise ValueError(f"{position}: {values}: a value is given twice")
-        return kind, CategoricalDistribution(values)
+        if kinds - {"grid"} and self.content.get("series"):
+            raise ValueError(f"{self.position('series')}: crosses grids; make all of search grids")
+        if kinds == {"grid"} and budget.sampler:
+            position = self.position(f"budgets.{name}.sampler")
+            raise ValueError(f"{position}: a grid tries all of its points; leave out the sampler")
+        return kinds == {"grid"}
 
-    def _range(self, key: str, kind: Kind, values: list[Any]) -> BaseDistribution:
-        position = f"{self.position(f'search.{key}')}: {values}"
-        if len(values) != 2 or not all(_is_number(value) for value in values):
-            raise ValueError(f"{position}: {kind} takes [low, high]")
-        low, high = values
-        if low >= high or (kind == "log" and low <= 0):
-            raise ValueError(
-                f"{position}: low must be below high{' and above 0' * (kind == 'log')}"
-            )
-        if kind == "int":
-            if not (isinstance(low, int) and isinstance(high, int)):
-                raise ValueError(f"{position}: int takes whole numbers")
-            return IntDistribution(low, high)
-        self.check(f"search.{key}", key, (low + high) / 2 + 0.123e-9)  # no whole number
-        return FloatDistribution(low, high, log=kind == "log")
+    def _given(self, entries: Entries) -> list[dict[str, Any]]:
+        """Return the values under `first`, trial by trial."""
+        content = self.content.get("first")
+        given = content if isinstance(content, list) else [self.group("first")]
+        if not given or not all(isinstance(values, dict) for values in given):
+            position = self.position("first")
+            raise ValueError(f"{position}: takes a mapping, or a list of mappings, one a trial")
+        for number, values in enumerate(given):
+            group = f"first.{number}" if isinstance(content, list) else "first"
+            for key, value in values.items():
+                self.check(group, key, value)
+                if key not in entries:
+                    position = self.position(f"{group}.{key}")
+                    raise ValueError(f"{position}: not searched; write it under `fixed`")
+                self._within(group, key, value, entries[key].distribution, number)
+        return given
 
-    def first(self, fixed: dict[str, Any], search: Distributions) -> dict[str, Any]:
+    def first(
+        self, fixed: dict[str, Any], entries: Entries, search: Distributions
+    ) -> dict[str, Any]:
         """Return trial 0's value of each searched path: from `first`, else the default."""
-        given = self.group("first")
-        for key, value in given.items():
-            self.check(f"first.{key}", key, value)
-        trial = json.loads(make_trial(fixed).model_dump_json())
+        given = self._given(entries)[0]
+        try:
+            trial = json.loads(make_trial(fixed).model_dump_json())
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
         values = {}
         for key, distribution in search.items():
             value = given[key] if key in given else _get(trial, key)
-            if not _contains(distribution, value):
-                position = self.position(f"first.{key}" if key in given else f"search.{key}")
-                raise ValueError(
-                    f"{position}: trial 0 has {value!r}, outside {distribution}; set it in first"
-                )
+            self._within("search", key, value, distribution)
             values[key] = value
         return values
+
+    def with_starts(self, space: Space, entries: Entries) -> Space:
+        """Return a space with the further mappings under `first` as its starts.
+
+        Mappings that the fixed settings make equal are one start.
+        """
+        starts: list[dict[str, Any]] = []
+        given, position = self._given(entries), self.position("first")
+        if space.points and len(given) > 1:
+            raise ValueError(f"{position}: a grid tries all of its points; keep one mapping")
+        known = [space.active(space.first)]
+        for number, values in enumerate(given[1:], 1):
+            if values in given[:number]:
+                raise ValueError(f"{position}.{number}: given twice; leave it out")
+            own = {key: value for key, value in values.items() if key in space.search}
+            start = {**space.first, **own}
+            try:
+                space.trial(start)
+            except ValueError as error:
+                raise ValueError(f"{position}.{number}: {error}") from None
+            if space.active(start) not in known:
+                starts.append(start)
+                known.append(space.active(start))
+        if len(known) > space.trials:
+            raise ValueError(
+                f"{position}: {len(known)} trials to begin with, and budget {space.budget_name} "
+                f"has {space.trials}; raise its trials, or leave some out"
+            )
+        return replace(space, starts=tuple(starts))
+
+    def _within(
+        self, group: str, key: str, value: Any, distribution: BaseDistribution, number: int = 0
+    ) -> None:
+        if not contains(distribution, value):
+            raise ValueError(
+                f"{self.position(f'{group}.{key}')}: trial {number} has {value!r}, outside "
+                f"{values_text(distribution)}; set it in first"
+            )
 
     def points(self, search: Distributions, first: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """Return the points of a grid, each point once.
@@ -309,6 +329,9 @@ class _SpaceFile:
         without series all axes are crossed.
         """
         series = self.content.get("series") or [list(search)]
+        if not _is_list_of(list, series) or not all(_is_list_of(str, axes) for axes in series):
+            position = self.position("series")
+            raise ValueError(f"{position}: write a list of lists, as in [[network.depth]]")
         named = {axis for axes in series for axis in axes}
         for axis in sorted(named | set(search)):
             entries = self.group("search")
@@ -329,24 +352,19 @@ class _SpaceFile:
     def costs(self) -> tuple[str, ...]:
         """Return the names of the costs."""
         names, position = self.content.get("costs") or [], self.position("costs")
-        if not isinstance(names, list):
+        if not _is_list_of(str, names):
             raise ValueError(f"{position}: {names!r}: write a list, as in [seconds_an_event]")
         for name in names:
             if name not in COSTS:
-                near = nearest(str(name), COSTS) or f"; known are {', '.join(COSTS)}"
+                near = nearest(name, COSTS) or f"; known are {', '.join(COSTS)}"
                 raise ValueError(f"{position}: {name!r} is no cost{near}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{position}: {names}: a cost is given twice")
         return tuple(names)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return _is_number(value) and distribution.low <= value <= distribution.high
+def _is_list_of(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _get(nested: Any, key: str) -> Any:

@@ -100,6 +100,11 @@ class Trial(Settings):
     seed: int = Field(
         default=0, ge=0, description="of the first weights and, in a search, of what is tried"
     )
+    start_weights: str | None = Field(
+        default=None,
+        description="checkpoint, or the folder of one, that gives the first weights instead of "
+        "random ones; its network has the same settings",
+    )
 
     @property
     def parts(self) -> int:
@@ -108,7 +113,7 @@ class Trial(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Trial:
-        if self.data.batch_events < self.parts:
+        if 0 < self.data.batch_events < self.parts:
             raise ValueError(
                 f"data.batch_events: {self.data.batch_events}: at least one event for each of "
                 f"{self.parts} parts (resources.workers x optimizer.accumulate)"

@@ -7,7 +7,6 @@ thresholds, on the tune split.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from lartpc_ray.runtime.arguments import chosen_space, study_parser
 from lartpc_ray.terminal import command
@@ -16,8 +15,12 @@ from lartpc_ray.terminal.command import Parser
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    space = None if options.resume else chosen_space(options)
-    from lartpc_ray.tune.search_command import run_search  # libraries that a mistake does without
+    from lartpc_ray.terminal.phases import phase
+
+    with phase("reading the settings"):
+        space = None if options.resume else chosen_space(options)
+    with phase("loading the libraries"):  # that a mistake does without
+        from lartpc_ray.tune.search_command import run_search
 
     return run_search(options, space)
 
@@ -32,8 +35,13 @@ def parser() -> Parser:
         metavar="N",
         help="trials at a time, also if fewer fit now: a growing cluster adds nodes for them",
     )
+    made.add_argument(
+        "--from",
+        metavar="STUDY",
+        help="folder of an earlier search of this space, whose best settings are tried first",
+    )
     return made
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(parser(), main))
+    command.run_and_exit(parser(), main)

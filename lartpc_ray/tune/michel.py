@@ -6,7 +6,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 
 from lartpc_ray.metrics.michel import Match
 from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.placement import LazyRay, Placement
 from lartpc_ray.report.record import access_hint, record_result
 from lartpc_ray.report.subject import load_evaluation
-from lartpc_ray.report.tables import table
+from lartpc_ray.report.verdict import result_content, result_text
+from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.describe import describe_trial
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
@@ -55,22 +57,23 @@ def run_michel(options: argparse.Namespace, space: Space) -> int:
     task = trial.task.with_trained(state.trial.task)
     data = trial.data if options.data else state.trial.data
     state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
-    evaluation = Evaluation(state)
     run = tracking.start(space.name, {"kind": space.name, "of": options.run})
     files, shown = sources(data.splits, options.runs), key_settings(state.trial, space.search)
     describe_trial(tracking, run, state.trial, files, shown)
-    result = record_result(tracking, run, evaluation)
-    matches = [
-        match
-        for event, outputs in evaluation.predictions("test")
-        for match in task.matches(event, outputs, result.thresholds)
-    ]
+    with LazyRay(Placement(workers=options.workers)) as ray:
+        evaluation = Evaluation(state, ray=ray)
+        result = record_result(tracking, run, evaluation)
+        matches = [
+            match
+            for event, outputs in evaluation.predictions("test")
+            for match in task.matches(event, outputs, result.thresholds)
+        ]
     with tempfile.TemporaryDirectory() as scratch:
         draw_michels(Path(scratch) / "michels.png", matches)
         tracking.log_artifact(run, Path(scratch) / "michels.png")
     tracking.finish(run)
     if options.json:
-        print(json.dumps({"run": run, **asdict(result)}, indent=1))
+        print(json.dumps({"run": run, **result_content(result)}, indent=1))
     else:
-        print(f"{table(result)}\n{access_hint(tracking, options.runs, run)}")
+        print(f"{result_text(result, bold())}\n{access_hint(tracking, run)}")
     return 0

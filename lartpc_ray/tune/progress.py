@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.runtime.signals import CheckpointOnSignal
-from lartpc_ray.terminal.screen import Trials
 from lartpc_ray.terminal.text import error_text
-from lartpc_ray.tracking.describe import describe_trial
+from lartpc_ray.tracking.describe import describe_trial, metric_names
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import ERROR, Tracking
-from lartpc_ray.trials.paths import key_settings
 from lartpc_ray.trials.space import Space
-from lartpc_ray.tune.halving import FAILURE
-from lartpc_ray.tune.sampler import TRIAL_INDEX, trial_folder
+from lartpc_ray.tune.ray_search import FAILURE, split_trial_index, training_part
+from lartpc_ray.tune.sampled import trial_folder
+from lartpc_ray.tune.trial_table import trial_table
 
 
 class Progress(tune.Callback):
@@ -35,7 +33,8 @@ class Progress(tune.Callback):
         parent: the run of the search.
 
     Attributes:
-        running: indices of the trials that have started and not ended.
+        running: indices of the trials that train.
+        paused: indices of the trials that wait at a rung, without a process.
         runs: trial index to MLflow run.
     """
 
@@ -48,10 +47,11 @@ class Progress(tune.Callback):
         self._sources = sources(space.first_trial().data.splits, folder.parent)
         self._machine = Machine(folder)
         self.running: set[int] = set()
+        self.paused: set[int] = set()
         self._states: dict[int, str] = {}
         self._objectives: dict[int, float] = {}
-        steps = space.first_trial().optimizer.steps
-        self._screen = Trials(folder.name, list(space.search), space.trials, steps)
+        self._metric = str(space.first_trial().task.metric)
+        self._screen = trial_table(folder, space)
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         """Pickle as an empty callback.
@@ -78,12 +78,14 @@ class Progress(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = split_trial_index(trial.config)
-        run = self.run(number)
-        started = self._space.trial(settings)
-        shown = key_settings(started, self._space.search)
-        describe_trial(self._tracking, run, started, self._sources, shown)
-        self.runs[number] = run
+        if number not in self.runs:
+            run = self.run(number)
+            started = self._space.trial(settings)
+            shown = self._space.key_settings(started)
+            describe_trial(self._tracking, run, started, self._sources, shown)
+            self.runs[number] = run
         self.running.add(number)
+        self.paused.discard(number)
         self._tell(number, "running")
         self._screen.show(number, "running", settings=settings)
 
@@ -94,19 +96,24 @@ class Progress(tune.Callback):
             return
         number, _settings = split_trial_index(trial.config)
         step = int(result["step"])
-        kept = {
+        kept = {"objective": float(result["objective"])} | {
             key: float(value)
             for key, value in result.items()
             if isinstance(value, float) and key not in AUTO_RESULT_KEYS
         }
         now = {"step": step, "objective": result["objective"], "loss": result["loss"]}
-        if not self._tracking.log_metrics(self.runs[number], kept | self._machine.read(), step):
+        kept = metric_names(kept | self._machine.read(), self._metric)
+        if not self._tracking.log_metrics(self.runs[number], kept, step):
             now["before"] = step  # repeated after a resume
         self._objectives[number] = result["objective"]
         live.record(
             "lartpc_best_objective", max(self._objectives.values()), study=self._folder.name
         )
-        self._screen.show(number, "running", **now)
+        if training_part(trial.config).ends_with([{"step": step}]):
+            self.running.discard(number)
+            self.paused.add(number)
+            self._tell(number, "paused")
+        self._screen.show(number, "paused" if number in self.paused else "running", **now)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = split_trial_index(trial.config)
@@ -130,7 +137,8 @@ class Progress(tune.Callback):
 
     def interrupted(self) -> None:
         """Mark the runs of unfinished trials as killed; a resumed search opens them again."""
-        for run in (*(self.runs[number] for number in self.running), self._parent):
+        unfinished = sorted(self.running | self.paused)
+        for run in (*(self.runs[number] for number in unfinished), self._parent):
             self._tracking.finish(run, "KILLED")
 
     def _tell(self, number: int, state: str) -> None:
@@ -142,13 +150,12 @@ class Progress(tune.Callback):
 
     def _end(self, number: int, status: str, word: str) -> None:
         self._tracking.finish(self.runs[number], status)
+        if number in self._objectives:
+            name = f"trial {number} · {self._objectives[number]:.3f}"
+            self._tracking.rename(self.runs[number], name)
         self.running.discard(number)
+        self.paused.discard(number)
         self._screen.show(number, word, ended=True)
-
-
-def split_trial_index(config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Return a trial's index, and its sampled settings without the index."""
-    return int(config[TRIAL_INDEX]), {key: config[key] for key in config if key != TRIAL_INDEX}
 
 
 def failure_reason(error_file: str | None) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,25 @@ from lartpc_ray.metrics.costs import COSTS, TOLERANCE, pareto, pick
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.registry import promote_champion
-from lartpc_ray.report.record import access_hint, log_report_page, record_result
+from lartpc_ray.report.compare import log_comparison
+from lartpc_ray.report.effects import log_effects
+from lartpc_ray.report.record import access_hint, described, log_report_page, record_result
 from lartpc_ray.report.subject import Subject
-from lartpc_ray.report.tables import markdown, table
-from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.terminal.text import align_columns, format_value
+from lartpc_ray.report.verdict import result_content, result_text
+from lartpc_ray.terminal.text import align_columns, bold, format_value
 from lartpc_ray.thresholds.tuning import class_objectives, tune_run
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.paths import flatten_settings, key_settings
+from lartpc_ray.tracking.store import StoreError
+from lartpc_ray.trials.checkpoint import Checkpoint, last_thresholds
+from lartpc_ray.trials.event_scores import read_scores
 from lartpc_ray.trials.space import Space
-from lartpc_ray.tune.progress import Progress, split_trial_index
+from lartpc_ray.tune.history import DEFAULT, Measurement
+from lartpc_ray.tune.progress import Progress
+from lartpc_ray.tune.ray_search import split_trial_index
+from lartpc_ray.tune.sampled import trial_folder
+from lartpc_ray.tune.search_verdict import SearchVerdict, difference_on_test, judge
 from lartpc_ray.tune.study import Study
+from lartpc_ray.tune.winner import Winner, choose_winner
 
 PICK = f"picked: of those within {TOLERANCE} of the best objective the one of least first cost"
 
@@ -65,12 +71,21 @@ class FinishedTrials:
         costs = [[float(of_trial[name]) for name in space.costs] for of_trial in metrics]
         return FinishedTrials(trials, successful, objectives, np.array(costs))
 
-    @property
-    def best(self) -> int:
-        """Return the index of the trial of highest objective; with costs see `pick`."""
-        searched = self.costs.size > 0
-        chosen = pick(self.objectives, self.costs) if searched else self.objectives.argmax()
-        return _index(self.successful[int(chosen)])
+    def winner(self, study: Study) -> Winner:
+        """Return the winner; with costs see `pick`, of a grid the trial of highest objective."""
+        if study.space.costs:
+            return Winner(_index(self.successful[pick(self.objectives, self.costs)]))
+        if study.space.points:
+            return Winner(self.ranked[0])
+        steps = [int((trial.metrics or {}).get("step", 0)) for trial in self.successful]
+        finalists = {
+            _index(trial): Measurement(
+                float(objective), read_scores(trial_folder(study.folder, _index(trial)), step)
+            )
+            for trial, objective, step in zip(self.successful, self.objectives, steps, strict=True)
+            if step == max(steps)
+        }
+        return choose_winner(finalists)
 
     @property
     def ranked(self) -> list[int]:
@@ -107,7 +122,7 @@ def side_by_side(space: Space, trials: list[tune.Result]) -> list[str]:
         values = [format_value(metrics.get(key)) for key in ("objective", *COSTS)]
         if trial.error:
             values = [" ", str(trial.error).strip().splitlines()[-1]]
-        rows.append([*(format_value(config[key]) for key in space.search), *values])
+        rows.append([*(format_value(config.get(key)) for key in space.search), *values])
     return align_columns(rows)
 
 
@@ -129,12 +144,12 @@ def register_models(
     name, tracking = study.space.name, study.tracking
     if not state.trial.task.output_column:
         return []
-    note = markdown(result)
+    note = described(result)
     versions = {number: study.register_trial(number, runs, state, result.thresholds, note)}
     if number and 0 in runs:
         first = study.best(0)
         note = f"Trial 0 of {study.folder.name}."
-        versions[0] = study.register_trial(0, runs, first, thresholds_of(first), note)
+        versions[0] = study.register_trial(0, runs, first, last_thresholds(first), note)
     if 0 in versions:
         tracking.client.set_registered_model_alias(name, "paper", versions[0])
     if promote_champion(tracking, name, versions[number]):
@@ -143,30 +158,35 @@ def register_models(
     return [f"model:           {model}; not promoted: the champion has a higher objective"]
 
 
-def thresholds_of(state: Checkpoint) -> Thresholds:
-    """Return the best thresholds of a trial's last validation, class by class."""
-    task = state.trial.task
-    if not task.methods:
-        return {}
-    last, axes = state.history[-1], task.active_method.axes()
-    return {
-        name: {axis: last[f"{name}/{axis}"] for axis in axes}
-        for name in task.scored_classes
-        if all(f"{name}/{axis}" in last for axis in axes)
-    }
-
-
 def tune_best(tracking: Tracking, run: str, evaluation: Evaluation) -> None:
     """Tune the thresholds of the best trial with their errors, as runs under its own."""
     task = evaluation.task
     if task.methods:
         metrics = task.active_method.metrics
         objectives = class_objectives([task.metric], metrics, task.scored_classes)
-        tune_run(tracking, run, evaluation, evaluation.task, objectives)
+        tune_run(tracking, run, evaluation, evaluation.task, objectives, keep=True)
+
+
+def compare_trials(
+    study: Study, ranked: Sequence[int], best: int, search: str, evaluation: Evaluation
+) -> None:
+    """Log the comparison of the best trial with trial 0, or of trial 0 with the next best.
+
+    Args:
+        study: that has ended.
+        ranked: the successful trials, highest objective first.
+        best: number of the best trial.
+        search: run of the search.
+        evaluation: of the best trial.
+    """
+    first = [0] if 0 in ranked else []
+    others = [number for number in [*first, *ranked] if number != best]
+    if others:
+        log_comparison(study.tracking, search, evaluation, study.best, (best, others[0]))
 
 
 def finish(
-    study: Study, results: tune.ResultGrid, progress: Progress, runs: Path
+    study: Study, results: tune.ResultGrid, progress: Progress
 ) -> tuple[str, dict[str, Any]]:
     """Evaluate the best trial on the test split and log it.
 
@@ -174,32 +194,60 @@ def finish(
         the text to print, and the same for JSON.
     """
     finished = FinishedTrials.of(results, study.space)
-    number, count, tracking = finished.best, len(finished.trials), study.tracking
+    winner, count, tracking = finished.winner(study), len(finished.trials), study.tracking
+    number = winner.number
     trial_runs = {index: progress.runs[index] for index in finished.ranked}
     run, state = trial_runs[number], study.best(number)
     evaluation = Evaluation(state)
-    result = record_result(tracking, run, evaluation)
+    fixed = "task.method" in study.space.fixed
+    result = record_result(tracking, run, evaluation, choose_method=not fixed)
+    state = evaluation.state
     tune_best(tracking, run, evaluation)
     tracking.set_tags(run, {"best": "true"})
-    models = register_models(study, trial_runs, number, state, result)
+    verdict = judged(study, winner, evaluation, result)
+    models, unregistered = [], ""
+    try:
+        models = register_models(study, trial_runs, number, state, result)
+    except StoreError as error:  # the table of hours of work is printed first
+        unregistered = str(error)
     reached = state.history[-1]["objective"]
-    note = study.note(count, number, run, state, markdown(result))
+    note = study.note(count, number, state, described(result), verdict.paragraphs())
     search = study.finish(result, {"objective": reached, "trials": float(count)}, note)
+    log_effects(tracking, search, verdict.measured())
     subject = Subject(study.space.name, tracking, run, [], result, evaluation=evaluation)
     log_report_page(tracking, search, subject)
-    other = next((other for other in trial_runs.values() if other != run), None)
-    steps = f"{state.step} steps, objective {reached:.4f} on the tune split"
-    chosen = flatten_settings(state.trial)
-    text = [f"best of {count} trials: trial {number}, {steps}"]
-    text += [f"  {key} = {format_value(chosen[key])}" for key in study.space.search]
-    text += [*finished.tables(study.space), "", table(result)]
-    text += [access_hint(tracking, runs, run, other), *models]
-    best = {"trial": number, "run": run, "objective": reached, "steps": state.step}
+    compare_trials(study, finished.ranked, number, search, evaluation)
+    text = [result_text(result, bold()), *best_lines(study.space, number, count, state)]
+    text += [*verdict.lines(), *finished.tables(study.space)]
+    text += [access_hint(tracking, run, study.folder.name), *models]
     return "\n".join(text), {
         "study": study.folder.name,
         "trials": count,
+        "unregistered": unregistered,
         "failed": sum(bool(trial.error) for trial in finished.trials),
-        "best": best,
-        "settings": key_settings(state.trial, study.space.search),
-        **asdict(result),
+        "best": {"trial": number, "run": run, "objective": reached, "steps": state.step},
+        "search": verdict.content(),
+        "settings": study.space.key_settings(state.trial),
+        **result_content(result),
     }
+
+
+def best_lines(space: Space, number: int, count: int, state: Checkpoint) -> list[str]:
+    """Return the best trial with its searched settings, as lines of text."""
+    chosen = space.key_settings(state.trial)
+    reached = state.history[-1]["objective"]
+    steps = f"{state.step} steps, objective {reached:.4f} on the tune split"
+    acting = [key for key in space.search if key in chosen]
+    settings = [f"  {key} = {format_value(chosen[key])}" for key in acting]
+    return ["", f"best of {count} trials: trial {number}, {steps}", *settings]
+
+
+def judged(
+    study: Study, winner: Winner, evaluation: Evaluation, result: EvaluationResult
+) -> SearchVerdict:
+    """Return the verdict on a search; a winner beside the default is compared on the test split."""
+    test = None
+    if winner.difference and winner.number != DEFAULT:
+        default = Evaluation(study.best(DEFAULT))
+        test = difference_on_test(evaluation, result.thresholds, default)
+    return judge(winner, study.space, study.history, test)

@@ -18,14 +18,17 @@ from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.tables import TrialRow, trial_rows
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.runtime.run_folder import locked
+from lartpc_ray.runtime.run_folder import resumable
 from lartpc_ray.runtime.signals import restore_interrupts
-from lartpc_ray.terminal.text import error_text
-from lartpc_ray.trials.space import Space, find_space
+from lartpc_ray.terminal.command import log
+from lartpc_ray.trials.shipped import find_space
+from lartpc_ray.trials.size import with_minutes
+from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
 from lartpc_ray.tune.study import Study
+from lartpc_ray.tune.timed import timed_search
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,7 @@ def search(
     data: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     concurrent: int | None = None,
+    minutes: float | None = None,
     runs: str | Path = "runs",
     tracking_uri: str | None = None,
 ) -> FinishedStudy:
@@ -91,6 +95,8 @@ def search(
         data: folder with train, tune and test files of events, or one file.
         settings: path to value, as `{"optimizer.steps": 100}`; fixed for all trials.
         concurrent: trials at a time; by default as many as fit.
+        minutes: time of the search, in place of the budget's: the number of trials and their
+            steps follow from the measured speed.
         runs: folder for results and the MLflow store.
         tracking_uri: another MLflow store.
 
@@ -106,48 +112,54 @@ def search(
         study = search("clustering", budget="smoke", data="my_events")
         study.trials[["trial", "objective"]]
     """
+    check_concurrent(concurrent, "concurrent")
     if not isinstance(space, Space):
         overrides = dict(settings or {})
         overrides |= {"data.splits.path": str(Path(data).resolve())} if data else {}
         space = read_space(find_space(str(space)), budget, overrides)
     elif data or settings:
         raise ValueError("a Space has its data and settings already; give them to Space")
+    space = with_minutes(space, minutes)
+    read_splits(space.first_trial())
+    if timed := timed_search(space, concurrent):
+        space = timed.space
+        log.info(timed.line())
     trial = space.first_trial()
-    read_splits(trial)
-    study = Study.create(Path(runs), space, tracking_uri)
-    with locked(study.folder), ray_session(dashboard=trial.resources.workers > 1):
-        again = f"python -m lartpc_ray.tune {space.name} --resume {study.folder}"
-        results, progress = run_trials(study, concurrent, again)
+    kept = {"minutes": space.budget.minutes} if space.budget.minutes else {}
+    study = Study.create(Path(runs), space, tracking_uri, kept)
+    again = f"python -m lartpc_ray.tune {space.name} --resume {study.folder}"
+    dashboard = trial.resources.workers > 1
+    with study.owned(), resumable(again), ray_session(dashboard=dashboard):
+        results, progress = run_trials(study, concurrent)
         restore_interrupts()
-        text, content = finish(study, results, progress, Path(runs))
+        text, content = finish(study, results, progress)
     names = [field.name for field in fields(EvaluationResult)]
-    result = EvaluationResult(**{name: content[name] for name in names})
+    result = EvaluationResult.read({name: content[name] for name in names})
     return FinishedStudy(study, text, content["best"]["run"], result)
 
 
-def run_trials(
-    study: Study, concurrent: int | None, again: str
-) -> tuple[tune.ResultGrid, Progress]:
+def check_concurrent(concurrent: int | None, name: str) -> None:
+    """Check the number of trials at a time.
+
+    Raises:
+        ValueError: for less than one.
+    """
+    if concurrent is not None and concurrent < 1:
+        raise ValueError(f"{name} {concurrent}: at least 1")
+
+
+def run_trials(study: Study, concurrent: int | None) -> tuple[tune.ResultGrid, Progress]:
     """Run the trials of a study that have not ended.
 
     Args:
         study: with its folder locked, while Ray runs.
         concurrent: trials at a time.
-        again: the command that resumes the study, for the error message.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM.
-        RuntimeError: if the search cannot continue, for example without its MLflow server.
     """
-    try:
-        results, progress = study.search(concurrent)
-    except (ValueError, KeyError):
-        raise
-    except Exception as error:  # the tracking server is gone, the disk is full
-        raise RuntimeError(
-            f"{error_text(error)}; all trials are saved. To continue, run: {again}"
-        ) from error
-    if progress.running or len(results) < study.space.trials:
+    results, progress = study.search(concurrent)
+    if progress.running or progress.paused or len(results) < study.space.trials:
         progress.interrupted()
         raise KeyboardInterrupt
     return results, progress

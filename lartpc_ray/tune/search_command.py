@@ -5,51 +5,93 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.runtime.run_folder import locked
+from lartpc_ray.runtime.run_folder import planned_options, resumable
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import INTERRUPTED, log
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.terminal.text import format_value
+from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.space import Space
+from lartpc_ray.tune.dry_run import dry_run
+from lartpc_ray.tune.from_study import with_earlier
 from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.result import finish
-from lartpc_ray.tune.search import run_trials
+from lartpc_ray.tune.search import check_concurrent, run_trials
 from lartpc_ray.tune.study import Study
+from lartpc_ray.tune.timed import timed_search
 
 
 def run_search(options: argparse.Namespace, space: Space | None) -> int:
     """Search `space`, or resume the study of the options; return the exit status."""
-    if options.concurrent is not None and options.concurrent < 1:
-        raise ValueError(f"--concurrent {options.concurrent}: at least 1")
+    check_concurrent(options.concurrent, "--concurrent")
     if options.run and space:
-        return run_michel(options, space)
+        return _michel(options, space)
     study = None
     if space is None:
-        study = Study.reopen(options)
+        with phase("reading the study"):
+            study = Study.reopen(options)
         space = study.space
-    trial = space.first_trial()
-    size = f"{space.trials} trials of at most {trial.optimizer.steps} steps"
-    read_splits(trial)
+    read_splits(space.first_trial())
+    space, speed = (space, None) if study else _sized(space, options)
     if options.dry_run:
-        print(f"{size}; trial 0:")
-        print(trial.model_dump_json(indent=2))
-        for key, distribution in space.search.items():
-            print(f"{key}: {distribution}")
+        print(dry_run(space, as_json=options.json, speed=speed))
         return 0
-    study = study or Study.create(options.runs, space, options.tracking_uri)
-    with locked(study.folder):
+    size = f"{space.trials} trials of at most {space.first_trial().optimizer.steps} steps"
+    if study is None:
+        given = planned_options(options)
+        with phase("making the study"):
+            study = Study.create(options.runs, space, options.tracking_uri, given)
+    with study.owned():
         log.info(f"study {study.folder.name}: {size}")
-        began = time.monotonic()
+        if options.retry:
+            study.retry_failed()
         again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
         try:
-            with ray_session(dashboard=options.dashboard or trial.resources.workers > 1):
-                results, progress = run_trials(study, options.concurrent, again)
-                restore_interrupts()
-                log.info(f"searched for {time.monotonic() - began:.0f} s")
-                text, content = finish(study, results, progress, options.runs)
+            with resumable(again):
+                text, content = _search(study, options)
         except KeyboardInterrupt:
             log.info(f"interrupted; all trials are saved. To continue, run:\n  {again}")
             return INTERRUPTED
         print(json.dumps(content, indent=1) if options.json else text)
+        if content["unregistered"]:
+            reason = content["unregistered"]
+            raise RuntimeError(f"the model is not registered: {reason}. To register it: {again}")
     return 0
+
+
+def _michel(options: argparse.Namespace, space: Space) -> int:
+    for flag in ("minutes", "from"):
+        if (value := getattr(options, flag)) is not None:
+            raise ValueError(f"--{flag} {format_value(value)}: --run trains nothing; leave it out")
+    return run_michel(options, space)
+
+
+def _sized(space: Space, options: argparse.Namespace) -> tuple[Space, Speed | None]:
+    """Return a space of the size that fits into its minutes, if any, and the measured speed.
+
+    Its starts end with the best settings of the study that `--from` names.
+    """
+    speed, source = None, getattr(options, "from")
+    if timed := timed_search(space, options.concurrent):
+        log.info(timed.line())
+        space, speed = timed.space, timed.speed
+    if source:
+        with phase("reading the earlier study"):
+            space = with_earlier(space, source, options.runs)
+    return space, speed
+
+
+def _search(study: Study, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Run the trials of a study and record the best; return the text to print, and JSON."""
+    began = time.monotonic()
+    dashboard = options.dashboard or study.space.first_trial().resources.workers > 1
+    with phase("searching"), ray_session(dashboard=dashboard):
+        results, progress = run_trials(study, options.concurrent)
+        restore_interrupts()
+        log.info(f"searched for {time.monotonic() - began:.0f} s")
+        with phase("recording the best trial"):
+            return finish(study, results, progress)

@@ -5,112 +5,64 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import re
 import shutil
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
-from optuna.samplers import TPESampler
-from pydantic import PositiveInt
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.search import ConcurrencyLimiter
 
-from lartpc_ray.atomic import write_json
+from lartpc_ray.atomic import write_text
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
 from lartpc_ray.report.tables import table
-from lartpc_ray.runtime.run_folder import load_plan, new_folder, resume_folder
-from lartpc_ray.settings import Settings
+from lartpc_ray.report.verdict import result_text
+from lartpc_ray.runtime.run_folder import (
+    locked,
+    new_folder,
+    resumable,
+    resume_folder,
+    write_plan,
+)
 from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.describe import describe_trial, settings_text
+from lartpc_ray.tracking.pages import show_study
 from lartpc_ray.tracking.provenance import Source, data_hash, sources
 from lartpc_ray.tracking.runs import NAMES, Tracking
-from lartpc_ray.train.loop import Worker
-from lartpc_ray.train.workers import FAILED, device, refuse_failed, run_training_worker, trainer
+from lartpc_ray.tracking.store import kept_store
+from lartpc_ray.train.inputs import data_digests, refuse_changed, text_digest
+from lartpc_ray.train.owner import only_writer, owned
+from lartpc_ray.train.workers import forget_failures
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.paths import key_settings, make_trial
-from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.paths import key_settings
+from lartpc_ray.trials.size import with_minutes
+from lartpc_ray.trials.space import Space, is_number
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Resources
-from lartpc_ray.tune.halving import FAILURE, SuccessiveHalving
-from lartpc_ray.tune.progress import Progress, split_trial_index
-from lartpc_ray.tune.sampler import ReplayingOptunaSearch, sampled_settings, trial_folder
+from lartpc_ray.tune.decisions import Decisions
+from lartpc_ray.tune.history import History
+from lartpc_ray.tune.journal import Journal
+from lartpc_ray.tune.progress import Progress
+from lartpc_ray.tune.ray_search import (
+    NewTrials,
+    PausesAtRungs,
+    WorkQueue,
+)
+from lartpc_ray.tune.run_trial import NOTES, TrialContext, run_trial
+from lartpc_ray.tune.sampled import SampledSettings, sampled_settings, trial_folder
+from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 
-PLAN = "plan.json"
-"""The file in a study's folder that holds its `StudyPlan`."""
-NOTES = "notes.txt"
-"""The file in a study's folder for messages of trials to the user."""
 RETRIES = 2
 """Times that a trial restarts from its checkpoint after the loss of its process."""
-
-
-class StudyPlan(Settings):
-    """The plan of a search: what `--resume` needs.
-
-    Attributes:
-        space: name of the search space, whose file is kept beside the plan.
-        budget: name of its budget.
-        overrides: path to value, of the settings that the command line fixed.
-        uri: of the MLflow store; None for the store in the runs folder.
-        concurrent: trials that a deterministic search samples together, once it has started.
-    """
-
-    space: str
-    budget: str
-    overrides: dict[str, Any]
-    uri: str | None
-    concurrent: PositiveInt | None = None
-
-
-class TrialContext(Settings):
-    """What all trials of a study share; it goes to their processes as JSON.
-
-    Attributes:
-        folder: of the study.
-        fixed: path to value, for every trial.
-        objectives: names of the numbers that Optuna expects of each trial.
-    """
-
-    folder: Path
-    fixed: dict[str, Any]
-    objectives: list[str]
-
-
-def run_trial(config: dict[str, Any], context: str) -> None:
-    """Train one trial: in this process for one worker, as a Ray Train job for several.
-
-    Args:
-        config: sampled settings and the trial's index, from Tune.
-        context: the study's `TrialContext` as JSON.
-    """
-    number, settings = split_trial_index(config)
-    shared = TrialContext.model_validate_json(context)
-    study = shared.folder
-    trial = make_trial({**shared.fixed, **settings})
-    folder, note = trial_folder(study, number), study / NOTES
-    labels = {"study": study.name, "trial": str(number)}
-    try:
-        refuse_failed(folder)
-        if trial.resources.workers > 1:
-            callback = TuneReportCallback()
-            trainer(trial, folder, study / "ray", note, [callback], labels).fit()
-            refuse_failed(folder)
-        else:
-            run_training_worker(
-                trial, folder, tune.report, Worker(device=device(trial)), note, labels
-            )
-    except Exception as error:
-        if (folder / FAILED).is_file():
-            nothing = dict.fromkeys(shared.objectives, float("nan"))
-            tune.report({FAILURE: str(error), "step": 0, **nothing})
-        raise
 
 
 class Study:
@@ -121,6 +73,9 @@ class Study:
         space: that is searched.
         tracking: the store of its runs.
         plan: of the search.
+
+    Attributes:
+        history: results of the trials at the rungs, once the search has run.
     """
 
     def __init__(self, folder: Path, space: Space, tracking: Tracking, plan: StudyPlan) -> None:
@@ -128,50 +83,121 @@ class Study:
         self.space = space
         self.tracking = tracking
         self._plan = plan
+        self.history = History()
+        self._run = ""
 
     @staticmethod
-    def create(runs: Path, space: Space, uri: str | None) -> Study:
-        """Create a study in a new folder."""
+    def create(
+        runs: Path, space: Space, uri: str | None, options: Mapping[str, Any] | None = None
+    ) -> Study:
+        """Create a study in a new folder, after its store has answered."""
+        for remark in space.remarks:
+            log.info(remark)
+        tracking = Tracking(runs, space.name, uri)
         folder = new_folder(runs, space.name)
         folder.mkdir(parents=True)
-        (folder / f"{space.name}.yaml").write_text(space.text)
-        plan = StudyPlan(
-            space=space.name, budget=space.budget_name, overrides=space.overrides, uri=uri
-        )
-        write_json(folder / PLAN, plan.model_dump())
-        return Study(folder, space, Tracking(runs, space.name, uri), plan)
+        write_text(folder / f"{space.name}.yaml", space.text)
+        plan = StudyPlan.of(folder, space, uri, options or {})
+        write_plan(folder / PLAN, plan)
+        return Study(folder, space, tracking, plan)
 
     @staticmethod
     def reopen(options: argparse.Namespace) -> Study:
-        """Return the study of the folder that `--resume` names.
+        """Return the study of the folder that `--resume` names, or with `--accept-data` a new one.
 
         Raises:
-            ValueError: if there is no study.
+            ValueError: if there is no study, or if its search space or its data has changed.
         """
         folder = resume_folder(options, PLAN)
-        plan = load_plan(folder / PLAN, StudyPlan)
-        space = read_space(folder / f"{plan.space}.yaml", plan.budget, plan.overrides)
-        return Study(folder, space, Tracking(folder.parent, space.name, plan.uri), plan)
+        plan = StudyPlan.restored(folder, options)
+        path = folder / f"{plan.space}.yaml"
+        if Path(options.study).stem != plan.space:
+            raise ValueError(f"{folder}: a study of {plan.space}, not of {options.study}")
+        planned = {} if options.accept_data else plan.inputs
+        refuse_changed(folder, planned, {path.name: text_digest(path.read_bytes())})
+        space = read_space(path, plan.budget, plan.overrides, kept=True)
+        if plan.size:
+            minutes = plan.options.get("minutes")
+            minutes = minutes if is_number(minutes) else None
+            space = with_minutes(plan.size.applied(space), minutes)
+        if plan.starts is not None:
+            space = replace(space, starts=plan.present_starts(space.fixed["task.name"]))
+        refuse_changed(folder, planned, data_digests(space.first_trial(), folder.parent))
+        if options.accept_data and not options.dry_run:
+            store = kept_store(plan.uri, folder.parent)
+            return Study.create(folder.parent, space, store, plan.options)
+        store = kept_store(plan.uri, folder.parent)
+        if plan.sampler is None:
+            log.info(
+                f"{folder.name}: begun by an earlier version; its recorded trials are kept, "
+                f"further decisions are those of {space.sampler} and {space.scheduler}"
+            )
+        sampler, scheduler = plan.sampler or space.sampler, plan.scheduler or space.scheduler
+        update = {"sampler": sampler, "scheduler": scheduler}
+        space = replace(space, budget=space.budget.model_copy(update=update))
+        return Study(folder, space, Tracking(folder.parent, space.name, store), plan)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Lock the folder, and be the only writer of the study's runs in MLflow.
+
+        Raises:
+            ValueError: if another process holds the folder, or writes the same runs.
+            RuntimeError: if MLflow fails.
+        """
+        again = f"python -m lartpc_ray.tune {self.space.name} --resume {self.folder}"
+        with ExitStack() as locks:
+            locks.enter_context(locked(self.folder))
+            locks.enter_context(only_writer(self.tracking.uri, self.folder))
+            if not self.tracking.local:
+                with resumable(again):
+                    run = owned(self.tracking, self._start, self.folder)
+                    self._run = locks.enter_context(run)
+            yield
+            self._run = ""
+
+    def _start(self) -> str:
+        """Return the run of the search; make it if there is none."""
+        return self._run or self.tracking.start(
+            self._title, {"study": self.folder.name, "kind": "search"}
+        )
+
+    def retry_failed(self) -> None:
+        """Let the trials that have failed for good start again from their checkpoints."""
+        for number in forget_failures(self.folder / "trials"):
+            log.info(f"trial {number} is tried again")
 
     def search(self, concurrent: int | None = None) -> tuple[tune.ResultGrid, Progress]:
         """Run the rest of the search, by default with as many trials at a time as fit now."""
         name = self.folder.name
-        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        parent = self._start()
+        show_study(self.tracking, name, list(self.space.search))
         self.tracking.log_text(parent, self.space.text, f"{self.space.name}.yaml")
         first = self.space.first_trial()
         plan = {"budget": self.space.budget_name, "trials": self.space.trials, "seed": first.seed}
+        plan |= {"minutes": self.space.budget.minutes} if self.space.budget.minutes else {}
         describe_trial(self.tracking, parent, first, self.sources, plan)
         names = short_names(key_settings(first, self.space.search))
         self.tracking.set_tags(parent, {NAMES: json.dumps(names)})
         progress = Progress(self.folder, self.space, self.tracking, parent)
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
-        with (self.folder / "ray.log").open("a") as log, redirect_stdout(log):
+        with (self.folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log):
             for logger in ("ray", "ray.tune", "ray.train"):
-                logging.getLogger(logger).handlers = [logging.StreamHandler(log)]
+                logging.getLogger(logger).handlers = [logging.StreamHandler(ray_log)]
                 logging.getLogger(logger).propagate = False
             with follow_file(self.folder / NOTES):
                 results = self._tuner(progress, concurrent).fit()
         return results, progress
+
+    @property
+    def _title(self) -> str:
+        """Return the time of the start and the budget: the name of the search's run.
+
+        A folder that the user has named has no time in its name: the run has the whole name.
+        """
+        clock = re.search(r"-\d{8}-(\d\d)(\d\d)\d\d-", self.folder.name)
+        start = f"{clock[1]}:{clock[2]}" if clock else self.folder.name
+        return f"{start} {self.space.budget_name}"
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -204,43 +230,44 @@ class Study:
         }
         return register(self.tracking, self.space.name, runs[number], state, at, about, note)
 
-    def note(self, count: int, number: int, run: str, state: Checkpoint, best: str) -> str:
-        """Return the search in markdown: its best trial, settings and table."""
-        chosen = key_settings(state.trial, self.space.search)
-        place = f"#/experiments/{self.tracking.experiment}/runs/{run}"
+    def note(
+        self, count: int, number: int, state: Checkpoint, best: str, found: Sequence[str]
+    ) -> str:
+        """Return the description of the search: its best trial, its verdict, its effects.
+
+        Args:
+            count: of the trials.
+            number: of the best trial.
+            state: of the best trial.
+            best: description of the best trial.
+            found: paragraphs of the verdict on the search.
+        """
+        chosen = self.space.key_settings(state.trial)
         objective = state.history[-1]["objective"]
-        return "\n".join(
-            [
-                f"**{self.folder.name}**, budget {self.space.budget_name}: {count} trials; best: "
-                f"[trial {number}]({place}), objective {objective:.4f} on the tune split "
-                f"after {state.step} steps.",
-                "",
-                settings_text(chosen),
-                "",
-                best,
-            ]
+        trial = (
+            f"Best of {count} trials: trial {number}, objective {objective:.4f} on the tune split "
+            f"after {state.step} steps ({settings_text(chosen)})."
         )
+        budget = f"{self.folder.name}, budget {self.space.budget_name}"
+        return "\n\n".join([trial, *found, best, budget])
 
     def finish(self, result: EvaluationResult, numbers: dict[str, float], note: str) -> str:
         """Finish the search run with the table of its best trial; return the id of the run."""
-        name = self.folder.name
-        parent = self.tracking.start(name, {"study": name, "kind": "search"})
+        parent = self._start()
         self.tracking.log_metrics(parent, numbers, 0)
-        self.tracking.log_text(parent, table(result), "table.txt")
+        self.tracking.log_text(parent, f"{result_text(result)}\n\n{table(result)}", "table.txt")
         self.tracking.describe(parent, note)
         self.tracking.describe_study(note)
+        self.tracking.rename(parent, f"{self._title} {numbers['objective']:.3f}")
         self.tracking.finish(parent)
         return parent
 
     def _tuner(self, progress: Progress, concurrent: int | None) -> tune.Tuner:
-        budget, concurrent = self.space.budget, concurrent or self.concurrent()
-        if budget.deterministic:  # keep the batches on another machine
-            concurrent = self._plan.concurrent or concurrent
-            self._plan = self._plan.model_copy(update={"concurrent": concurrent})
-            write_json(self.folder / PLAN, self._plan.model_dump())
+        at_once = concurrent or self.concurrent()
+        queue = self._queue(at_once)
         context = TrialContext(
             folder=self.folder,
-            fixed=self.space.fixed,
+            fixed=self.space.unsampled,
             objectives=["objective", *self.space.costs],
         ).model_dump_json()
         trainable = tune.with_resources(
@@ -251,17 +278,10 @@ class Study:
             tune_config=tune.TuneConfig(
                 metric="objective",
                 mode="max",
-                num_samples=self.space.trials,
-                search_alg=ConcurrencyLimiter(
-                    self._searcher(), max_concurrent=concurrent, batch=budget.deterministic
-                ),
-                scheduler=SuccessiveHalving(
-                    budget.min_steps,
-                    budget.reduction,
-                    concurrent if budget.deterministic else None,
-                    self.folder / "rungs.json",
-                ),
-                reuse_actors=True,
+                num_samples=self.space.trials + 1,  # the searcher says when no work is left
+                search_alg=NewTrials(queue),
+                scheduler=PausesAtRungs(queue),
+                reuse_actors=self.space.first_trial().resources.workers == 1,
             ),
             run_config=tune.RunConfig(
                 name="ray",
@@ -293,17 +313,28 @@ class Study:
             return {"CPU": 0, "node:__internal_head__": 0.001}
         return {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
 
-    def _searcher(self) -> ReplayingOptunaSearch:
-        seed, costs = self.space.first_trial().seed, self.space.costs
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        return ReplayingOptunaSearch(
+    def _queue(self, at_once: int) -> WorkQueue:
+        """Return the work of the search; write the plan that a resumed search follows.
+
+        Args:
+            at_once: trials that train at a time.
+        """
+        slots, rounds = at_once, self.space.budget.deterministic
+        if rounds:  # keep the rounds on another machine
+            slots = self._plan.concurrent or at_once
+            self._plan = self._plan.model_copy(update={"concurrent": slots})
+            write_plan(self.folder / PLAN, self._plan)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+        kept = SampledSettings(self.folder, self.space.fixed["task.name"])
+        decisions = Decisions.of(self.space, kept)
+        self.history = decisions.history
+        return WorkQueue(
+            decisions,
+            Journal(self.folder, self.space),
             self.folder,
-            task=self.space.fixed["task.name"],
-            space=self.space.search,
-            metric=["objective", *costs] if costs else "objective",
-            mode=["max", *["min"] * len(costs)] if costs else "max",
-            points_to_evaluate=list(self.space.points) or [self.space.first],
-            sampler=TPESampler(seed=seed),
+            slots=slots,
+            at_once=at_once,
+            rounds=rounds,
         )
 
 

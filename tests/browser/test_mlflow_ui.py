@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def ui(page: "Page") -> "Page":
 
 
 def runs(store: str) -> dict[str, Run]:
-    return {run.info.run_name: run for run in MlflowClient(store).search_runs(["1"])}
+    return {
+        run.info.run_name.split(" · ")[0]: run for run in MlflowClient(store).search_runs(["1"])
+    }
 
 
 def test_nested_runs_are_shown_and_two_trials_are_compared(
@@ -85,11 +88,13 @@ def test_nested_runs_are_shown_and_two_trials_are_compared(
 ) -> None:
     ui.goto(f"{site}/experiments/1/runs")
     name = ui.locator("[col-id='attributes.`Run Name`'].ag-cell")
-    name.get_by_role("link", name="smoke-").wait_for()
+    name.get_by_role("link", name=re.compile(r"^\d\d:\d\d smoke")).wait_for()
     assert ui.get_by_text("trial 1", exact=True).count() <= 1, "only in the description so far"
     name.first.get_by_role("button").first.click()
     for trial in ("trial 0", "trial 1"):
-        row = ui.locator(".ag-row").filter(has=ui.get_by_role("link", name=trial, exact=True))
+        row = ui.locator(".ag-row").filter(
+            has=ui.get_by_role("link", name=re.compile(rf"^{trial} · "))
+        )
         row.locator(".ag-checkbox-input").first.check()
     ui.get_by_role("button", name="Compare").first.click()
     ui.get_by_text("Comparing 2 Runs").wait_for()
@@ -121,7 +126,7 @@ def test_a_surface_and_an_event_are_drawn(store: str, site: str, ui: "Page") -> 
     event = event.replace(".png", ".html")
     ui.goto(f"{site}/experiments/1/runs/{best.info.run_id}/artifacts/{event}")
     scene = ui.frame_locator("iframe")
-    scene.get_by_text("predicted cluster").wait_for()
+    scene.get_by_text("predicted cluster").first.wait_for()
     scene.locator("canvas").first.wait_for()
 
 

@@ -3,6 +3,7 @@
 `python tests/browser/test_page.py PAGE.html docs/report-page.png` makes the picture of README.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 WIDE: "ViewportSize" = {"width": 1280, "height": 900}
+FIRST: "ViewportSize" = {"width": 1280, "height": 800}
 PHONE: "ViewportSize" = {"width": 390, "height": 844}
 Scheme = Literal["light", "dark"]
 MINUTE = 60_000
@@ -76,9 +78,42 @@ def test_the_page_draws_itself(
     assert all(canvases.nth(place).evaluate(INK) > 2 for place in range(count)), "voxels are drawn"
 
 
+def test_the_first_screen_has_verdict_table_and_surfaces(page: "Page", file: Path) -> None:
+    page.set_viewport_size(FIRST)
+    opened(page, file)
+    assert file.stat().st_size < 6e6
+    picture = os.environ.get("LARTPC_SCREENSHOTS")
+    if picture:
+        page.screenshot(path=Path(picture) / "report-first-screen.png")
+    parts = {
+        "head": page.locator("dl"),
+        "verdict": page.locator(".verdict p").first,
+        "table": page.locator(".verdict table").first,
+        "surface": page.locator(".thresholds .plot").nth(1),
+    }
+    for name, part in parts.items():
+        box = part.bounding_box()
+        assert box is not None, name
+        assert box["y"] >= 0, name
+        assert box["y"] + box["height"] <= FIRST["height"], name
+
+
+def test_a_closed_section_opens_with_its_charts_at_full_width(page: "Page", file: Path) -> None:
+    page.set_viewport_size(FIRST)
+    opened(page, file)
+    page.get_by_role("link", name="Many clusters").click()
+    section = page.locator("section", has=page.locator("h2", has_text="Many clusters"))
+    page.wait_for_function(
+        "([plot]) => plot.querySelector('svg').clientWidth <= plot.clientWidth + 2",
+        arg=[section.locator(".plot").first.element_handle()],
+        timeout=MINUTE,
+    )
+
+
 def test_the_drawings_of_an_event_turn_together(page: "Page", file: Path) -> None:
     page.set_viewport_size(WIDE)
     opened(page, file)
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
     event = page.locator("figure.event").first
     event.scroll_into_view_if_needed()
     drawings = event.locator("canvas")
@@ -103,9 +138,10 @@ def picture(browser: "Browser", file: Path, path: Path) -> None:
     for scheme in get_args(Scheme):
         page = browser.new_context(viewport=WIDE, color_scheme=scheme).new_page()
         opened(page, file)
-        heads = ["Result", "What was tried"] if scheme == "light" else ["Thresholds", "Worst"]
+        heads = ["Verdict", "What was tried"] if scheme == "light" else ["Thresholds", "Worst"]
         column = []
         for head in heads:
+            page.get_by_role("link", name=head).first.click()
             section = page.locator("section", has=page.locator("h2", has_text=head)).first
             section.scroll_into_view_if_needed()
             page.wait_for_timeout(4000)

@@ -77,7 +77,7 @@ def searched(runs: Path, address: str, *more: str) -> subprocess.CompletedProces
     command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
     return subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=runs, timeout=120, check=False
+        command, capture_output=True, text=True, env=environment, cwd=runs, timeout=300, check=False
     )
 
 

@@ -40,6 +40,7 @@ def project(folder: Path, programs: dict[str, str]) -> None:
     path = f"{binaries}:{Path(sys.executable).parent}:$PATH"
     (binaries / "activate").write_text(f'export PATH="{path}"\n')
     (folder / "token").write_text("0123456789abcdef" * 2)
+    (folder / "cluster").symlink_to(ROOT / "cluster")
 
 
 def job(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
@@ -97,10 +98,42 @@ def test_a_job_that_is_told_queues_itself_again_and_goes_on(tmp_path: Path) -> N
     assert (tmp_path / "requeued").read_text() == "77\n", "a search that has ended is not queued"
     steps = (tmp_path / "srun.log").read_text().splitlines()[:3]
     assert "-w one hostname" in steps[0]
-    assert "-w one ray start --block --num-cpus=1" in steps[1]
+    assert "--cpus-per-task=1 -w one ray start --block --num-cpus=1" in steps[1]
     assert "--head --node-ip-address=127.0.0.1 --port=20077" in steps[1]
-    assert "--nodes=1 --ntasks=1 -w two ray start --block" in steps[2]
+    assert "--nodes=1 --ntasks=1 --cpus-per-task=1 -w two ray start --block" in steps[2]
     assert steps[2].endswith("--address=127.0.0.1:20077")
+
+
+def test_a_job_that_slurm_kills_goes_on_with_its_study(tmp_path: Path) -> None:
+    """The loss of a node: no signal comes first, SLURM queues the job by itself."""
+    project(tmp_path, SLURM | RAY)
+    first = job(tmp_path, "smoke")
+    study = tmp_path / "runs" / "slurm-77.study"
+    deadline = time.monotonic() + 60
+    while not study.exists() or not study.read_text():
+        assert time.monotonic() < deadline, (tmp_path / "said").read_text()
+        time.sleep(0.05)
+    first.kill()
+    ended(first, tmp_path, 30)
+    status, said = ended(job(tmp_path, "smoke", STEPS="1"), tmp_path, 60)
+    assert status == 0, said
+    assert (tmp_path / "python.log").read_text().splitlines()[-1].endswith("--resume smoke-1")
+    assert not (tmp_path / "requeued").exists()
+
+
+def test_a_job_whose_time_is_up_before_ray_is_queues_itself_again(tmp_path: Path) -> None:
+    project(tmp_path, SLURM | RAY | {"ray": "echo $1 >>ray.log; [ $1 = status ] || sleep 60"})
+    process = job(tmp_path, "smoke")
+    deadline = time.monotonic() + 60
+    log = tmp_path / "ray.log"
+    while not log.exists() or "status" not in log.read_text():
+        assert time.monotonic() < deadline, (tmp_path / "said").read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    status, said = ended(process, tmp_path, 60)
+    assert status == 1, said
+    assert (tmp_path / "requeued").read_text() == "77\n"
+    assert not (tmp_path / "python.log").exists()
 
 
 def test_a_search_that_fails_ends_the_job_with_its_status(tmp_path: Path) -> None:

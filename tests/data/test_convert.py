@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.data.formats.tables import event_tables
 from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"
@@ -74,6 +74,21 @@ def test_the_other_formats_go_round(tmp_path: Path, name: str, side: int, count:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5"]
 
 
+def test_a_layout_without_particle_codes_has_no_hip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out.h5"
+    with caplog.at_level("INFO", "lartpc_ray"):
+        assert command("convert", FILES / "larcv2_5events.root", out, "--layout", "v1") == 0
+        assert command("convert", FILES / "larcv2_5events.root", out, "--check", "--force") == 0
+    assert "left out: cluster: layout v1 has no pid" in caplog.text
+    arguments = ("--layout", "v1", "--check", "--force")
+    assert command("convert", FILES / "larcv2_5events.root", out, *arguments) == 0
+    with open_events(out) as events:
+        assert events.kind == "PILArNet-M v1"
+        assert not any((event.semantic == ParticleClass.HIP).any() for event in events)
+
+
 def test_some_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = FILES / "larcv2_5events.root", tmp_path / "out.h5"
     assert command("convert", root, out, "--events", "1:3") == 0
@@ -97,11 +112,10 @@ def test_found_clusters_stay_found_ones(tmp_path: Path, rng: np.random.Generator
 def test_a_check_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def wrong(path: Path, events: Iterable[Event], **more: Any) -> int:
-        changed = (replace(event, energy=event.energy * np.float32(1.001)) for event in events)
-        return write_events(path, changed, **more)
+    def wrong(event: Event) -> Any:
+        return event_tables(replace(event, energy=event.energy * np.float32(1.001)))
 
-    monkeypatch.setattr(module, "write_events", wrong)
+    monkeypatch.setattr(module, "event_tables", wrong)
     root = FILES / "larcv2_5events.root"
     assert command("convert", root, tmp_path / "out.h5", "--check") == 2
     assert "event 0 of" in capsys.readouterr().err.splitlines()[-1]

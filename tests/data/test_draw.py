@@ -9,6 +9,7 @@ import pytest
 from conftest import make_event
 
 from lartpc_ray.data import __main__ as data
+from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, write_drawing
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
@@ -51,7 +52,8 @@ def test_predicted_clusters_beside_the_true_ones(tmp_path: Path, rng: np.random.
     assert command("draw", tmp_path / "b.h5", *rest) == 0
     assert labels(page) == ["energy", "class", "predicted cluster"]
     assert command("draw", tmp_path / "a.h5", *rest, "--predicted", tmp_path / "b.h5") == 0
-    assert labels(page) == ["energy", "class", "true cluster", "predicted cluster"]
+    assert labels(page) == ["energy", "class", "true cluster"]
+    assert '"scene2"' in page.read_text(), "predicted clusters at the right"
 
 
 def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
@@ -60,12 +62,23 @@ def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
     for predicted in (found, found.cluster, found.select(np.arange(40) < 30)):
         figure = draw(event, predicted)
         assert figure.layout.title.text == f"40 voxels, {event.energy.sum():.0f} MeV"
-        (energy,) = (trace for trace in figure.data if trace.visible is None)
-        assert energy.customdata.tolist() == event.energy.tolist()
-        *_, hidden = figure.layout.updatemenus[0].buttons
-        assert hidden.label == "predicted cluster"
-        shown = hidden.args[0]["visible"]
-        assert sum(len(t.x) for t, on in zip(figure.data, shown, strict=True) if on) == 40
+        for scene in ("scene", "scene2"):
+            drawn = [trace for trace in figure.data if trace.visible and trace.scene == scene]
+            assert sum(len(trace.x) for trace in drawn) == 40
+        assert [note.text for note in figure.layout.annotations] == [
+            "true cluster", "predicted cluster",
+        ]  # fmt: skip
+        energy = figure.layout.updatemenus[0].buttons[0].args[0]["visible"]
+        (bright, *_) = (t for t, on in zip(figure.data, energy, strict=True) if on)
+        assert bright.marker.colorbar.title.text == "energy [MeV]"
+        _, *hover = bright.hovertemplate.removesuffix("<extra></extra>").split("<br>")
+        assert hover == [
+            "%{customdata[0]:.3g} MeV", "true cluster %{customdata[1]}",
+            "predicted cluster %{customdata[2]}", "class %{text}",
+        ]  # fmt: skip
+        assert bright.customdata[:, 0] == pytest.approx(event.energy)
+        assert bright.customdata[:, 1].tolist() == event.cluster.tolist()
+        assert set(bright.text) <= {*CLASS_NAMES, "none"}
     assert len(draw(event).layout.updatemenus[0].buttons) == 3
     with pytest.raises(ValueError, match="not the same event"):
         draw(event, make_event(rng, 40, side=8))
@@ -111,7 +124,57 @@ def test_planes_and_empty_events(tmp_path: Path) -> None:
     for event in (flat, none):
         write_drawing(tmp_path / "a.html", event, "title", views(event))
         assert len(labels(tmp_path / "a.html")) == 3
-        assert len(draw(event, event).layout.updatemenus[0].buttons) == 4
+        assert len(draw(event, event).layout.updatemenus[0].buttons) == 3
+    figure = draw(flat)
+    image, points = (trace for trace in figure.data if trace.visible)
+    assert (image.x0, image.y0) == (1, 2)
+    assert np.isfinite(image.z).sum() == 2
+    assert figure.layout.xaxis.title.text == "wire"
+    assert figure.layout.yaxis.title.text == "tick"
+    assert "<br>%{customdata[0]:.3g} ADC<br>" in points.hovertemplate
+    assert list(points.text) == ["MIP", "none"]
+
+
+def test_matched_clusters_have_the_colours_of_the_true_ones(rng: np.random.Generator) -> None:
+    event = make_event(rng, 60)
+    event = replace(event, semantic=np.zeros(60, np.int32))
+    figure = draw(event, (event.cluster + 100).astype(np.int32))
+    colours: dict[str, set[str]] = {"scene": set(), "scene2": set()}
+    for trace in figure.data:
+        if trace.visible:
+            colours[trace.scene].add(f"{trace.marker.color} {trace.name.split(' ', 1)[1]}")
+    assert colours["scene"] == colours["scene2"]
+    assert len(colours["scene"]) == 3
+
+
+def test_axes_in_cm_and_a_legend_of_clusters(rng: np.random.Generator) -> None:
+    event = make_event(rng, 40)
+    figure = draw(event, voxel_cm=0.3)
+    assert figure.layout.scene.xaxis.title.text == "x [cm]"
+    assert draw(event).layout.scene.zaxis.title.text == "z [voxel]"
+    assert max(figure.data[0].x) == pytest.approx(0.3 * event.coords[:, 0].max())
+    buttons = {button.label: button.args[0] for button in figure.layout.updatemenus[0].buttons}
+    shown = buttons["true cluster"]["visible"]
+    names = [trace.name for trace, on in zip(figure.data, shown, strict=True) if on]
+    numbers = event.cluster[event.semantic == 0]
+    assert any(f"{numbers[0]} {CLASS_NAMES[0]} (" in name for name in names)
+    with pytest.raises(ValueError, match=r"voxel_cm -1\.0: the side of a voxel in cm is above 0"):
+        draw(event, voxel_cm=-1.0)
+
+
+def test_pages_of_several_events_link_to_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "e.html"
+    assert command("draw", "sample/tune", "--event", 38, "--count", 5, "-o", page) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2, "the file has 40 events"
+    first, last = ((tmp_path / f"e-{number}.html").read_text() for number in (38, 39))
+    assert '<a href="e-39.html">next event</a>' in first
+    assert "previous event" not in first
+    assert '<a href="e-38.html">previous event</a>' in last
+    assert "next event" not in last
+    assert command("draw", "sample/tune", "--event", 0, "--count", 0) == 2
+    assert "--count 0: at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from conftest import make_event
 
+from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile, read_events, write_events
+from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.splits import Split, Splits, sample
 from lartpc_ray.runtime.arguments import chosen_space, study_parser
+from lartpc_ray.terminal.command import run
 
 Version = Literal["v1", "v2", "v3"]
 
@@ -188,6 +191,13 @@ def test_a_split_may_be_its_first_events_only() -> None:
     assert len(Splits(most_events=10**6).events("test")) == len(all_events)
 
 
+def test_the_training_split_alone_may_be_its_first_events() -> None:
+    few = Splits(train_events=7)
+    assert [len(few.events(split)) for split in get_args(Split)] == [7, 40, 60]
+    assert len(Splits(train_events=7, most_events=5).events("train")) == 5
+    assert len(Splits(train_events=5, most_events=7).events("train")) == 5
+
+
 def test_a_folder_and_a_single_file_give_three_splits(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -242,3 +252,32 @@ def test_a_study_takes_the_side_of_its_training_file(tmp_path: Path) -> None:
     assert sides("--data", str(path)) == 768
     assert sides("--data", str(path), "--set", "data.splits.layout.side=1024") == 1024
     assert sides() == 512
+
+
+def test_codes_beyond_four_have_a_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[1, 0, 7, 0, 5, -1], [1, 1, 9, 0, 1, 4]]
+    path = write_raw(tmp_path / "a.h5", [TWO], [rows], 6)
+    layout = Layout(side=16, classes=ClassMap(further=("drop", "unlabelled")))
+    (event,) = read_events(path, layout=layout)
+    assert event.semantic.tolist() == [ParticleClass.HIP]
+    assert run(data.parser(), data.main, ["inspect", str(path), "--further", "SHOWER"]) == 0
+    assert "SHOWER             1" in capsys.readouterr().out
+    assert run(data.parser(), data.main, ["inspect", str(path), "--further", "ghost"]) == 2
+    assert "--further ghost: ghost is not one of DELTA, HIP" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"semantic code 5: 0 to 4 are known; .*--further"):
+        list(read_events(path, layout=SMALL))
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"), [(9, "packed: 9 columns"), (11, "packed: 11 columns")]
+)
+def test_packed_files_are_named(tmp_path: Path, columns: int, kind: str) -> None:
+    path = write_raw(tmp_path / "a.h5", [TWO], [ONE], columns)
+    with EventFile(path, SMALL) as events:
+        assert events.kind == f"PILArNet-M v3, {kind} in cluster_extra"
+        assert len(events[0]) == 2
+    path = write_raw(tmp_path / "b.h5", [TWO], [ONE], 7)
+    with pytest.raises(ValueError, match="cluster_extra has 7 columns for 1 clusters; 5"):
+        EventFile(path)

@@ -8,7 +8,7 @@ from conftest import make_event
 
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.event import Event, Events
-from lartpc_ray.data.files import EventFile
+from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.loader import DataSettings, batches
 from lartpc_ray.data.splits import sample
 

@@ -15,9 +15,11 @@ from hypothesis.extra.numpy import arrays
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import PER_VOXEL, Event, voxel_keys
-from lartpc_ray.data.files import Version, open_events, read_events, write_events
+from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
-from lartpc_ray.data.transforms import PLANE_SHAPE, Plane, Wires, augment, overlay, project, smear
+from lartpc_ray.data.formats.tables import Version
+from lartpc_ray.data.smearing import smear
+from lartpc_ray.data.transforms import PLANE_SHAPE, Plane, Wires, augment, overlay, project
 
 ENERGY = st.floats(0, 1e4, width=32)
 CLUSTER = st.integers(-1, 2**31 - 1) | st.integers(-1, 3)

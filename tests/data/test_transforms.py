@@ -11,7 +11,6 @@ from lartpc_ray.data.transforms import (
     poster_classes,
     rescale,
     shift,
-    smear,
 )
 
 
@@ -60,43 +59,6 @@ def test_threshold_and_crop(rng: np.random.Generator) -> None:
     assert 0 < len(boxed) < len(event)
     assert (np.ptp(boxed.coords, axis=0) < 8).all()
     assert boxed.shape == event.shape
-
-
-def test_a_smeared_deposit_is_a_gaussian_of_the_same_energy() -> None:
-    alone = Event.of(
-        np.array([[10, 10]]),
-        np.array([2.0]),
-        (21, 21),
-        semantic=np.array([1]),
-        cluster=np.array([4]),
-    )
-    cloud = smear(alone, 1.0)
-    assert len(cloud) == 49, "out to two standard deviations and a voxel"
-    assert cloud.energy.sum() == pytest.approx(2.0)
-    row = {
-        tuple(at): energy for at, energy in zip(cloud.coords.tolist(), cloud.energy, strict=True)
-    }
-    centre, side = 0.38292, 0.24173  # of a normal distribution, within 0.5 and from 0.5 to 1.5
-    assert row[10, 11] / row[10, 10] == pytest.approx(side / centre, rel=1e-4)
-    assert row[11, 11] / row[10, 10] == pytest.approx((side / centre) ** 2, rel=1e-4)
-    assert (cloud.semantic == 1).all()
-    assert (cloud.cluster == 4).all()
-
-
-def test_smeared_voxels_take_the_truth_of_the_larger_share() -> None:
-    two = Event.of(
-        np.array([[5, 5], [8, 5]]),
-        np.array([1.0, 1.0]),
-        (12, 12),
-        semantic=np.array([0, 1]),
-        cluster=np.array([0, 1]),
-    )
-    cloud = smear(two, 1.0)
-    near = {tuple(at): one for at, one in zip(cloud.coords.tolist(), cloud.semantic, strict=True)}
-    assert near[6, 5] == 0
-    assert near[7, 5] == 1
-    edge = smear(Event.of(np.array([[0, 0]]), np.array([1.0]), (12, 12)), 1.0)
-    assert edge.energy.sum() < 1, "what leaves the image is lost"
 
 
 def test_the_poster_has_tracks_and_shower_fragments() -> None:

@@ -100,7 +100,7 @@ def test_all_voxels_of_a_region_are_filled_even_where_nothing_was_seen(
         ("slabs: [{axis: 3, position: 1, width: 3}]", "map.yaml: slabs.0.axis: "),
         ("slabs: [{axis: 1, position: 1, wide: 3}]", "map.yaml: slabs.0.wid"),
         ("{}", "no dead region in the map"),
-        ("a: [", "map.yaml: not YAML"),
+        ("a: [", "map.yaml:1: not YAML"),
     ],
 )
 def test_a_missing_or_wrong_map_is_one_line(

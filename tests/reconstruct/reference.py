@@ -1,6 +1,7 @@
 """The algorithm of Koh et al. 2020, II.C, step by step as in the paper: slow and plain.
 
 Probabilities are compared by their logarithm, for exp underflows where the design does not.
+`numpy_cluster` is the same with arrays, the loop that benchmarks compare with.
 """
 
 from itertools import combinations
@@ -36,6 +37,24 @@ def plain_cluster(
     if not rows:
         return np.full(count, -1)
     labels: np.ndarray = np.argmax(np.stack(rows), axis=0)
+    return labels
+
+
+def numpy_cluster(
+    position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s0: float, p0: float
+) -> np.ndarray:
+    limit = -np.log(p0) if p0 else np.inf
+    labels = np.full(len(seediness), -1)
+    nearest, clusters = np.full(len(seediness), np.inf), 0
+    for seed in np.argsort(-seediness, kind="stable"):
+        if seediness[seed] < s0:
+            break
+        if nearest[seed] < limit:
+            continue
+        q = ((position - position[seed]) ** 2).sum(axis=1) * (0.5 / margin[seed] ** 2)
+        closer = q < nearest
+        labels[closer], nearest[closer] = clusters, q[closer]
+        clusters += 1
     return labels
 
 

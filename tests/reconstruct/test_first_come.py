@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lartpc_ray.metrics.clustering import scores
+from lartpc_ray.metrics.clustering import SCORES, scores
 from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_come
 
 LINE = np.array([[0.0], [0.5], [1.0], [4.0]])
@@ -54,7 +54,7 @@ def test_the_sweep_scores_every_point_as_the_reference_does(
         outputs = (position, margin, seediness)
         cluster = partial(cluster_first_come, *outputs, min_size=min_size, assign_all=assign_all)
         sweep = partial(sweep_first_come, *outputs, min_size=min_size, assign_all=assign_all)
-        grid = sweep(truth, s0, p0, min_voxels=3)
+        grid = sweep(truth, s0, p0, min_voxels=3, metrics=SCORES)
         for row, column in np.ndindex(len(s0), len(p0)):
             labels = cluster(float(s0[row]), float(p0[column]))
             for name, value in scores(truth, labels, min_voxels=3).items():

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import DBSCAN
 
 sys.path.insert(0, str(Path(__file__).parent))
-from reference import plain_cluster
+from reference import numpy_cluster, plain_cluster
 
-from lartpc_ray.metrics.clustering import SCORES, scores
+from lartpc_ray.metrics.clustering import CHEAP_SCORES, SCORES, scores
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
-from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.first_come import sweep_first_come
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.reconstruct.sweep import BLOCK, sweep, sweep_exactly
 from lartpc_ray.runtime.resources import Meter
 
@@ -39,7 +42,7 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
     seed: int, count: int, ties: bool
 ) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2, metrics=SCORES)
     for row, s0 in enumerate(GRID):
         for column, p0 in enumerate(GRID):
             labels = cluster(position, margin, seediness, s0, p0)
@@ -56,7 +59,7 @@ def test_labels_and_scores_equal_the_reference_on_the_whole_grid(
 @given(st.integers(0, 10**6), st.integers(BLOCK + 1, 5 * BLOCK), st.booleans())
 def test_seeds_pass_over_far_blocks_without_a_difference(seed: int, count: int, ties: bool) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2)
+    grid = sweep(position, margin, seediness, truth, GRID, GRID, min_voxels=2, metrics=SCORES)
     for row, s0 in enumerate(GRID):
         for column, p0 in enumerate(GRID):
             labels = cluster(position, margin, seediness, s0, p0)
@@ -81,10 +84,10 @@ def test_labels_equal_the_reference_in_a_thousand_events(seed: int, count: int, 
 @given(st.integers(0, 10**6), st.integers(0, 40), st.booleans(), st.sampled_from([0, 0.3, 1]))
 def test_no_step_of_s0_is_missed(seed: int, count: int, ties: bool, p0: float) -> None:
     position, margin, seediness, truth = outputs(seed, count, ties)
-    steps, grid = sweep_exactly(position, margin, seediness, truth, p0)
+    steps, grid = sweep_exactly(position, margin, seediness, truth, p0, metrics=SCORES)
     assert steps[-1] == 1
     fine = np.union1d(np.linspace(0, 1, 101), np.nextafter(steps[:-1], 1))
-    wanted = sweep(position, margin, seediness, truth, fine, np.array([p0]))
+    wanted = sweep(position, margin, seediness, truth, fine, np.array([p0]), metrics=SCORES)
     step = np.searchsorted(steps, fine)
     for name in SCORES:
         np.testing.assert_array_equal(grid[name][step], wanted[name][:, 0])
@@ -131,6 +134,49 @@ def test_thresholds_must_ascend() -> None:
     one = np.ones(1)
     with pytest.raises(ValueError, match=r"s0 .*ascending"):
         sweep(np.zeros((1, 1)), one, one, np.zeros(1, int), np.array([0.5, 0.5]), GRID)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.booleans())
+def test_the_loop_of_the_benchmarks_gives_the_same_labels(
+    seed: int, count: int, ties: bool
+) -> None:
+    position, margin, seediness, _ = outputs(seed, count, ties)
+    for s0, p0 in ((0.1, 0.0), (0.3, 0.5), (0.0, 1.0)):
+        wanted = numpy_cluster(position, margin, seediness, s0, p0)
+        np.testing.assert_array_equal(cluster(position, margin, seediness, s0, p0), wanted)
+
+
+def test_a_sweep_has_ami_only_if_asked() -> None:
+    position, margin, seediness, truth = outputs(3, 30, False)
+    given = (position, margin, seediness, truth)
+    for method in (sweep, sweep_first_come):
+        found = method(*given, GRID, GRID)
+        assert tuple(found) == CHEAP_SCORES
+        assert "ami" not in found
+        asked = method(*given, GRID, GRID, metrics=["ami", "ari"])
+        assert list(asked) == ["ami", "ari"]
+        assert np.isfinite(asked["ami"]).any()
+        np.testing.assert_array_equal(asked["ari"], found["ari"])
+    assert "ami" not in sweep_exactly(*given, 0.5)[1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 200),
+    st.sampled_from([2, 3]),
+    st.sampled_from([0.5, 1, 2**0.5, 3**0.5, 1.8, 5**0.5, 2.8, 8**0.5, 3.7]),
+)
+def test_dbscan_of_one_point_gives_the_labels_of_scikit_learn(
+    seed: int, count: int, axes: int, eps: float
+) -> None:
+    side = np.random.default_rng(seed).integers(3, 60)
+    coords = np.random.default_rng(seed).integers(0, side, (count, axes)).astype(np.int32)
+    coords = np.unique(coords, axis=0)
+    np.random.default_rng(seed).shuffle(coords)
+    wanted = DBSCAN(eps=eps, min_samples=1).fit_predict(coords.astype(float))
+    np.testing.assert_array_equal(dbscan(coords, eps=eps), wanted)
 
 
 def test_dbscan_joins_what_touches() -> None:

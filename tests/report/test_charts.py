@@ -4,7 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.report import charts
 
 
@@ -24,6 +25,18 @@ def test_a_surface_shows_the_plateau_and_the_chosen_point() -> None:
     assert plateau["z"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert (point["x"], point["y"]) == ([1], [1])
     assert point["hovertemplate"].startswith("chosen: s0 0.5, p0 0.5")
+
+
+@pytest.mark.parametrize("columns", [3, 4, 7, 8, 25])
+def test_an_axis_of_a_surface_names_its_points(columns: int) -> None:
+    """A linked grid has three by four points, each of which has a label."""
+    points = {"s0": np.array([0.0, 0.8, 0.9]), "p0": np.linspace(0, 1, columns)}
+    wide = ThresholdGrid(points, {"MIP": np.ones((2, 3, columns))})
+    layout = charts.surface(wide, "MIP", choose(wide, "MIP", ChoiceSettings()))["layout"]
+    assert layout["yaxis"]["ticktext"] == ["0", "0.8", "0.9"]
+    shown = len(layout["xaxis"]["tickvals"])
+    assert min(columns, 4) <= shown <= charts.TICKS
+    assert shown == len(layout["xaxis"]["ticktext"])
 
 
 def test_many_clusters_are_taken_together() -> None:

@@ -1,12 +1,11 @@
 """Which clusters are counted as mistakes, and which of them are drawn."""
 
 import numpy as np
-import pytest
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.views import views
-from lartpc_ray.predict.evaluate import THIS, EvaluationResult
-from lartpc_ray.report.mistakes import count_outcomes, draw_mistake
+from lartpc_ray.metrics.mistake_kinds import KINDS
+from lartpc_ray.report.mistakes import count_kinds, count_outcomes, draw_mistake
 from lartpc_ray.tasks import ClusteringTask
 
 MIP = 1
@@ -44,8 +43,23 @@ def test_every_true_cluster_is_counted_and_the_largest_of_each_fate_is_kept() ->
         "merged": 2,
         "missed": 0,
     }
-    assert (fates["split"].event, fates["split"].cluster, fates["split"].voxels) == (0, 0, 3)
-    assert (fates["merged"].event, fates["merged"].cluster, fates["merged"].voxels) == (1, 0, 4)
+    assert fates["split"].largest == {0: (3, 0)}
+    assert fates["merged"].largest == {1: (4, 0)}
+    drawn = {7}
+    assert fates["merged"].take(drawn) == 1
+    assert fates["merged"].take(drawn) is None, "no event twice"
+    assert drawn == {1, 7}
+
+
+def test_the_kinds_of_the_paper_are_counted_and_the_largest_of_each_is_kept() -> None:
+    kinds = count_kinds(TASK, AT, iter([SPLIT, MERGED]))
+    assert list(kinds) == list(KINDS)
+    assert {kind: list(found) for kind, found in kinds.items() if found} == {
+        "collinear tracks": ["MIP"]
+    }
+    found = kinds["collinear tracks"]["MIP"]
+    assert found.count == 1
+    assert found.largest == {1: (7, 0)}
 
 
 def test_drawn_is_the_cluster_with_those_it_was_merged_with_and_nothing_else() -> None:
@@ -62,17 +76,3 @@ def test_drawn_are_the_pieces_of_a_split_cluster() -> None:
     assert truth.view.value.tolist() == [colour] * 3 + [-1, -1]
     assert found.view.value[:2].tolist() == [colour] * 2
     assert found.view.value[2] not in (colour, -1)
-
-
-@pytest.mark.parametrize(("linked", "wanted"), [(0.9, "linked voxels"), (0.3, "")])
-def test_the_best_way_is_that_of_the_highest_mean(linked: float, wanted: str) -> None:
-    at = {"linked voxels": {"MIP": {"reach": 1.0}}}
-    means = {
-        f"{THIS}, tuned thresholds": {"MIP": {"ari": 0.5}},
-        f"{THIS}, linked voxels": {"MIP": {"ari": linked}},
-        "untrained network, linked voxels": {"MIP": {"ari": 1.0}},
-    }
-    result = EvaluationResult("clustering", AT, {}, means, {"tune": 1, "test": 1}, at)
-    way, thresholds = result.best_method(["HIP", "MIP"], "ari")
-    assert way == wanted
-    assert thresholds == (at[way] if way else AT)

@@ -10,13 +10,17 @@ import pytest
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report import __main__ as report
+from lartpc_ray.report.effects import log_effects
 from lartpc_ray.report.page import MOST_CURVES
 from lartpc_ray.report.record import log_report_page, record_result
+from lartpc_ray.report.search_sections import EFFECTS
 from lartpc_ray.report.subject import Subject
+from lartpc_ray.report.verdict import result_content
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.effects import Effects
 from lartpc_ray.trials.paths import flatten_settings, make_trial
 
 EVIL = "</script><script>alert(1)</script>"
@@ -69,7 +73,7 @@ def write(runs: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
 
 
 def heads(text: str) -> list[str]:
-    return re.findall(r"<section[^>]*><h2>([^<]*)</h2>", text)
+    return re.findall(r"<h2>([^<]*)</h2>", text)
 
 
 def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
@@ -99,8 +103,33 @@ def test_nothing_is_fetched_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     text, _ = write(tmp_path, "clustering")
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", text)
     assert "default-src 'none'" in text
-    assert 4e6 < len(text.encode()) < 10e6
+    assert 1e6 < len(text.encode()) < 6e6
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path) -> None:
+    run = judged(tmp_path, few_events, "clustering")
+    text, data = write(tmp_path, "--run", run)
+    head = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text))
+    files = [f"{few_events.name}/{split}.h5" for split in ("train", "tune", "test")]
+    assert head["data"] == "; ".join(
+        f"{split} {file} ({count} events)"
+        for split, file, count in zip(("train", "tune", "test"), files, (12, 3, 3), strict=True)
+    )
+    assert head["network"].startswith("sparse UResNet, depth 2, 4 filters, 1 blocks")
+    assert {"took", "MLflow run", "task"} <= set(head)
+    closed = re.findall(r"<details><summary><h2>([^<]*)</h2>", text)
+    assert [title for title in heads(text) if title not in closed] == ["Verdict", "Thresholds"]
+    first = text.partition("<h2>Verdict</h2>")[2].partition("</section>")[0]
+    assert re.search(r"<th>ARI[^<]*\(\* best\)</th>", first)
+    surfaces = text.partition("<h2>Thresholds</h2>")[2].partition("</section>")[0]
+    titles = re.findall("<h3>([^<]*)</h3>", surfaces)
+    assert all(re.search(r"^[A-Z]+: mean ari .* events of the tune split$", t) for t in titles)
+    axes = [chart["layout"]["xaxis"]["title"]["text"] for chart in data["charts"][: len(titles)]]
+    assert axes == ["p0 (not to scale)"] * len(titles)
+    drawn = re.findall(r"<figcaption>(?:event (\d+):|.*? in event (\d+)<)", text)
+    events = [worst or mistake for worst, mistake in drawn]
+    assert len(events) == len(set(events)) > 1, "no event twice"
 
 
 def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -> None:
@@ -125,7 +154,9 @@ def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_p
     tracking = study(tmp_path, 4)
     assert drawn("clustering") == [], "the verdict tells the task, and its page"
     result = EvaluationResult("segmentation", {}, {}, {THIS: {}}, {"tune": 1, "test": 1})
-    tracking.log_text(tracking.trials("clustering")[2].id, result.json(), "verdict.json")
+    tracking.log_text(
+        tracking.trials("clustering")[2].id, json.dumps(result_content(result)), "verdict.json"
+    )
     assert drawn("clustering") == ["s per event"]
 
 
@@ -150,6 +181,13 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     assert kept() == ["clustering.yaml", "report.html"]
     text = tracking.fetch(search, "report.html", tmp_path).read_text()
     assert "<dd>4, 1 failed</dd>" in text, "not the newest search"
+    sentence = "Trial 2 is better than the default"
+    log_effects(tracking, search, Effects(effects=[], step=0, trials=0, verdict=[sentence]))
+    kept()
+    text = tracking.fetch(search, "report.html", tmp_path).read_text()
+    verdict = text[text.index("<h2>Verdict") : text.index("<h2>The search")]
+    assert sentence in verdict
+    assert EFFECTS not in heads(text), "the model had too few trials"
 
 
 def test_many_trials_are_not_asked_one_by_one(
@@ -186,10 +224,13 @@ def judged(runs: Path, events: Path, task: str, **settings: Any) -> str:
 
 CLUSTERS = ["Many clusters", "Clusters counted", "Margin and extent", "Mistakes"]
 TASKS = {
-    "clustering": (["Result", "Thresholds", *CLUSTERS, "Worst and best events"], 3),
-    "segmentation": (["Result", "Confusion", "Worst and best events"], 3),
-    "infill": (["Result", "Thresholds", "Worst and best events"], 2),
-    "michel": (["Result"], 2),
+    "clustering": (
+        ["Verdict", "Thresholds", "Every metric", *CLUSTERS, "Worst and best events"],
+        3,
+    ),
+    "segmentation": (["Verdict", "Every metric", "Confusion", "Worst and best events"], 3),
+    "infill": (["Verdict", "Thresholds", "Every metric", "Worst and best events"], 2),
+    "michel": (["Verdict", "Every metric"], 2),
 }
 
 

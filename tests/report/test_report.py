@@ -1,6 +1,7 @@
 """What a study looks like at its end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
     assert "published" not in text
 
 
+def test_the_trials_of_a_running_search_that_have_ended_come_first() -> None:
+    early = replace(trial(0, "native", 64), status="RUNNING", numbers={"objective": 0.9})
+    text = study_text("clustering", trial_rows([early, trial(1, "native", 96)]))
+    assert "2 trials, 1 still run and come last" in text
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["1", "0"]
+
+
 @pytest.fixture
 def kept(tmp_path: Path, few_events: Path) -> Path:
     """Make a folder with the files of a run of an untrained network."""
@@ -96,7 +104,7 @@ def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
         return capsys.readouterr().out
 
     capsys.readouterr()
-    assert shown() == (kept / "table.txt").read_text() + "\n"
+    assert shown("--all") == (kept / "table.txt").read_text() + "\n"
     assert shown("--data", str(few_events)) == shown()
     page = tmp_path / "page.html"
     shown("--data", str(few_events), "--html", str(page))
@@ -106,7 +114,7 @@ def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
         (tmp_path / f"{split}.h5").symlink_to(few_events / f"{split}.h5")
     write_events(tmp_path / "test.h5", read_events(few_events / "test.h5", indices=range(2)))
     (kept / "verdict.json").unlink()
-    assert "test split, 2 events" in shown("--data", str(tmp_path))
+    assert "Best on 2 test events" in shown("--data", str(tmp_path))
     assert not (tmp_path / "none").exists()
 
 
@@ -159,6 +167,16 @@ def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
         columns = "".join(f"{head} " for head in part["columns"].values()).split()
         assert any(line.split()[-len(columns) :] == columns for line in lines), "heads apart"
     assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80
+
+
+def test_a_long_name_moves_the_columns_of_its_whole_table() -> None:
+    way = "untrained network, by a way whose name is long"
+    means: dict[str, Means] = {name: {"MIP": {"ari": 0.5}} for name in (THIS, way)}
+    result = EvaluationResult("clustering", {}, {}, means, {"tune": 1, "test": 1})
+    lines = table(result).split("\n\n")[1].splitlines()
+    ends = {line.rindex("0.500") for line in lines if "0.500" in line}
+    assert way in "".join(lines)
+    assert len(ends) == 1, lines
 
 
 def test_a_network_is_judged_where_its_own_engine_is_not(few_events: Path) -> None:

@@ -1,5 +1,8 @@
 """Optuna's plots of a search: right for each kind of setting, and for few or failed trials."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from lartpc_ray.report import search_plots
 from lartpc_ray.report.search_plots import MIN_TRIALS, Search, make_study
 from lartpc_ray.report.tables import TrialRow
+from lartpc_ray.tracking.runs import logged_text
+from lartpc_ray.trials.paths import flatten_settings, make_trial
 
 SEARCH: Search = {
     "optimizer.learning_rate": ("log", [1e-3, 1.0]),
@@ -72,6 +77,20 @@ def test_the_setting_that_makes_the_objective_is_the_most_important() -> None:
     assert sum(bar["x"]) == pytest.approx(1)
 
 
+def test_a_setting_without_an_effect_in_some_trials_has_no_axis() -> None:
+    """Optuna would leave out trial 3; the study keeps the values of the other trials."""
+    rows = [replace(ROWS[0], settings={**ROWS[0].settings, "task.loss.mask": None}), *ROWS[1:]]
+    study = make_study(rows, SEARCH)
+    assert "mask" not in study.trials[3].params
+    plot = search_plots.parallel(study)
+    assert plot["layout"]["xaxis"]["ticktext"] == ["objective", "box", "depth", "learning_rate"]
+    assert len(plot["data"]) == 4, "three trials and the colours"
+    many = [replace(rows[n % 3], trial=n, objective=0.1 * n) for n in range(MIN_TRIALS)]
+    shares = search_plots.importances(make_study(many, SEARCH))
+    assert shares is not None
+    assert "mask" not in shares["data"][0]["y"]
+
+
 @pytest.mark.parametrize("count", [1, MIN_TRIALS - 1, MIN_TRIALS])
 def test_few_trials_or_equal_objectives_have_no_importances_and_all_other_plots(count: int) -> None:
     rows = [
@@ -83,3 +102,33 @@ def test_few_trials_or_equal_objectives_have_no_importances_and_all_other_plots(
     for plot in (search_plots.history(study), search_plots.parallel(study), front):
         assert plot["layout"]["height"] > 0
         assert go.Figure(plot).data
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "values"),
+    [
+        ("optimizer.weight_decay", "choice", [1.0, 0.000123456]),
+        ("optimizer.weight_decay", "choice", [1, 2]),
+        ("task.linked.s0", "choice", [[0.1, 1], [0.2, 0.5]]),
+        ("data.splits.most_events", "choice", [None, 8]),
+        ("optimizer.learning_rate", "log", [0.00123454, 0.0123456]),
+    ],
+)
+def test_a_logged_value_is_found_among_those_of_the_space(
+    path: str, kind: str, values: list[Any]
+) -> None:
+    """MLflow has rounded texts, and a setting turns 1 into 1.0."""
+    settings = [flatten_settings(make_trial({path: value}))[path] for value in values]
+    rows = [
+        TrialRow(number, 0.5 + number / 10, "r", "FINISHED", "", {}, {path: logged_text(value)})
+        for number, value in enumerate(settings)
+    ]
+    study = make_study(rows, {path: (kind, values)})
+    (name,) = search_plots.common_settings(study)
+    assert len({trial.params[name] for trial in study.trials}) == 2
+
+
+def test_a_value_that_the_space_has_not_is_left_out() -> None:
+    row = TrialRow(0, 0.5, "r", "FINISHED", "", {}, {"network.depth": "9"})
+    study = make_study([row], {"network.depth": ("choice", [4, 5])})
+    assert not search_plots.common_settings(study)

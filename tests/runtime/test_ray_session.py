@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RaySystemError
 
-from lartpc_ray.runtime.ray_session import private_folder, ray_session
+from lartpc_ray.runtime.ray_session import private_folder, ray_session, remove_old_sessions
 
 NOBODY = 65534
 INTRUDER = f"""
@@ -58,6 +59,8 @@ def test_each_session_has_a_token_of_its_own() -> None:
                 return os.environ["RAY_AUTH_MODE"]
 
             assert ray.get(seen.remote()) == "token"
+        with pytest.raises(RaySystemError, match="has not been started"):
+            ray.put(b"a late call starts no other Ray")
     assert tokens[0] != tokens[1]
     assert os.environ.get("RAY_AUTH_MODE") == mode
     assert all(len(token) == 64 for token in tokens)
@@ -77,3 +80,17 @@ def test_a_folder_that_others_may_enter_is_refused(
     folder.symlink_to(tmp_path)
     with pytest.raises(RuntimeError, match="mode 0700"):
         private_folder()
+
+
+def test_the_logs_of_the_newest_ended_sessions_stay(tmp_path: Path) -> None:
+    """Days of use fill no disk; a session whose driver lives stays, and so does what is not one."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()  # its number is free again
+    ended = [f"session_2026-11-0{day}_08-00-00_000001_{process.pid}" for day in range(1, 9)]
+    living = f"session_2026-10-01_08-00-00_000001_{os.getpid()}"
+    for name in (*ended, living, "session_of_mine"):
+        (tmp_path / name / "logs").mkdir(parents=True)
+    (tmp_path / "session_latest").symlink_to(tmp_path / ended[-1])
+    remove_old_sessions(tmp_path)
+    kept = {*ended[-5:], living, "session_of_mine", "session_latest"}
+    assert {path.name for path in tmp_path.iterdir()} == kept

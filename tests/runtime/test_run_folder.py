@@ -1,16 +1,18 @@
 """The plan of a run: read again on resume, and refused in one line where it is damaged."""
 
+import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lartpc_ray.atomic import write_json
-from lartpc_ray.runtime.run_folder import load_plan
+from lartpc_ray.runtime.run_folder import load_plan, planned_options, resume_folder
 from lartpc_ray.train.training import TrainPlan
 from lartpc_ray.trials.trial import Trial
-from lartpc_ray.tune.study import StudyPlan
+from lartpc_ray.tune.study_plan import StudyPlan
 
 STUDY: dict[str, Any] = {
     "space": "smoke",
@@ -28,7 +30,24 @@ def test_a_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "job.json", {"study": "a", "uri": None, "trial": trial.model_dump_json()})
     job = load_plan(tmp_path / "job.json", TrainPlan)
     assert job.trial == trial
-    assert job.model_dump() == json.loads((tmp_path / "job.json").read_text())
+    kept = json.loads((tmp_path / "job.json").read_text())
+    assert job.model_dump() == {**kept, "inputs": {}, "options": {}}, "earlier plans lack both"
+
+
+def test_a_repeated_command_line_resumes_and_another_one_is_refused(tmp_path: Path) -> None:
+    """SLURM starts a requeued job with the options that began it."""
+    begun = {"budget": "smoke", "set": ["network.depth=3"]}
+    write_json(tmp_path / "plan.json", STUDY | {"options": begun})
+
+    def resume(**options: Any) -> Path:
+        line = argparse.Namespace(resume=tmp_path, runs=tmp_path, **options)
+        return resume_folder(line, "plan.json")
+
+    assert resume() == resume(budget="smoke") == resume(**begun, seed=None) == tmp_path
+    with pytest.raises(ValueError, match=r"--budget laptop: .*here: smoke\); leave out --budget"):
+        resume(budget="laptop")
+    with pytest.raises(ValueError, match=r"--seed 3: .* \(here: not given\); leave out --seed"):
+        resume(**begun, seed=3)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +68,28 @@ def test_a_damaged_plan_is_refused_in_one_line(tmp_path: Path, text: str, reason
     with pytest.raises(ValueError, match=r"^.*$") as refused:
         load_plan(path, StudyPlan)
     assert str(refused.value).startswith(f"{path}: {reason}")
+
+
+@pytest.mark.parametrize(("given", "named"), [("nothing", "runs/nothing"), ("a/b", "a/b")])
+def test_a_path_to_resume_is_not_looked_for_below_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = argparse.Namespace(resume=Path(given), runs=Path("runs"))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / named))}: no study"):
+        resume_folder(options, "plan.json")
+
+
+def test_the_plan_keeps_no_password_and_takes_its_store_again(tmp_path: Path) -> None:
+    store = "postgresql://me:s3cret@host/db"
+    kept = planned_options(argparse.Namespace(tracking_uri=store, seed=1))
+    assert kept == {"tracking_uri": "postgresql://me@host/db", "seed": 1}
+    for options in (kept, {"tracking_uri": store}):  # as a former version wrote it
+        (tmp_path / "plan.json").write_text(json.dumps({"uri": None, "options": options}))
+        again = argparse.Namespace(resume=tmp_path, runs=tmp_path, tracking_uri=store)
+        assert resume_folder(again, "plan.json") == tmp_path
+        again.tracking_uri = "postgresql://me:0ther@elsewhere/db"
+        with pytest.raises(ValueError, match="postgresql://me@elsewhere/db: a resumed") as refused:
+            resume_folder(again, "plan.json")
+        assert "0ther" not in str(refused.value)
+        assert "s3cret" not in str(refused.value)

@@ -33,9 +33,10 @@ def grid_weight(weight: torch.Tensor, side: int, axes: int) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def device(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where the engine of a test works."""
+    """Make the tensors of a test on the GPU, if one is here and the engine has GPU code."""
     name = request.getfixturevalue("name") if "name" in request.fixturenames else "native"
-    gpu = name != TORCH and engine_class(name).needs_gpu and torch.cuda.is_available()
+    gpu = torch.cuda.is_available() and (name == TORCH or engine_class(name).needs_gpu)
+    torch.backends.cudnn.allow_tf32 = False  # the dense reference in full float32
     with torch.device("cuda" if gpu else "cpu"):
         yield
 

@@ -1,12 +1,16 @@
 """What is seen while a search runs, at 80 columns; and nothing where that is wanted."""
 
 import io
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from lartpc_ray.terminal.command import Parser, log, run
-from lartpc_ray.terminal.screen import PAUSE, ProgressBar, Trials, track
+from lartpc_ray.terminal.phases import AGAIN, phase
+from lartpc_ray.terminal.pulse import FILE, Pulse, PulseWriter, read_pulse
+from lartpc_ray.terminal.screen import FIRST, PAUSE, ProgressBar, Trials, track
 from lartpc_ray.terminal.text import align_columns
 
 LONG = [
@@ -95,7 +99,15 @@ def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str])
     assert "progress\n" in capsys.readouterr().err
 
 
-def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
+def test_the_time_left_counts_the_steps_that_a_race_plans() -> None:
+    """Four trials of 100 steps, 220 of 400 in all: 60 steps took 30 s, so 160 take 80 s."""
+    trials = Trials("study", [], trials=4, steps=100, total=220)
+    trials.show(0, "running", step=40)
+    trials.show(1, "waits", step=20)
+    assert trials.left(30) == pytest.approx(80)
+
+
+def test_a_bar_without_a_terminal_prints_speed_and_time_left_and_nothing_of_quick_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "lartpc_ray")
@@ -105,8 +117,109 @@ def test_a_bar_without_a_terminal_says_little_and_of_quick_work_nothing(
         for _ in range(100):
             now += 0.1 * PAUSE
             bar.advance()
-    assert caplog.messages == [f"network: event: {count} of 100" for count in range(10, 101, 10)]
+    assert [text.split(",")[0] for text in caplog.messages] == [
+        f"network: event: {count} of 100" for count in (2, *range(20, 101, 10))
+    ]
+    assert caplog.messages[1] == "network: event: 20 of 100, 1 per s, 80 s left"
     caplog.clear()
     for _ in track(range(100), 100, "network: event"):
-        now += 0.01 * PAUSE * 0.99
+        now += 0.01 * FIRST * 0.99
     assert not caplog.messages
+
+
+def test_a_table_ticks_and_shows_speed_and_time_left_from_twenty_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two trials of 100 steps, one of which trains 4 steps per s: 180 steps are left, 45 s."""
+    clock, pulses = [0.0], [Pulse()]
+    monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: clock[-1])
+    text = io.StringIO()
+    console = Console(file=text, width=80, force_terminal=True, color_system=None)
+    trials = Trials("study", [], 2, 100, console, every=20, pulse=lambda number: pulses[-1])
+
+    def table() -> str:
+        trials.tick()
+        text.seek(text.truncate(0))
+        console.print(trials.table())
+        return text.getvalue()
+
+    trials.show(0, "running")
+    assert "0 of 2 trials, 0 s" in table()
+    assert "1 starting" in table()
+    clock.append(30)
+    pulses.append(Pulse(19, 4, 41_234))
+    assert "1 training, 4 steps per s, 41,000 voxels per s" in table()
+    assert "0 of 2 trials, 30 s" in table()
+    assert "left" not in table()
+    pulses.append(Pulse(20, 4, 41_234))
+    assert "1 validating, 4 steps per s, 41,000 voxels per s, about 45 s left" in table()
+    trials.show(0, "running", step=20, loss=1.0, objective=0.5)
+    assert "1 training" in table()
+    trials.show(0, "done", ended=True)
+    assert "no trial runs" in table()
+
+
+def test_a_wait_for_resources_is_a_line_after_thirty_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    clock = [0.0]
+    monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: clock[-1])
+    trials = Trials("study", [], 2, 100, waits=lambda: "waiting for resources")
+    clock.append(AGAIN - 1)
+    trials.tick()
+    assert not caplog.messages
+    clock.append(AGAIN)
+    trials.tick()
+    assert caplog.messages == ["waiting for resources"]
+    clock.append(2 * AGAIN - 1)
+    trials.tick()
+    assert len(caplog.messages) == 1
+
+
+def test_a_training_writes_its_speed_once_per_second_and_at_its_validations(tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    assert read_pulse(file) is None
+    writer = PulseWriter(file, workers=2)
+    assert read_pulse(file) == Pulse()
+    writer.add(1, 0.5, 100)
+    assert read_pulse(file) == Pulse(1, 2.0, 400.0)
+    writer.add(2, 0.25, 100)
+    assert read_pulse(file) == Pulse(1, 2.0, 400.0)
+    writer.add(3, 0.25, 100, last=True)
+    assert read_pulse(file) == Pulse(3, 3.0, 600.0)
+    writer = PulseWriter(tmp_path / "absent" / FILE)
+    writer.add(1, 1, 1)
+
+
+def test_a_phase_without_a_terminal_is_a_line_with_its_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    monkeypatch.setattr("lartpc_ray.terminal.phases.FIRST", 0.05)
+    with phase("evaluating"):
+        pass
+    assert not caplog.messages
+    with phase("recording"):
+        with phase("evaluating"):
+            while not caplog.messages:
+                time.sleep(0.01)
+        with ProgressBar("event", 10):
+            time.sleep(0.3)
+    assert caplog.messages == ["evaluating, 0 s"], "a bar takes the place of the line"
+
+
+def test_a_phase_on_a_terminal_ticks_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr("lartpc_ray.terminal.phases.Console", lambda stderr: console)
+    with phase("evaluating"):
+        first = len(text.getvalue())
+        assert "evaluating, 0 s" in text.getvalue()
+        deadline = time.monotonic() + 20
+        while len(text.getvalue()) == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert text.getvalue().endswith("\x1b[2K"), "the line is erased"

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib import font_manager
 
-from lartpc_ray.reconstruct.grid import ChoiceSettings, ThresholdGrid, choose
+from lartpc_ray.reconstruct.grid import ThresholdGrid, choose, seed_plane
+from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.thresholds.figures import draw_surface
+from lartpc_ray.thresholds.record import TunedThresholds, _draw
 
 
 def test_a_chosen_point_may_lie_outside_of_the_interval_of_an_axis(
@@ -24,6 +26,20 @@ def test_a_chosen_point_may_lie_outside_of_the_interval_of_an_axis(
     )
     draw_surface(tmp_path / "MIP.png", grid, "MIP", aside, {}, "ari")
     assert (tmp_path / "MIP.png").stat().st_size > 1000
+
+
+def test_linked_voxels_are_drawn_over_s0_and_p0(tmp_path: Path, rng: np.random.Generator) -> None:
+    axes = {name: np.array([0.0, 0.5, 1.0]) for name in ("s0", "p0", "max_voxel_distance")}
+    grid = ThresholdGrid(axes, {"MIP": rng.random((5, 3, 3, 3))})
+    choice = choose(grid, "MIP", ChoiceSettings())
+    tuned = TunedThresholds({}, {}, grid, {"MIP": choice}, {"MIP": "ari"})
+    assert _draw(tmp_path / "MIP.png", "MIP", tuned) == tmp_path / "MIP.png"
+    assert (tmp_path / "MIP.png").stat().st_size > 1000
+    plane, flat = seed_plane(grid, "MIP", choice)
+    assert plane.means["MIP"].shape == flat.plateau.shape == (3, 3)
+    best = {axis: int(np.searchsorted(axes[axis], choice.thresholds[axis])) for axis in axes}
+    expected = grid.means["MIP"][best["s0"], best["p0"], best["max_voxel_distance"]]
+    assert plane.means["MIP"][best["s0"], best["p0"]] == expected
 
 
 def test_a_machine_without_the_fonts_of_formulas_says_nothing(tmp_path: Path) -> None:

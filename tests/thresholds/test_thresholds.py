@@ -28,8 +28,10 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
-from lartpc_ray.thresholds.export import exported, with_rule_of
-from lartpc_ray.thresholds.scan import ClassVoxels, score_grid
+from lartpc_ray.thresholds.export import exported
+from lartpc_ray.thresholds.record import used_thresholds
+from lartpc_ray.thresholds.scan import score_grid
+from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -102,7 +104,7 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
 ) -> None:
     runs, run = trained
     if kept == "in a folder":
-        runs, run = tmp_path / "none", str(tmp_path / "saved")
+        runs, run = tmp_path / "others", str(tmp_path / "saved")
     assert tune(runs, run, "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert set(content["classes"]) == {"MIP", "SHOWER"}
@@ -124,7 +126,6 @@ def test_tuned_thresholds_find_the_clusters_of_new_events(
         assert found.predicted
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert "is there already" in capsys.readouterr().err
-    assert runs.exists() == (kept == "in MLflow")
 
 
 @pytest.fixture
@@ -200,10 +201,11 @@ def test_michels_on_top_of_a_segmentation_run(
     ):
         arguments += ["--set", setting]
     assert run_command(search.parser(), search.main, [*arguments, "--run", segmented]) == 0
-    out = capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("Best on 2 test events: this network")
+    (kept,) = MlflowClient(Tracking(runs, None).uri).search_runs(["3"])
+    out = Tracking(runs, None).fetch(kept.info.run_id, "table.txt", tmp_path).read_text()
     assert re.search(r"this network, tuned thresholds +1\.000 +1\.000", out)
     assert re.search(r"true Michel electrons .*\n  this network, tuned thresholds +2\.000", out)
-    (kept,) = MlflowClient(Tracking(runs, None).uri).search_runs(["3"])
     assert run_command(search.parser(), search.main, [*arguments, "--run", run]) == 2
     assert "its task is clustering, not segmentation" in capsys.readouterr().err
     names = MlflowClient(Tracking(runs, None).uri).list_artifacts(kept.info.run_id)
@@ -232,7 +234,8 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
         (picture,) = client.list_artifacts(child.info.run_id)
         assert picture.path == f"{child.info.run_name}.png"
         assert {"s0", "p0", "score", "error"} <= set(child.data.metrics)
-    assert parent.data.tags["mlflow.note.content"] == f"```\n{out.strip()}\n```"
+    note = f"predict uses these thresholds\n```\n{out.strip()}\n```"
+    assert parent.data.tags["mlflow.note.content"] == note
     lines = {child.info.run_name: child.data.tags["mlflow.note.content"] for child in children}
     assert re.fullmatch(r"`sbd` .* ± .* at s0 = .*, p0 = .* \(8 events\)", lines["MIP"])
     assert lines["SHOWER"].startswith("`purity*efficiency` ")
@@ -255,15 +258,42 @@ def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
         *("shower", "track", "michel", "delta")
     }
     assert "tuning for the rule of spine, first_come" in printed.err
-    assert Tracking(runs, None).children(run, kind="thresholds") == []
-    task = ClusteringTask()
-    assert with_rule_of(task, "mlreco") == task
-    adapted = with_rule_of(task, "spine")
-    assert isinstance(adapted, ClusteringTask)
-    voxels = {"position": np.array([[0.0], [5.0]]), "margin": np.ones(2)}
-    voxels["seediness"] = np.array([0.9, 0.8])
-    assert adapted.seeds.labels(voxels, s0=0.0, p0=0.5).tolist() == [-1, -1], "single voxels"
-    assert task.seeds.labels(voxels, s0=0.0, p0=0.5).tolist() == [0, 1]
+    (logged,) = Tracking(runs, None).children(run, kind="thresholds")
+    assert Tracking(runs, None).run_info(logged)["in_use"] == "false"
+    assert used_thresholds(Tracking(runs, None), run, "seeds") is None
+    assert tune(runs, run, "--export", "spine") == 0
+    again = capsys.readouterr()
+    assert again.out == printed.out
+    assert "tuning" not in again.err, "printed from the run"
+    assert tune(runs, run, "--cluster-rule", "first_come", "--keep") == 2
+    assert "predict clusters this run by another rule" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, run = trained
+    tracking = Tracking(runs, None)
+    assert tune(runs, run) == 0
+    first = used_thresholds(tracking, run, "seeds")
+    assert "in use from now on" in capsys.readouterr().err
+    assert tune(runs, run, "--objective", "purity", "--rule", "best", "--json") == 0
+    printed = capsys.readouterr()
+    look = json.loads(printed.out)
+    assert not look["kept"]
+    assert set(look["compared"]["MIP"]["used"]) == {"s0", "p0"}
+    assert look["compared"]["MIP"]["difference"] >= 0, "the best point of the objective"
+    assert used_thresholds(tracking, run, "seeds") == first
+    names = {tracking.run_info(child)["name"] for child in tracking.children(run)}
+    assert names == {"thresholds seeds ari robust", "thresholds seeds purity best"}
+    assert tune(runs, run, "--objective", "purity", "--rule", "best", "--keep") == 0
+    assert re.search(r"MIP +s0 .*, p0 .* [+-]0\.\d+ ± 0", capsys.readouterr().out)
+    kept = used_thresholds(tracking, run, "seeds")
+    assert kept is not None
+    assert kept["classes"]["MIP"]["objective"] == "purity"
+    (used,) = tracking.children(run, kind="thresholds", in_use="true")
+    assert tracking.run_info(used)["name"] == "thresholds seeds purity best"
 
 
 @pytest.mark.slow
@@ -316,7 +346,7 @@ def killed_once() -> threading.Thread:
                         command = (entry / "cmdline").read_bytes()
                     except OSError:
                         continue
-                    if command.startswith(b"ray::_score"):
+                    if command.startswith(b"ray::score_shard"):
                         os.kill(int(entry.name), signal.SIGKILL)
                         return
             time.sleep(0.005)
@@ -392,5 +422,7 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
     for text in ("[1, 2]", "classes: {MIP: {s0: 1}}", "a: [", "classes: 3"):
         path = tmp_path / "thresholds.yaml"
         path.write_text(text)
-        with pytest.raises(ValueError, match="no thresholds"):
+        with pytest.raises(
+            ValueError, match=r"thresholds.yaml:.* (no thresholds|must be a mapping|not YAML)"
+        ):
             read_thresholds(path, ["s0", "p0"])

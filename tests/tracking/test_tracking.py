@@ -2,18 +2,16 @@
 
 import hashlib
 import json
+import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
-from processes import free_port
+from processes import free_port, serve, stop
 from urllib3.util import Retry
 
 from lartpc_ray.data.splits import Splits
@@ -21,6 +19,7 @@ from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.provenance import Source, data_hash, sources
 from lartpc_ray.tracking.runs import ERROR, NAMES, PATIENCE, Tracking
+from lartpc_ray.tracking.store import StoreError
 
 SPLITS = ("train", "tune", "test")
 
@@ -79,32 +78,6 @@ def test_the_machine_is_looked_at(tmp_path: Path) -> None:
     assert 0 < found["system/disk_usage_percentage"] < 100
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start an MLflow server on loopback in its own process group, and wait for its answer."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(
-        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return server
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the server does not answer")
-
-
-def stop(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is None:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
 def test_the_client_waits_some_minutes_for_a_server_whatever_mlflow_would_do() -> None:
     """By the rule of the library that sends MLflow's requests."""
     retries, factor, _ = (int(float(os.environ[name])) for name in PATIENCE)
@@ -133,7 +106,7 @@ def test_a_server_that_goes_away_for_a_minute_and_comes_back_costs_no_number(
         began = time.monotonic()
         with monkeypatch.context() as patch:
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-            with pytest.raises(MlflowException, match="Max retries exceeded"):
+            with pytest.raises(StoreError, match="the server does not answer"):
                 tracking.log_metrics(run, {"objective": 0.2}, 2)
         assert tracking.log_metrics(run, {"objective": 0.2}, 2)
         assert time.monotonic() - began > 60, "there was a server all the time"
@@ -145,6 +118,37 @@ def test_a_server_that_goes_away_for_a_minute_and_comes_back_costs_no_number(
             back.join()
         for server in servers:
             stop(server)
+
+
+@pytest.mark.slow
+def test_no_wait_for_a_stopped_server_is_silent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stopped process takes connections and answers none; each 20 s are a line."""
+    caplog.set_level(logging.INFO, "lartpc_ray")
+    port = free_port()
+    server = serve(tmp_path, port)
+    back = threading.Timer(66, os.killpg, [server.pid, signal.SIGCONT])
+    try:
+        tracking = Tracking(tmp_path / "runs", "study", f"http://127.0.0.1:{port}")
+        run = tracking.start("trial 0", {"study": "s", "trial": "0"})
+        tracking.log_metrics(run, {"objective": 0.1}, 1)
+        os.killpg(server.pid, signal.SIGSTOP)
+        back.start()
+        began = time.time()
+        assert tracking.log_metrics(run, {"objective": 0.2}, 2)
+        assert time.time() - began > 60
+        lines = [record for record in caplog.records if "log_batch" in record.getMessage()]
+        moments = [began, *(record.created for record in lines)]
+        assert max(later - one for one, later in pairwise(moments)) < 25
+        waits = [record.getMessage() for record in lines[:3]]
+        for seconds, wait in zip((20, 40, 60), waits, strict=True):
+            assert f"127.0.0.1:{port}: no answer for {seconds} s (log_batch); still" in wait
+        assert "answered after" in lines[-1].getMessage()
+        assert tracking.logged(run, "objective") == {1: 0.1, 2: 0.2}
+    finally:
+        back.cancel()
+        stop(server)
 
 
 @pytest.fixture(scope="module")

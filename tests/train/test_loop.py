@@ -22,11 +22,13 @@ from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.losses.loss import Loss
-from lartpc_ray.predict.evaluate import evaluate_on_test
+from lartpc_ray.predict import inference
+from lartpc_ray.predict.evaluate import evaluate_on_test, validate
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report.tables import table
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.train.loop import StepStats, Worker, train
+from lartpc_ray.train.shared_validation import share
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 from lartpc_ray.trials.paths import make_trial
@@ -205,6 +207,42 @@ def test_any_number_of_workers_takes_the_same_steps(tmp_path: Path) -> None:
     close(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.parametrize("task", ["clustering", "segmentation"])
+def test_two_workers_share_a_validation_to_the_same_bits(
+    tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each validates a part of the events; the numbers are those of one worker for all."""
+    settings = {key: value for key, value in TINY.items() if not key.startswith("task.")}
+    settings |= TINY if task == "clustering" else {"task.name": task}
+    settings |= {"resources.workers": 2, "optimizer.steps": 2, "task.min_energy": 0.5}
+    trial = make_trial(settings)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    monkeypatch.setitem(inference.CHUNK_EVENTS, "cpu", 1)
+    prepare = type(trial.task).prepare
+
+    def watched(self: Any, event: Event, rng: Any = None) -> Event:
+        with (seen / f"{os.getpid()}").open("a") as file:
+            file.write(f"{len(event)}\n")
+        return prepare(self, event, rng)
+
+    monkeypatch.setattr(type(trial.task), "prepare", watched)
+    in_two_processes(trial, tmp_path / "two")
+    state = checkpoints.load(last(tmp_path / "two"))
+    assert len(list(seen.iterdir())) == 2
+    tune = trial.data.splits.events("tune")
+    assert len(tune) == 3
+    result = validate(state.restored(), trial.task, tune)
+    numbers = state.history[-1]
+    assert numbers["objective"] == result.objective
+    for name, score in result.scores.items():
+        assert numbers[f"{name}/{trial.task.metric}"] == score
+        for axis, value in result.thresholds.get(name, {}).items():
+            assert numbers[f"{name}/{axis}"] == value
+    assert share(3, 0, 2, "cpu") == [0, 2]
+    assert share(3, 1, 2, "cpu") == [1]
+
+
 def test_every_step_says_what_it_took(tmp_path: Path) -> None:
     steps: list[StepStats] = []
     began = time.perf_counter()
@@ -300,6 +338,19 @@ def test_a_folder_of_another_trial_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"step-000000001\.pt: of a trial with other settings"):
         run(make_trial({**TINY, "seed": 3}), tmp_path)
     run(make_trial({**TINY, "optimizer.steps": 1, "resources.cpus": 2}), tmp_path)
+
+
+def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+    run(make_trial({**TINY, "optimizer.steps": 2}), tmp_path / "first")
+    file = last(tmp_path / "first")
+    still = {"optimizer.learning_rate": 1e-30, "optimizer.steps": 1, "seed": 3}
+    run(make_trial({**TINY, **still, "start_weights": str(file)}), tmp_path / "second")
+    start, end = checkpoints.load(file), checkpoints.load(last(tmp_path / "second"))
+    learned = [name for name, _ in start.trial.make_network().named_parameters()]
+    assert all(torch.equal(start.network[name], end.network[name]) for name in learned)
+    wider = {**TINY, "network.filters": 5, "start_weights": str(file)}
+    with pytest.raises(ValueError, match=r"start_weights: .*step-.*\.pt: .* has the shape"):
+        run(make_trial(wider), tmp_path / "third")
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(

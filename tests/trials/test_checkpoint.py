@@ -1,6 +1,11 @@
 """Checkpoints: whole or refused, bounded in number, the last sound one."""
 
+from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -85,3 +90,57 @@ def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next(
     assert len(list(tmp_path.glob("step-000000005.pt.part*"))) == 1
     checkpoints.add(tmp_path, state(10))
     assert {file.name for file in tmp_path.iterdir()} == {"notes.part", "step-000000010.pt"}
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write content with its checksum."""
+    path.write_bytes(checkpoints.HEAD + sha256(content).hexdigest().encode() + b"\n" + content)
+    return path
+
+
+def test_weights_of_other_shapes_are_refused_with_the_file(tmp_path: Path) -> None:
+    bad = state(7)
+    name = next(iter(bad.network))
+    for values in (torch.zeros(()), torch.zeros(1).expand(10**6, 10**6)):
+        bad.network[name] = values
+        with pytest.raises(ValueError, match=rf"checkpoint\.pt: damaged: {name} has the shape"):
+            checkpoints.load(checkpoints.save(tmp_path, bad))
+    del bad.network[name]
+    with pytest.raises(ValueError, match=rf"{name} has the shape None, this trial needs"):
+        checkpoints.load(checkpoints.save(tmp_path, bad))
+
+
+def test_settings_of_an_impossible_network_take_no_memory(tmp_path: Path) -> None:
+    huge = make_trial({"network.depth": 2, "network.filters": 10**6, "network.blocks": 1})
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: (damaged|not a checkpoint)"):
+        checkpoints.load(checkpoints.save(tmp_path, replace(state(7), trial=huge)))
+
+
+@pytest.mark.parametrize("key", ["network", "history", "step", "trial"])
+def test_values_of_other_types_are_refused_with_the_file(tmp_path: Path, key: str) -> None:
+    content = BytesIO()
+    values: dict[str, Any] = {**vars(state(7)), "trial": state(7).trial.model_dump_json()}
+    torch.save(values | {key: [3]}, content)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint \("):
+        checkpoints.load(write(tmp_path / "checkpoint.pt", content.getvalue()))
+
+
+def test_packed_tensors_are_refused(tmp_path: Path) -> None:
+    path = checkpoints.save(tmp_path, state(7))
+    packed = BytesIO()
+    with (
+        ZipFile(BytesIO(path.read_bytes().partition(b"\n")[2])) as plain,
+        ZipFile(packed, "w", ZIP_DEFLATED) as new,
+    ):
+        for name in plain.namelist():
+            new.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match="it holds packed tensors"):
+        checkpoints.load(write(path, packed.getvalue()))
+
+
+def test_a_large_file_of_another_kind_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match="no checksum in its first line"):
+        checkpoints.load(path)

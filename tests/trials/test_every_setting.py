@@ -1,5 +1,6 @@
 """Every setting has an effect, or its change is an error, or the reason stands here."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any, NamedTuple
 import h5py
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "formats"))
+from foreign import random_segments, write_hits, write_segments
 
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.splits import Split, sample
@@ -51,6 +55,10 @@ LARCV = {
     "data.splits.path": str(FILES / "larcv2_5events.root"),
     "data.splits.fractions": (0.4, 0.4, 0.2),
 }
+FIVE_EVENTS = {"data.splits.fractions": (0.4, 0.4, 0.2)}
+SEGMENTS = {"data.splits.path": "SEGMENTS", **FIVE_EVENTS}
+HITS = {"data.splits.path": "HITS", **FIVE_EVENTS}
+PLANE_2 = {**HITS, "data.splits.layout.hits.plane": 2}
 PLANE_U, PLANE_V, PLANE_Y = ({"data.splits.plane": plane} for plane in "UVY")
 LINKED, DBSCAN = {"task.method": "linked"}, {"task.method": "dbscan"}
 COMMON = {
@@ -63,6 +71,7 @@ COMMON = {
     "data.splits.path": Change("/no such file"),
     "data.splits.fractions": Change((0.5, 0.25, 0.25), {"data.splits.path": "ONE_FILE"}),
     "data.splits.most_events": Change(1),
+    "data.splits.train_events": Change(1),
     "data.splits.layout.side": Change(768),
     "data.splits.layout.classes.shower": Change("MIP"),
     "data.splits.layout.classes.track": Change("SHOWER"),
@@ -70,6 +79,8 @@ COMMON = {
     "data.splits.layout.classes.michel": Change("SHOWER"),
     "data.splits.layout.classes.delta": Change("drop"),
     "data.splits.layout.classes.low_energy": Change("SHOWER", {"data.splits.path": "sample"}),
+    "data.splits.layout.classes.further": Change(("MIP",), {"data.splits.path": "FURTHER"}),
+    "data.splits.val_events": Change(1, {"data.splits.path": "VAL"}),
     "data.splits.layout.duplicates": Change("merge", {"data.splits.path": "DUPLICATES"}),
     "data.splits.layout.larcv.energy": Change("absent", LARCV),
     "data.splits.layout.larcv.classes": Change("absent", LARCV),
@@ -77,7 +88,14 @@ COMMON = {
     "data.splits.layout.larcv.cluster": Change("absent", LARCV),
     "data.splits.layout.larcv.particle": Change("absent", LARCV),
     "data.splits.layout.larcv.projection": Change(0, LARCV),
+    "data.splits.layout.segments.pitch": Change(1.0, SEGMENTS),
+    "data.splits.layout.segments.origin": Change((-20.0, -20.0, -20.0), SEGMENTS),
+    "data.splits.layout.segments.event": Change("absent", SEGMENTS),
+    "data.splits.layout.hits.plane": Change(2, HITS),
+    "data.splits.layout.hits.ticks": Change(20.0, PLANE_2),
+    "data.splits.layout.hits.categories": Change(("MIP",) * 9, PLANE_2),
     "data.splits.smear": Change(0.5),
+    "data.splits.threshold": Change(0.5),
     "data.splits.plane": Change("Y"),
     "data.splits.wires.U": Change(30.0, PLANE_U),
     "data.splits.wires.V": Change(-30.0, PLANE_V),
@@ -107,6 +125,7 @@ COMMON = {
     "resources.min_workers": Change(2),
     "resources.gpus": Change(1.5),
     "seed": Change(1),
+    "start_weights": Change("no such checkpoint"),
 }
 CHANGES: dict[str, dict[str, Change]] = {
     "clustering": {
@@ -215,7 +234,7 @@ CASES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give the changes their events: a folder, one file, and one file with a voxel twice."""
+    """Give the changes their events: folders, one file, and files with a voxel twice or code 5."""
     folder = tmp_path_factory.mktemp("files")
     for split, indices in SMALL_EVENTS.items():
         write_events(folder / f"{split}.h5", read_events(sample(split), indices=indices))
@@ -227,7 +246,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> None:
             row = file["point"][event]
             row[8:11] = row[:3]
             file["point"][event] = row
+    further, val = folder / "further.h5", folder / "val"
+    copyfile(one, further)
+    with h5py.File(further, "r+") as file:
+        for event in range(20):
+            row = file["cluster"][event].reshape(-1, 6)
+            row[-1, 4] = 5
+            file["cluster"][event] = row.ravel()
+    steps = {event: random_segments(20, event) for event in range(5)}
+    write_segments(folder / "segments.h5", steps)
+    ids = [(1, 1, event) for event in range(5)]
+    hits = {event: [(2, n, 31.5 * n, 10.0 + n) for n in range(60)] for event in ids}
+    write_hits(
+        folder / "hits.h5", hits, {event: [(n, n // 7, 1.0) for n in range(60)] for event in ids}
+    )
+    PATHS.update(SEGMENTS=str(folder / "segments.h5"), HITS=str(folder / "hits.h5"))
+    val.mkdir()
+    for split, name in (("train", "train"), ("tune", "val"), ("test", "test")):
+        copyfile(folder / f"{split}.h5", val / f"{name}.h5")
     PATHS.update(FEW=str(folder), ONE_FILE=str(one), DUPLICATES=str(twice))
+    PATHS.update(FURTHER=str(further), VAL=str(val))
 
 
 SMALL_EVENTS: dict[Split, list[int]] = {"train": [0, 59, 7, 11], "tune": [5, 9], "test": [5]}

@@ -21,7 +21,8 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_every_group_of_settings_is_on_the_page() -> None:
     text = page()
-    kept = ("Plan", "Context", "Size")  # records in a run's folder; the example of a docstring
+    # records in a folder; what a worker of a prediction reads; the example of a docstring
+    kept = ("Plan", "Context", "Events", "Job", "Placement", "Size", "Effects")
     groups = [
         group
         for group in below(Settings)

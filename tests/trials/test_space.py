@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trials.paths import make_trial
-from lartpc_ray.trials.space import find_space
+from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space_file import budgets, parse_setting, read_space
 from lartpc_ray.trials.trial import Trial
 
@@ -211,3 +211,12 @@ def test_an_unknown_study_names_the_nearest() -> None:
         find_space("clusterin")
     with pytest.raises(ValueError, match="no such search-space file"):
         find_space("none.yaml")
+
+
+@pytest.mark.parametrize("name", ["my study", "stüdy", "st's", "a$b", "100%", "-x", ".x", "x" * 90])
+def test_a_name_that_not_all_programs_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(GOOD)
+    with pytest.raises(ValueError, match="rename the search-space file"):
+        read_space(path, "smoke")
+    assert list(tmp_path.iterdir()) == [path]

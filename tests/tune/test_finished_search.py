@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from searches import best_of, finished, mlflow_runs, registered, tune
 
@@ -23,13 +24,28 @@ class Search(NamedTuple):
 
     @property
     def table(self) -> str:
-        return self.out.split("in the browser")[0]
+        return self.out.split("every metric")[0]
 
     @property
     def parent(self) -> Run:
         """Give the run of the search itself."""
         (run,) = [runs[0] for name, runs in self.named.items() if name.startswith("smoke-")]
         return run
+
+    @property
+    def thresholds(self) -> list[Run]:
+        """Return the runs of the thresholds: of one reconstruction after a search."""
+        return [runs[0] for name, runs in self.named.items() if name.startswith("thresholds ")]
+
+    @property
+    def clock(self) -> str:
+        """Return the hour and minute in the name of the study's folder."""
+        clock = self.parent.data.tags["study"].split("-")[2]
+        return f"{clock[:2]}:{clock[2:4]}"
+
+    @property
+    def objective(self) -> float:
+        return float(self.parent.data.metrics["objective"])
 
     @property
     def trials(self) -> list[Run]:
@@ -77,7 +93,9 @@ def test_the_run_of_the_search_is_the_parent_of_finished_trials(search: Search) 
 
 def test_a_trial_has_its_objective_loss_and_thresholds_as_metrics(search: Search) -> None:
     for trial in search.trials:
-        assert {"loss", "objective", "MIP/ari", "MIP/s0"} <= set(trial.data.metrics)
+        assert {"training/loss", "objective", "objective/MIP", "thresholds/MIP/s0"} <= set(
+            trial.data.metrics
+        )
 
 
 def test_a_trial_has_few_enough_parameters_to_compare(search: Search) -> None:
@@ -103,14 +121,26 @@ def test_a_trial_has_metrics_of_the_machine(search: Search) -> None:
         assert "system/disk_usage_percentage" in trial.data.metrics
 
 
-def test_the_run_of_the_search_is_described_by_the_table(search: Search) -> None:
-    assert "| ARI, all events | HIP |" in search.parent.data.tags["mlflow.note.content"]
+def test_the_run_of_the_search_is_described_by_its_verdict(search: Search) -> None:
+    note = search.parent.data.tags["mlflow.note.content"]
+    assert note.startswith("Best of 2 trials: trial ")
+    assert "ARI, all events" in note
+    assert search.parent.info.run_name == f"{search.clock} laptop {search.objective:.3f}"
+
+
+def test_the_verdict_stands_first(search: Search) -> None:
+    assert search.out.startswith("Best on 60 test events: ")
+
+
+def test_no_empty_experiment_is_listed(search: Search) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{search.runs / 'mlflow.db'}")
+    assert [each.name for each in client.search_experiments()] == ["smoke"]
 
 
 def test_the_thresholds_stand_under_the_best_trial_and_the_classes_under_the_thresholds(
     search: Search,
 ) -> None:
-    (thresholds,) = search.named["thresholds seeds robust"]
+    (thresholds,) = search.thresholds
     best = best_of(search.named).info.run_id
     assert thresholds.data.tags["mlflow.parentRunId"] == best
     (mip,) = search.named["MIP"]
@@ -132,8 +162,9 @@ def test_the_report_of_the_best_run_is_part_of_the_table(search: Search) -> None
 def test_the_report_of_the_study_lists_its_trials_and_the_best_one(search: Search) -> None:
     text = search.report("smoke")
     best = search.out.split("--run ")[1].split()[0]
-    assert text.startswith("smoke: 2 trials, best first")
-    assert "learning_rate" in text.splitlines()[1]
+    assert text.startswith("Best on 60 test events")
+    assert "smoke: 2 trials, best first\n  trial" in text
+    assert "learning_rate" in text.split("best first\n")[1].splitlines()[0]
     assert search.report("--run", best).strip() in text
 
 

@@ -1,6 +1,7 @@
 """The end of a search: each network reads each event of a split once."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +16,22 @@ from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.thresholds import scan
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
-from lartpc_ray.trials.space import find_space
+from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune import result
-from lartpc_ray.tune.sampler import SAMPLED, TRIAL_INDEX, trial_folder
+from lartpc_ray.tune.history import History, Measurement
+from lartpc_ray.tune.journal import TRIAL_INDEX
+from lartpc_ray.tune.sampled import SAMPLED, trial_folder
 from lartpc_ray.tune.study import Study
 
 
-def scored_here(shards: Any, task: Any, metrics: Any) -> dict[int, Any]:
+def scored_here(shards: Any, task: Any, events: int, work: Any, *arguments: Any) -> Iterator[Any]:
     """Score shards without Ray."""
-    done = [[task.scores(part.voxels, metrics) for part in shard] for shard in shards]
-    return dict(enumerate(done))
+    for shard in shards:
+        keys = [(part.event, part.name) for part in shard]
+        voxels = [part.voxels for part in shard]
+        yield keys, work(voxels, keys, task.model_dump_json(), *arguments)
 
 
 @pytest.fixture
@@ -46,19 +51,31 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[float, bytes]]:
     return counted
 
 
-def finished_study(trial: Trial, settings: dict[str, Any], study: Study) -> Any:
+def finished_study(
+    trial: Trial, settings: dict[str, Any], study: Study, number: int = 0, objective: float = 0.5
+) -> Any:
     """Write the checkpoint of a trial whose network is not a new one; return its results."""
     network = trial.make_network()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(0.01)
-    folder = trial_folder(study.folder, 0)
+            parameter.add_(0.01 * (number + 1))
+    folder = trial_folder(study.folder, number)
     folder.mkdir(parents=True)
     write_json(folder / SAMPLED, settings)
-    history = [{"objective": 0.5, "loss": 1.0, "step": 1.0}]
+    history = [{"objective": objective, "loss": 1.0, "step": 1.0}]
     checkpoints.add(folder, Checkpoint(trial, 1, network.state_dict(), {}, history))
-    config = {**settings, TRIAL_INDEX: 0}
-    return [SimpleNamespace(config=config, metrics={"objective": 0.5}, error=None)]
+    config = {**settings, TRIAL_INDEX: number}
+    return [SimpleNamespace(config=config, metrics={"objective": objective}, error=None)]
+
+
+def varied_filters() -> History:
+    """Return three trials whose objective rises with the filters."""
+    history = History()
+    for number, filters in enumerate((4, 5, 6)):
+        history.start({"network.filters": filters, "optimizer.learning_rate": 1e-3}, until=5)
+        scores = {"MIP": {event: 0.1 * filters + 0.01 * event for event in range(20)}}
+        history.record(number, 5, Measurement(0.1 * filters, scores))
+    return history
 
 
 def test_an_event_passes_a_network_once_at_the_end_of_a_search(
@@ -68,7 +85,7 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     passes: Counter[tuple[float, bytes]],
 ) -> None:
     """Thresholds, table, displays, page and mistakes read the same outputs."""
-    monkeypatch.setattr(scan, "_in_parallel", scored_here)
+    monkeypatch.setattr(scan, "run_shards", scored_here)
     space = read_space(find_space("smoke"), "smoke", {"data.splits.path": str(few_events)})
     study = Study.create(tmp_path, space, None)
     settings = {"network.filters": 4, "optimizer.learning_rate": 1e-3}
@@ -78,12 +95,19 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     study.tracking.log_text(search, space.text, "smoke.yaml")
     run = study.tracking.start("trial 0", {"study": study.folder.name, "trial": "0"}, search)
     progress: Any = SimpleNamespace(runs={0: run})
-    text, content = result.finish(study, results, progress, tmp_path)
+    study.history = varied_filters()
+    text, content = result.finish(study, results, progress)
     assert content["best"]["run"] == run
-    assert "thresholds, tuned on 3 other events" in text
+    assert text.startswith("Best on 3 test events: ")
     page = study.tracking.fetch(search, "report.html", tmp_path).read_text()
     assert "Mistakes" in page
     assert "Worst and best events" in page
+    assert "<h2>Effects of the settings</h2>" in page
+    (effects,) = (line for line in page.splitlines() if "filters: 4 " in line)
+    assert "circle" in effects
+    assert content["search"]["effects"][0]["setting"] == "network.filters"
+    artefacts = [file.path for file in study.tracking.client.list_artifacts(search)]
+    assert {"effects.json", "effects.png"} <= set(artefacts)
     splits: tuple[Split, ...] = ("tune", "test")
     events = {
         trial.task.prepare(event).coords.astype(np.int32).tobytes()
@@ -95,3 +119,32 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     counts = {key: count for key, count in passes.items() if key[1] in events}
     assert len(counts) == 2 * len(events)
     assert set(counts.values()) == {1}
+
+
+@pytest.mark.slow
+def test_a_winner_is_compared_with_the_default_on_the_test_split(
+    tmp_path: Path, few_events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "run_shards", scored_here)
+    monkeypatch.setattr(result, "log_report_page", lambda *_: None)
+    space = read_space(find_space("smoke"), "smoke", {"data.splits.path": str(few_events)})
+    study = Study.create(tmp_path, space, None)
+    results: Any = []
+    runs = {}
+    for number, objective in enumerate((0.4, 0.5)):
+        settings = {"network.filters": 4 + number, "optimizer.learning_rate": 1e-3}
+        results += finished_study(space.trial(settings), settings, study, number, objective)
+        tags = {"study": study.folder.name, "trial": str(number)}
+        runs[number] = study.tracking.start(f"trial {number}", tags)
+    progress: Any = SimpleNamespace(runs=runs)
+    text, content = result.finish(study, results, progress)
+    assert content["best"]["trial"] == 1
+    assert content["search"]["winner"]["difference"]["difference"] == pytest.approx(0.1)
+    assert content["search"]["test"]["events"] == 3
+    said = " ".join(text.split())
+    assert "Trial 1 is better than the default (trial 0) by +0.1000" in said
+    assert "on the 3 test events by" in said
+    (search,) = study.tracking.client.search_runs(
+        [study.tracking.client.get_run(runs[0]).info.experiment_id], "tags.kind = 'search'"
+    )
+    assert "Trial 1 is better than the default" in search.data.tags["mlflow.note.content"]

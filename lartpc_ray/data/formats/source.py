@@ -25,8 +25,17 @@ MAX_SIDE = 2**20
 """Voxels along an axis; the ids of a 3D image then fit into 60 bits."""
 MAX_ARRAY_BYTES = 2**26
 """Unpacked size of a chunk, a basket or an array of a file."""
+MAX_EMPTY_EVENTS = 1_000_000
+"""Events that a small file may hold; packed empty events take less than a byte each."""
 SIDES = (512, 768, 1024, 1536, 2048, 3072, 4096)
-"""Sides that `find_side` chooses from."""
+FLAT_SIDES = (*SIDES, 6144, 8192)
+"""Sides that `find_side` chooses from, in 3D and in 2D."""
+Tables = dict[str, np.ndarray]
+"""The tables of a PILArNet-M event (`tables.py`): name to (row, column); other data: (value,)."""
+
+
+class BrokenFileError(ValueError):
+    """A file or an event that cannot be read; its cause is an error of the system, if any."""
 
 
 class EventSource(Events, ABC):
@@ -39,12 +48,14 @@ class EventSource(Events, ABC):
         layout: how the file is read.
         kind: the name of the format.
         predicted: whether a network predicted the classes and clusters.
+        limits: a sentence on the truth that the format does not hold, if any.
     """
 
     path: Path
     layout: Layout
     kind: str
     predicted: bool = False
+    limits: str = ""
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -61,6 +72,14 @@ class EventSource(Events, ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file."""
+
+    def tables(self, index: int) -> Tables | None:
+        """Return all that a PILArNet-M file holds of an event; None in another format."""
+        return None
+
+    def left_out(self) -> list[str]:
+        """Return the names of the data in the file that `tables` does not give."""
+        return []
 
     def __enter__(self) -> EventSource:
         return self
@@ -98,7 +117,7 @@ class EventSource(Events, ABC):
 
 @contextmanager
 def locate_errors(location: str | Path) -> Iterator[None]:
-    """Turn any exception into a `ValueError` of one line that begins with the location.
+    """Turn any exception into a `BrokenFileError` of one line that begins with the location.
 
     The libraries that read files raise nearly any exception on a broken file.
     """
@@ -107,18 +126,29 @@ def locate_errors(location: str | Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{location}: {error_text(error)}") from error
+        raise BrokenFileError(f"{location}: {error_text(error)}") from error
 
 
-def find_side(coords: Iterable[np.ndarray]) -> int:
+def check_count(events: int, size: int) -> None:
+    """Refuse more events than a file of this size in bytes can hold; to read them takes hours.
+
+    Raises:
+        ValueError: for more events than bytes, and more than `MAX_EMPTY_EVENTS`.
+    """
+    if events > max(size, MAX_EMPTY_EVENTS):
+        raise ValueError(f"{events:,} events in {size:,} bytes; the file is broken")
+
+
+def find_side(coords: Iterable[np.ndarray], sides: Sequence[int] = SIDES) -> int:
     """Return the smallest usual side of an image that holds all voxels, and log a larger one.
 
     Args:
         coords: (voxel, axis) positions, event by event.
+        sides: ascending sides to choose from.
     """
     largest = max((np.max(xyz, initial=0) for xyz in coords), default=0)
-    side = next((side for side in SIDES if largest < side), SIDES[0])
-    if side != SIDES[0]:
+    side = next((side for side in sides if largest < side), sides[0])
+    if side != sides[0]:
         log.info(f"image size: {side} voxels per side, from the file")
     return side
 
@@ -147,10 +177,15 @@ def assign_classes(
     code: np.ndarray, pid: np.ndarray, classes: ClassMap
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return class and keep of PILArNet-M's semantic codes; the pid selects the proton tracks."""
-    wrong = (code < 0) | (code > 4)
+    table = classes.table()
+    proton_track = len(table) - 1
+    wrong = (code < 0) | (code >= proton_track)
     if wrong.any():
-        raise ValueError(f"semantic code {code[wrong][0]}: 0 to 4 are known")
-    return apply_codes(np.where((code == 1) & (pid >= PROTON), 5, code), classes.table())
+        raise ValueError(
+            f"semantic code {code[wrong][0]}: 0 to {proton_track - 1} are known; "
+            "layout.classes.further (--further) gives codes from 5 a class"
+        )
+    return apply_codes(np.where((code == 1) & (pid >= PROTON), proton_track, code), table)
 
 
 def to_indices(xyz: np.ndarray) -> np.ndarray:

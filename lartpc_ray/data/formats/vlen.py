@@ -13,6 +13,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,20 @@ DESCRIPTOR = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")]
 MAX_HEAP_BYTES = 2**28
 """Size of a heap: twice that of an event of 4,000,000 voxels."""
 CONTIGUOUS, CHUNKED = 1, 2
-DEFLATE, SHUFFLE = 1, 2
+DEFLATE, SHUFFLE, LZF = 1, 2, 32000
+FILTER_NAMES = {
+    **{
+        3: "Fletcher32",
+        4: "SZIP",
+        5: "N-bit",
+        6: "scale-offset",
+        307: "bzip2",
+        32001: "Blosc",
+        32004: "LZ4",
+    },
+    **{32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32015: "Zstandard", 32026: "Blosc2"},
+}
+"""Names of the filters that are not undone here."""
 
 
 class FileBytes:
@@ -96,6 +110,15 @@ class VlenRows:
         """Return the number of values that a row claims to hold."""
         return self._descriptor(index)[0]
 
+    def filled(self) -> Iterator[int]:
+        """Yield the numbers of the rows that claim to hold values."""
+        start = 0
+        while start < len(self):
+            self._descriptor(start)
+            first, descriptors = self._piece
+            yield from (first + np.flatnonzero(descriptors["length"])).tolist()
+            start = first + len(descriptors)
+
     def _descriptor(self, index: int) -> tuple[int, int, int]:
         start, descriptors = self._piece
         if not start <= index < start + len(descriptors):
@@ -142,6 +165,8 @@ class VlenRows:
             return start, bytes(step * DESCRIPTOR.itemsize)
         if info.size > self._bytes.size:
             raise ValueError(f"{self.name} claims a chunk of {info.size} bytes; cut short")
+        if not self._filters and info.size != step * DESCRIPTOR.itemsize:  # HDF5 would overrun
+            raise ValueError(f"{self.name} claims a chunk of {info.size} bytes; the file is broken")
         mask, chunk = self._dataset.id.read_direct_chunk((start,))
         return start, self._unpack(bytes(chunk), mask, step * DESCRIPTOR.itemsize)
 
@@ -154,11 +179,51 @@ class VlenRows:
                 chunk = zlib.decompressobj().decompress(chunk, count)
             elif kind == SHUFFLE:
                 chunk = np.frombuffer(chunk, np.uint8).reshape(DESCRIPTOR.itemsize, -1).T.tobytes()
+            elif kind == LZF:
+                chunk = unpack_lzf(chunk, count)
             else:
-                raise ValueError(f"{self.name} has filter {kind}; h5repack -f NONE undoes it")
+                name = FILTER_NAMES.get(kind, f"number {kind}")
+                raise ValueError(
+                    f"{self.name} has the filter {name}; h5repack -f NONE IN.h5 OUT.h5 undoes it"
+                )
         if len(chunk) != count:
             raise ValueError(f"{self.name} has a chunk of {len(chunk)} bytes instead of {count}")
         return chunk
+
+
+def unpack_lzf(packed: bytes, count: int) -> bytes:
+    """Undo LZF: copies of bytes, and references to bytes that are already unpacked.
+
+    A first byte below 32 starts a run of copied bytes. Otherwise its upper 3 bits, plus a second
+    byte if they are 7, give the length, and its lower 5 bits with the next byte the distance.
+
+    Args:
+        packed: a packed chunk; h5py stores a chunk that does not shrink as it is.
+        count: number of unpacked bytes.
+
+    Example:
+        >>> unpack_lzf(bytes([1, 65, 66, 0x40, 1]), 6)
+        b'ABABAB'
+    """
+    out, place = bytearray(), 0
+    while place < len(packed) and len(out) <= count:
+        control = packed[place]
+        place += 1
+        if control < 32:
+            out += packed[place : place + control + 1]
+            place += control + 1
+            continue
+        length = control >> 5
+        if length == 7:
+            length += packed[place]
+            place += 1
+        start = len(out) - ((control & 31) << 8) - packed[place] - 1
+        place += 1
+        if start < 0:
+            raise ValueError("a chunk that LZF cannot unpack; the file is broken")
+        for offset in range(start, start + length + 2):  # the bytes may overlap
+            out.append(out[offset])
+    return bytes(out)
 
 
 def check_room(dataset: Any, name: str, row_bytes: int, content: FileBytes) -> None:
@@ -171,6 +236,12 @@ def check_room(dataset: Any, name: str, row_bytes: int, content: FileBytes) -> N
         content: the bytes of its file.
     """
     count, layout = len(dataset), dataset.id.get_create_plist().get_layout()
+    if dataset.is_virtual or dataset.external:
+        kind = "a virtual dataset" if dataset.is_virtual else "a dataset with external storage"
+        raise ValueError(
+            f"{name} is {kind}: its values are in other files, which are never read; "
+            "copy them into one file"
+        )
     if layout == CHUNKED:
         step = dataset.chunks[0]
         if step * row_bytes > MAX_ARRAY_BYTES:

@@ -18,15 +18,20 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+from foreign import random_segments, voxels, write_csv, write_hits, write_parquet, write_segments
+from pyarrow import parquet
 
 from lartpc_ray.data.files import open_events, write_events
-from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.data.formats.layout import ClassMap, Hits, Layout
 
 FILES = Path(__file__).parents[1] / "files"
 LAYOUT = Layout(side=768, classes=ClassMap(low_energy="unlabelled"))
+FLAT = Layout(side=8192, hits=Hits(plane=2))
+"""How the files of hits are read."""
 ROOM = 2**30
 """Bytes that reading a mutant may take."""
-SECONDS = 20
+SECONDS = 10
 """Of computing that it may take; ten times as many in all."""
 ABSURD = [0, 1, 2**15, 10**9, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]
 
@@ -47,8 +52,26 @@ def write_bases(folder: Path) -> list[str]:
                 table = new.create_dataset(name, (len(some),), dtype=old[name].dtype, **how)
                 for n in range(len(some)):
                     table[n] = old[name][n]
+    write_foreign(folder)
     (folder / "v3.h5.xz").write_bytes(lzma.compress((folder / "v3.h5").read_bytes()))
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_foreign(folder: Path) -> None:
+    """Write files of other programs: plain tables, segments, hits."""
+    rng = np.random.default_rng(0)
+    write_csv(folder / "table.csv", voxels())
+    write_parquet(folder / "table.parquet", voxels(), rows=50)
+    classes = np.array(["HIP", "MIP", "SHOWER"])[rng.integers(0, 3, 120)]
+    write_parquet(folder / "named.parquet", voxels() | {"class": classes})
+    steps = {event: random_segments(20, event) for event in (3, 4, 8)}
+    write_segments(folder / "edep.h5", steps)
+    write_segments(folder / "edep-old.h5", steps, old=True)
+    ids = [(1, 2, event) for event in (3, 4, 5)]
+    hits = {event: [(n % 3, 7 * n, 31.5 * n, 10.0 + n) for n in range(60)] for event in ids}
+    below = {event: [(n, n % 9, 0.5) for n in range(50)] for event in ids}
+    write_hits(folder / "hits.h5", hits, below)
+    write_hits(folder / "hits-plain.h5", hits, below, counts=False)
 
 
 def mutant(base: bytes, name: str, number: int) -> tuple[str, bytes]:
@@ -58,7 +81,10 @@ def mutant(base: bytes, name: str, number: int) -> tuple[str, bytes]:
     counts anywhere and in the first 4 kB, and wrong types.
     """
     if number < 100:
-        return f"cut at {number} %", base[: len(base) * number // 100]
+        cut = base[: len(base) * number // 100]
+        if name.endswith(".csv"):  # a text that is cut between two lines shows no damage
+            cut = cut.rstrip(b"\n")
+        return f"cut at {number} %", cut
     rng = np.random.default_rng([number, *name.encode()])
     data, kind = bytearray(base), number % 5
     reach = len(base) if number % 2 else min(len(base), 4096)
@@ -93,6 +119,10 @@ def typed(base: bytes, name: str, rng: np.random.Generator) -> tuple[str, bytes]
         return f"{word!r} at {place}", base[:place] + b"?" * len(word) + base[place + len(word) :]
     if name.endswith(".npz"):
         return _typed_arrays(base, rng)
+    if name.endswith(".csv"):
+        return _typed_csv(base, rng)
+    if name.endswith(".parquet"):
+        return _typed_parquet(base, rng)
     plain = lzma.decompress(base) if name.endswith(".xz") else base
     what, changed = _typed_hdf5(plain, rng)
     return what, lzma.compress(changed) if name.endswith(".xz") else changed
@@ -122,6 +152,37 @@ def _typed_arrays(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     return f"{name} claims {shape}", stream.getvalue()
 
 
+def _typed_csv(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Another value in a field of the table."""
+    lines = [line.split(b",") for line in base.split(b"\n")]
+    row = int(rng.integers(len(lines) - 1))
+    column = int(rng.integers(len(lines[row])))
+    odd = [b"", b"nan", b"-inf", b"1e400", b"0x10", b"1_0", b"\xff", b"\0", b"1,2", b"\n", b"-1"]
+    value = [*odd, *(str(number).encode() for number in ABSURD)][
+        int(rng.integers(len(odd) + len(ABSURD)))
+    ]
+    lines[row][column] = value
+    return f"{value!r} in line {row + 1}, column {column}", b"\n".join(map(b",".join, lines))
+
+
+def _typed_parquet(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Another type of a column, or an absurd value in it."""
+    table = parquet.read_table(io.BytesIO(base)).to_pydict()
+    name, stream = str(rng.choice(list(table))), io.BytesIO()
+    kind = str(rng.choice(["f4", "f8", "i1", "i4", "i8", "u8", "S7", "U7", "?"]))
+    values = np.array(table[name])
+    if values.dtype.kind in "if" and rng.random() < 0.5:
+        values = values.astype(float)
+        values[int(rng.integers(len(values)))] = ABSURD[int(rng.integers(len(ABSURD)))]
+        what = f"an absurd value in {name}"
+    elif values.dtype.kind in "if" or kind in ("S7", "U7"):
+        values, what = values.astype(kind), f"{name} as {kind}"
+    else:
+        what = "nothing"
+    parquet.write_table(pa.table(table | {name: values}), stream)
+    return what, stream.getvalue()
+
+
 def _typed_hdf5(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     """One dataset of the file anew: of another type, or one of its numbers absurd."""
     stream = io.BytesIO(base)
@@ -144,6 +205,9 @@ def _typed_hdf5(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
                 for n, row in enumerate(rows):
                     with np.errstate(all="ignore"):
                         new[n] = row.astype(kind)
+            elif vlen is None and rows.ndim == 2:
+                with np.errstate(all="ignore"):
+                    file.create_dataset(name, data=rows.astype(kind))
             elif vlen is None and rows.dtype.names:
                 field = str(rng.choice(rows.dtype.names))
                 fields = [(f, kind if f == field else rows.dtype[f]) for f in rows.dtype.names]
@@ -155,6 +219,12 @@ def _typed_hdf5(base: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
 
 def _absurd(file: h5py.File, name: str, rows: np.ndarray, rng: np.random.Generator) -> str:
     value = ABSURD[int(rng.integers(len(ABSURD)))]
+    if rows.ndim == 2:
+        place = int(rng.integers(rows.size))
+        most = int(np.iinfo(rows.dtype).max) if rows.dtype.kind in "iu" else None
+        rows.flat[place] = min(value, most) if most else float(value)
+        file[name][...] = rows
+        return f"{name}[{place}]: {value}"
     if h5py.check_vlen_dtype(rows.dtype) is not None or rows.dtype == object:
         row = rows[int(rng.integers(len(rows)))]
         if not len(row):
@@ -178,7 +248,7 @@ def read(path: Path) -> str:
     """`read`, how many voxels and a sum of all there is; or `refused` and why."""
     voxels = total = 0
     try:
-        with open_events(path, LAYOUT) as events:
+        with open_events(path, FLAT if "hits" in path.name else LAYOUT) as events:
             for event in events:
                 voxels += len(event)
                 for array in (event.coords, event.energy, event.semantic, event.cluster):

@@ -8,8 +8,8 @@ import pytest
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.files import EventFile
 from lartpc_ray.data.formats.layout import ClassMap, Layout
+from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.simulation.generator import MIXED, Bomb, BombSettings, Primaries
 from lartpc_ray.data.splits import sample
 from lartpc_ray.terminal.command import run

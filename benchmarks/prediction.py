@@ -1,0 +1,157 @@
+"""Time prediction: python benchmarks/scaling.py --part predict (or this file, alone).
+
+1. `predict` of `--predicted` events into a file by one worker and by two, in a new process each,
+   by turns: the median ratio of their times, with and without the start of Ray.
+2. The memory of the driver for `--sizes` events, which are the same few again and again.
+3. The time of one event in this process above that of its network and of its reconstruction.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import read_events, write_events
+from lartpc_ray.data.splits import sample
+from lartpc_ray.predict.inference import predict
+from lartpc_ray.predict.job import Work, keep_prediction
+from lartpc_ray.predict.placement import Placement
+from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.sources import FileEvents
+from lartpc_ray.trials import checkpoint as checkpoints
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "clustering"
+MIB = 2**20
+DRIVER = """
+import resource, sys, time
+from lartpc_ray.predict import __main__ as command
+from lartpc_ray.predict import service
+from lartpc_ray.terminal.command import run
+
+first = []
+inner = service.InferenceService.run
+def timed(self, *arguments, **more):
+    for result in inner(self, *arguments, **more):
+        first.append(time.perf_counter()) if not first else None
+        yield result
+service.InferenceService.run = timed
+status = run(command.parser(), command.main, sys.argv[1:])
+peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(status, time.perf_counter() - first[0], peak)
+"""
+"""Predict as the command does; print status, seconds from the first event on, and peak memory."""
+
+
+def many(count: int) -> Iterator[Event]:
+    """Return the events of the sample again and again."""
+    events = list(read_events(sample("train"), indices=range(min(count, 100))))
+    return islice(cycle(events), count)
+
+
+def run_driver(events: Path, output: Path, *more: str) -> tuple[float, float, float]:
+    """Predict in a new process; return seconds in all, from the first event on, and MiB."""
+    arguments = [str(events), "-o", str(output), "--run", str(MODEL), "--device", "cpu", "--force"]
+    command = [sys.executable, "-c", DRIVER, *arguments, "--runs", str(output.parent), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode or not done.stdout.startswith("0 "):
+        raise SystemExit(done.stderr)
+    _, steady, memory = done.stdout.split()
+    return seconds, float(steady), float(memory) / MIB
+
+
+def ratio_of_workers(events: Path, scratch: Path, repeats: int) -> None:
+    """Print the times of one and of two workers, by turns, and the ratios of their medians."""
+    times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    outputs = {}
+    for _ in range(repeats):
+        for workers, of_workers in times.items():
+            outputs[workers] = scratch / f"by-{workers}.h5"
+            seconds, steady, _ = run_driver(events, outputs[workers], "--workers", str(workers))
+            of_workers.append((seconds, steady))
+    same = outputs[1].read_bytes() == outputs[2].read_bytes()
+    for place, name in enumerate(("in all", "from the first event on")):
+        one, two = (statistics.median(row[place] for row in times[workers]) for workers in (1, 2))
+        print(f"  {name}: {one:.1f} s by one worker, {two:.1f} s by two: {two / one:.2f}")
+    print(f"  the same bytes: {same}")
+
+
+def driver_memory(scratch: Path, sizes: list[int], repeats: int) -> None:
+    """Print the memory of the driver for two numbers of events, by two workers."""
+    found = []
+    for size in sizes:
+        write_events(scratch / "many.h5", many(size))
+        values = [
+            run_driver(scratch / "many.h5", scratch / "found.h5", "--workers", "2")[2]
+            for _ in range(repeats)
+        ]
+        found.append(statistics.median(values))
+        print(f"  {size} events: {found[-1]:.0f} MiB")
+    print(f"  growth: {found[-1] - found[0]:.0f} MiB")
+
+
+def overhead_of_one(events: Path, repeats: int) -> None:
+    """Print the time of one event by the service above that of the network alone."""
+    torch.set_num_threads(1)
+    state = checkpoints.load(MODEL)
+    layout = state.trial.data.splits.layout
+    source = FileEvents(files=(events,), layout=layout)
+    service = InferenceService([state], source, Placement(device="cpu"))
+    event = next(iter(read_events(events, indices=range(1))))
+    network, task = state.restored(), state.trial.task
+    whole, alone = [], []
+    for number in range(repeats + 1):
+        began = time.perf_counter()
+        list(service.run(Work(keep_prediction), [range(1)], title=None))
+        middle = time.perf_counter()
+        list(predict(network, task, [event]))
+        if number:
+            whole.append(middle - began)
+            alone.append(time.perf_counter() - middle)
+    one, other = statistics.median(whole), statistics.median(alone)
+    print(
+        f"  one event: {1000 * one:.0f} ms by the service, {1000 * other:.0f} ms by its network: "
+        f"{1000 * (one - other):+.0f} ms"
+    )
+
+
+def measure_prediction(events: int, sizes: list[int], repeats: int) -> None:
+    """Print all three."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        write_events(scratch / "events.h5", many(events))
+        overhead_of_one(scratch / "events.h5", max(repeats, 5))
+        ratio_of_workers(scratch / "events.h5", scratch, repeats)
+        driver_memory(scratch, sizes, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    measure_prediction(options.predicted, options.sizes, options.repeats)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sizes of the measurement."""
+    parser.add_argument("--predicted", type=int, default=400, help="predict: events, by turns")
+    parser.add_argument(
+        "--sizes", type=int, nargs=2, default=[2000, 20_000], help="predict: events of the memory"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Measure searches: record real trainings, and simulate searches on them.
+
+python benchmarks/search.py record --data DIR --rows DIR     resumable, one core
+python benchmarks/search.py table --rows DIR                 benchmarks/search_trainings.npz
+python benchmarks/search.py simulate [--searches N]          mean true gain over the default
+
+`simulate` needs no data. It fits the surrogate to the table, draws landscapes that the trainings
+allow, and runs each search on them with the measured noise of seeds and events.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from search_study.ours import Plan
+from search_study.rivals import RIVALS
+from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel
+from search_study.surrogate import Surrogate, fit
+from search_study.trainings import SPACE, TABLE, Training, class_means, gather, load, record
+from search_study.world import Searcher
+
+from lartpc_ray.trials.space_file import read_space
+
+TUNE_EVENTS = 100
+"""Tune events of each class in the simulated searches."""
+
+
+def print_simulation(searches: int, processes: int, shrink: float, costs: Sequence[int]) -> None:
+    """Print the gain and the risk of each search after each cost."""
+    trainings, space = load(), read_space(SPACE, "laptop")
+    surrogate = fit(space.search, space.first, trainings)
+    print(f"{len(trainings)} trainings; {searches} simulated searches of each kind; gain of the")
+    print("true mean ARI over the default +- its error (share that ends worse by more than 0.002)")
+    print(f"{'after so many full trainings':<34}" + "".join(f"{cost:>22}" for cost in costs))
+    searchers: dict[str, Searcher] = {"lartpc_ray": Plan(), **RIVALS}
+    for name, searcher in searchers.items():
+        print_searcher(name, searcher, surrogate, searches, processes, shrink, costs)
+    gains = longer(lengths(trainings), costs)
+    cells = "".join(f"{shrink * gain:>+22.4f}" for gain in gains)
+    print(f"{'the default with all the steps':<34}{cells}")
+
+
+def print_searcher(
+    name: str,
+    searcher: Searcher,
+    surrogate: Surrogate,
+    searches: int,
+    processes: int,
+    shrink: float,
+    costs: Sequence[int],
+) -> None:
+    """Print one line: the searches of one kind."""
+    anytime = name != "lartpc_ray"
+    jobs = [
+        Job(searcher, surrogate, seed, costs, TUNE_EVENTS, shrink, anytime)
+        for seed in range(searches)
+    ]
+    gains = simulate_parallel(jobs, processes)
+    outcomes = [Outcome.of(column) for column in gains.T]
+    cells = [f"{one.gain:+.4f} ± {one.error:.4f} ({one.worse:.0%})" for one in outcomes]
+    print(f"{name:<34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+
+
+def lengths(trainings: list[Training]) -> dict[int, list[float]]:
+    """Return the scores of the default at each multiple of the full length."""
+    defaults = [one for one in trainings if one.kind in ("default", "longer")]
+    full = min(int(one.steps[-1]) for one in defaults)
+    scores: dict[int, list[float]] = {}
+    for one in defaults:
+        score = float(np.nanmean(class_means(one.scores)[-1]))
+        scores.setdefault(int(one.steps[-1]) // full, []).append(score)
+    return scores
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record", help="train the points that have no row yet")
+    recording.add_argument("--data", type=Path, required=True, help="with train, tune and test .h5")
+    recording.add_argument("--until", type=int, default=200, help="trainings of the plan")
+    table = commands.add_parser("table", help="gather the rows into the table of this repository")
+    for command in (recording, table):
+        command.add_argument("--rows", type=Path, required=True, help="folder of the rows")
+    simulation = commands.add_parser("simulate", help="simulate searches on the table")
+    simulation.add_argument("--searches", type=int, default=200, help="of each kind")
+    simulation.add_argument("--processes", type=int, default=2)
+    simulation.add_argument("--shrink", type=float, default=1.0, help="of all differences")
+    simulation.add_argument("--costs", type=int, nargs="+", default=COSTS, help="in full trainings")
+    options = parser.parse_args()
+    if options.command == "simulate":
+        print_simulation(options.searches, options.processes, options.shrink, options.costs)
+    elif options.command == "record":
+        record(options.data, options.rows, options.until)
+    else:
+        print(f"{gather(options.rows, TABLE)} trainings in {TABLE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recorded trainings of the clustering study, and searches that are simulated on them."""

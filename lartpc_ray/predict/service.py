@@ -1,0 +1,116 @@
+"""The inference service: run networks over any number of events, here or on Ray workers.
+
+A job names its events by number. Each worker opens the files itself, takes chunks of events,
+runs the networks over batches of them and applies `work` to each prediction. The results come back
+in the order of the events. They are the same, bit for bit, for any number of workers,
+each of one thread. A process of more threads, as that of a command, may round them otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from lartpc_ray.predict.inference import CHUNK_EVENTS
+from lartpc_ray.predict.job import Job, Networks, Weights, Work, apply, cut
+from lartpc_ray.predict.placement import FEW_EVENTS, WHEREVER, Placement
+from lartpc_ray.predict.sources import FileEvents, SplitEvents
+from lartpc_ray.runtime.cluster import cluster_resources
+from lartpc_ray.terminal.screen import ProgressBar
+from lartpc_ray.trials.checkpoint import Checkpoint
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceService:
+    """Networks with a placement; each `run` gives one result per event, in order.
+
+    Args:
+        states: checkpoints of the networks, applied one after the other.
+        source: of the events.
+        placement: where the networks run.
+    """
+
+    states: Sequence[Checkpoint]
+    source: SplitEvents | FileEvents
+    placement: Placement = WHEREVER
+
+    def run(
+        self, work: Work[Result], events: Sequence[range], *, title: str | None = "network: event"
+    ) -> Generator[Result]:
+        """Yield the result of each event of some ranges; close it to end its workers early.
+
+        Args:
+            work: what is made of each prediction.
+            events: ranges of their numbers; each one but the first starts at a multiple of
+                `CHUNK_EVENTS`.
+            title: of the progress; None for no progress.
+
+        Raises:
+            ValueError: for an event that cannot be read.
+            RuntimeError: if workers end again and again on the same events.
+        """
+        job = self.job()
+        chunks = [chunk for part in events for chunk in cut(part, CHUNK_EVENTS[job.device])]
+        weights = [state.network for state in self.states]
+        if self._in_this_process(chunks, job.device):
+            results = _in_process(job, weights, work, chunks)
+        else:
+            results = _on_workers(job, weights, work, chunks, self.placement.resolve().workers or 1)
+        bar = ProgressBar(title, sum(map(len, chunks))) if title else None
+        with closing(results), bar or nullcontext():
+            for of_chunk in results:
+                if bar:
+                    bar.advance(len(of_chunk))
+                yield from of_chunk
+
+    def _in_this_process(self, chunks: Sequence[range], device: str) -> bool:
+        """Return whether this process predicts: no Ray, one chunk, or few events on one machine.
+
+        Where the GPUs are those of other nodes of a cluster, their workers predict.
+        """
+        if cluster_resources() is None:
+            return True
+        if device == "cuda" and not torch.cuda.is_available():
+            return False
+        if len(chunks) == 1:
+            return True
+        alone = self.placement.workers is None and not os.environ.get("RAY_ADDRESS")
+        return alone and sum(map(len, chunks)) <= FEW_EVENTS
+
+    def job(self) -> Job:
+        """Return the job of the workers."""
+        placement = self.placement.resolve()
+        assert placement.device != "auto"
+        return Job(
+            trials=tuple(state.trial for state in self.states),
+            source=self.source,
+            device=placement.device,
+            precision=placement.precision,
+        )
+
+
+def _in_process(
+    job: Job, weights: Sequence[Weights], work: Work[Result], chunks: Sequence[range]
+) -> Generator[list[Result]]:
+    networks = Networks(job, weights)
+    numbers = [number for chunk in chunks for number in chunk]
+    pairs = networks.predictions(networks.read(numbers), numbers)
+    for chunk in chunks:
+        yield list(apply(work, chunk, islice(pairs, len(chunk))))
+
+
+def _on_workers(
+    job: Job, weights: Sequence[Weights], work: Work[Result], chunks: Sequence[range], workers: int
+) -> Generator[list[Result]]:
+    from lartpc_ray.predict.workers import WorkerPool  # Ray, which one process does without
+
+    with WorkerPool(job, weights, work, min(workers, len(chunks))) as pool:
+        yield from pool.run(chunks)

@@ -1,0 +1,60 @@
+"""Where a person finds a run: arguments of a command, and addresses of MLflow's pages."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from lartpc_ray.terminal.text import short_names
+from lartpc_ray.tracking.runs import Tracking
+
+
+def store_arguments(tracking: Tracking) -> str:
+    """Return the arguments by which a command in this folder finds the store, without secrets.
+
+    A password belongs into MLFLOW_TRACKING_PASSWORD, which MLflow reads.
+    """
+    if tracking.folder is None:
+        return f" --tracking-uri {shlex.quote(tracking.shown)}"
+    here, folder = Path.cwd(), tracking.folder
+    folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return "" if str(folder) == "runs" else f" --runs {shlex.quote(str(folder))}"
+
+
+def _site(tracking: Tracking) -> str:
+    """Return the address of MLflow's pages: of `mlflow ui` for a store in a file."""
+    http = tracking.uri.startswith("http")
+    return tracking.shown.rstrip("/") if http else "http://127.0.0.1:5000"
+
+
+def run_page(tracking: Tracking, run: str) -> str:
+    """Return the address of a run in the browser."""
+    return f"{_site(tracking)}/#/experiments/{tracking.experiment}/runs/{run}"
+
+
+def study_page(tracking: Tracking, study: str) -> str:
+    """Return the address of a study's trials, as `show_study` arranges them."""
+    view = f"workflowType=machine_learning&viewStateShareKey={study}"
+    return f"{_site(tracking)}/#/experiments/{tracking.experiment}/runs?{view}"
+
+
+def show_study(tracking: Tracking, study: str, settings: Sequence[str]) -> None:
+    """Arrange the page of a study: its trials, the best first, with their settings.
+
+    MLflow keeps a shared view of its page as JSON in a tag of the experiment.
+
+    Args:
+        tracking: store of the study.
+        study: its name, the tag `study` of its trials.
+        settings: dotted paths of the settings to show.
+    """
+    metrics = [f"metrics.`{name}`" for name in ("objective", "objective_error")]
+    view = {
+        "searchFilter": f"tags.study = '{study}' and tags.trial != ''",
+        "orderByKey": metrics[0],
+        "orderByAsc": False,
+        "selectedColumns": [*metrics, *(f"params.`{name}`" for name in short_names(settings))],
+    }
+    tracking.set_experiment_tag(f"mlflow.sharedViewState.{study}", json.dumps(view))

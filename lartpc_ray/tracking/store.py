@@ -1,0 +1,234 @@
+"""The one door to MLflow: its client, with every error as a line that says how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import error_text, without_password
+
+STORE = "mlflow.db"
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+SILENCE = 20.0
+"""Seconds that MLflow may take before a line reports the wait, and between two such lines."""
+FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""MLflow's limits for the first call: a wrong address answers within half a minute."""
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""The usual ports of databases that MLflow can use."""
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+EXISTS = "RESOURCE_ALREADY_EXISTS"
+INVALID = "INVALID_PARAMETER_VALUE"
+OURS = (TypeError, AttributeError, AssertionError, FileNotFoundError)
+"""Errors that no store raises: mistakes of a program, and a file that is not there."""
+
+
+class StoreError(RuntimeError):
+    """An error of an MLflow store or registry, in one line without passwords.
+
+    Attributes:
+        code: MLflow's name of the error; empty for an error of another library.
+    """
+
+    def __init__(self, reason: str, code: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def local_store(folder: Path) -> str:
+    """Return the URI of the SQLite store in the runs folder."""
+    return f"sqlite:///{folder.resolve() / STORE}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store in a writable folder; None for another store."""
+    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+    if not uri.startswith("sqlite:///") or path.name in ("", ":memory:"):
+        return None
+    return path if path.parent.is_dir() and os.access(path.parent, os.W_OK) else None
+
+
+def chosen_store(uri: str | None) -> str | None:
+    """Return the URI of `--tracking-uri`, else of MLFLOW_TRACKING_URI; None for the local store.
+
+    Raises:
+        ValueError: for an argument with a password, which all users of the machine can list.
+    """
+    if uri and without_password(uri) != uri and uri != os.environ.get(TRACKING):
+        raise ValueError(
+            f"--tracking-uri {without_password(uri)}: leave out the password, which other users "
+            f"see; set MLFLOW_TRACKING_PASSWORD (a server) or PGPASSWORD, or {TRACKING}"
+        )
+    return uri or os.environ.get(TRACKING) or None
+
+
+def plan_store(uri: str | None, folder: Path) -> str | None:
+    """Return the URI that a plan keeps: without password, None for the store of its folder."""
+    chosen = chosen_store(uri)
+    return None if chosen in (None, local_store(folder)) else without_password(str(chosen))
+
+
+def kept_store(uri: str | None, folder: Path) -> str:
+    """Return the URI of a plan for MLflow; MLFLOW_TRACKING_URI may have its password."""
+    given = os.environ.get(TRACKING, "")
+    if uri and without_password(given) == uri:
+        return given
+    return uri or local_store(folder)
+
+
+def _passwords(uri: str) -> list[str]:
+    """Return the password of a URI as it stands there and as a library decodes it."""
+    found = re.search(r"\w://[^\s:/@]*:([^\s/]*)@", uri)
+    return [found[1], unquote(found[1])] if found and found[1] else []
+
+
+class StoreClient:
+    """MLflow's client; its methods raise `StoreError`, and a line reports a long wait.
+
+    Args:
+        uri: of the tracking store.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._registry = os.environ.get(REGISTRY) or None
+        for store in (uri, self._registry or ""):
+            _refuse_unusable(store)
+        with self._guarded("open"):
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=self._registry)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of a copy that is not filled yet
+            raise AttributeError(name)
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._guarded(name):
+                return method(*arguments, **named)
+
+        return call
+
+    def check(self) -> None:
+        """Ask the store, and the registry if it is another, for a first answer.
+
+        Raises:
+            StoreError: if a store does not answer, is damaged or has another version.
+        """
+        with one_try():
+            self.search_experiments(max_results=1)
+            if self._registry:
+                self.search_registered_models(max_results=1)
+
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        is_registry = "model" in name and self._registry
+        uri = (self._registry if is_registry else self._uri) or ""
+        shown = f"{'registry' if is_registry else 'MLflow'} {without_password(uri)}"
+        try:
+            with _waits_reported(shown, name):
+                yield
+        except OURS:
+            raise
+        except Exception as error:
+            raise _store_error(error, shown, [*_passwords(self._uri), *_passwords(uri)]) from None
+
+
+@contextmanager
+def _waits_reported(shown: str, name: str) -> Iterator[None]:
+    """Write a line every `SILENCE` seconds while a call takes long, and one after its answer.
+
+    Args:
+        shown: the store.
+        name: of the method that is called.
+    """
+    began, ended, limit = time.monotonic(), threading.Event(), SILENCE
+
+    def report() -> None:
+        while not ended.wait(limit):
+            passed = time.monotonic() - began
+            log.warning(
+                f"{shown}: no answer for {passed:.0f} s ({name}); still waiting (minutes, at most)"
+            )
+
+    threading.Thread(target=report, daemon=True).start()
+    try:
+        yield
+        if (passed := time.monotonic() - began) > limit:
+            log.info(f"{shown}: answered after {passed:.0f} s ({name})")
+    finally:
+        ended.set()
+
+
+def _refuse_unusable(uri: str) -> None:
+    """Refuse a database that cannot be opened at all; MLflow tries for minutes to open it."""
+    shown, parts = without_password(uri), urlsplit(uri)
+    if uri.startswith("sqlite:///"):
+        path = Path(unquote(uri.removeprefix("sqlite:///")))
+        writable = os.access(path if path.exists() else path.parent, os.W_OK)
+        if path.is_dir() or not path.parent.is_dir() or not writable:
+            reason = "a folder" if path.is_dir() else "no writable file or folder"
+            raise StoreError(f"MLflow {shown}: {reason}; {_how_to_go_on(f'MLflow {shown}')}")
+    port = PORTS.get(parts.scheme.partition("+")[0])
+    if port and parts.hostname:
+        try:
+            socket.create_connection((parts.hostname, parts.port or port), 10).close()
+        except (OSError, ValueError) as error:
+            reason = f"the database does not answer ({error_text(error)})"
+            hint = _how_to_go_on(f"MLflow {shown}")
+            raise StoreError(f"MLflow {shown}: {reason}; {hint}") from None
+
+
+def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreError:
+    """Return an error of MLflow or of a library below it in one line."""
+    code = str(error.error_code) if isinstance(error, MlflowException) else ""
+    response = getattr(error, "response", None)
+    if getattr(response, "status_code", None) == 404:
+        code = MISSING
+    text = without_password(error_text(error, 5000))
+    for password in passwords:
+        text = text.replace(password, "***")
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        text = "a database of another MLflow version; see `mlflow db upgrade`, after a copy of it"
+    if "Max retries exceeded" in text or "timed out" in text:
+        cause = re.search(r"\[Errno -?\d+\] [\w ]+", text)
+        text = f"the server does not answer ({cause[0] if cause else 'timeout'})"
+    hint = "" if code in (MISSING, EXISTS, INVALID) else f"; {_how_to_go_on(shown)}"
+    return StoreError(f"{shown}: {text[:300]}{hint}", code)
+
+
+def _how_to_go_on(shown: str) -> str:
+    kind, uri = shown.split(" ", 1)
+    if kind == "registry":
+        return f"start it, or unset {REGISTRY}"
+    if urlsplit(uri).scheme.startswith("http"):
+        return "start the server, or give another store with --tracking-uri"
+    return "mend it, or give another store with --tracking-uri or --runs"
+
+
+def one_try() -> AbstractContextManager[None]:
+    """Let calls end within half a minute where the server is away."""
+    return _environment(FIRST_CALL)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

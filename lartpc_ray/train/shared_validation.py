@@ -1,0 +1,59 @@
+"""A validation that the workers of a data-parallel trial share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import distributed
+
+from lartpc_ray.data.event import Event
+from lartpc_ray.networks.batchnorm import Norm
+from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
+from lartpc_ray.predict.job import apply, cut
+from lartpc_ray.tasks.task import Task
+
+
+def share(events: int, rank: int, world_size: int, device: str) -> list[int]:
+    """Return the numbers of the events that a rank validates: whole chunks, by turns.
+
+    The last bits of an output depend on the other events of its batch, and no batch holds events
+    of two chunks. So the outputs do not depend on the number of ranks.
+
+    Example:
+        >>> share(40, 1, 2, "cpu") == list(range(16, 32))
+        True
+    """
+    chunks = cut(range(events), CHUNK_EVENTS[torch.device(device).type])
+    return [number for chunk in chunks[rank::world_size] for number in chunk]
+
+
+def share_averages(network: UResNet) -> None:
+    """Give the averages of BatchNorm of rank 0, with which networks are used, to all ranks."""
+    for module in network.modules():
+        if isinstance(module, Norm):
+            for values in module.buffers():
+                distributed.broadcast(values, 0)
+
+
+def own_parts(
+    network: UResNet, task: Task, events: Sequence[Event], numbers: Sequence[int], device: str
+) -> dict[int, Any]:
+    """Return number to part of the validation, for some events of a split."""
+    chosen = (events[number] for number in numbers)
+    pairs = predict(network, task, chosen, device=device, numbers=numbers)
+    return dict(zip(numbers, apply(task.validation_part, numbers, pairs), strict=True))
+
+
+def gather_parts(own: dict[int, Any], rank: int, world_size: int) -> list[Any]:
+    """Return the parts of all events in their order on rank 0; nothing on the other ranks."""
+    if world_size == 1:
+        return [own[number] for number in sorted(own)]
+    received: list[Any] | None = None if rank else [None] * world_size
+    distributed.gather_object(own, received)
+    joined: dict[int, Any] = {}
+    for parts in received or []:
+        joined |= parts
+    return [joined[number] for number in sorted(joined)]

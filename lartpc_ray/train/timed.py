@@ -1,0 +1,89 @@
+"""A training whose budget is a time: its steps follow from the measured speed."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.terminal.text import format_duration
+from lartpc_ray.train.speed import Speed, measured_speed
+from lartpc_ray.trials.belongs import STEPS as STEPS_PATH
+from lartpc_ray.trials.size import EVERY, StudySize
+from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.trial import Trial
+
+STEPS, PATIENCE = 50, 3.0
+"""Steps and seconds that are measured of trial 0."""
+START = 10.0
+"""Seconds until the first step: Ray and its processes start."""
+END_FIXED, END_VALIDATIONS = 20.0, 8.0
+"""Time after the last step: seconds, and a number of validations of trial 0."""
+
+
+def overhead(speed: Speed) -> float:
+    """Return the seconds before the first step and after the last one."""
+    return START + END_FIXED + END_VALIDATIONS * speed.seconds_per_validation
+
+
+def measured(trial: Trial, minutes: float) -> Speed:
+    """Measure the speed of a trial.
+
+    Raises:
+        ValueError: if its GPUs are absent.
+    """
+    with phase("measuring the speed"):
+        speed = measured_speed(trial, STEPS, PATIENCE)
+    if speed is None:
+        raise ValueError(
+            f"minutes: {minutes:g}: the speed cannot be measured here, as the GPUs of a trial are "
+            "absent; give trials and steps in a budget instead"
+        )
+    return speed
+
+
+def size_line(minutes: float, speed: Speed, size: str, seconds: float) -> str:
+    """Return the measured speed, the size that follows and the expected end as one line.
+
+    Args:
+        minutes: of the budget.
+        speed: that was measured.
+        size: in words.
+        seconds: from now to the expected end.
+    """
+    end = datetime.now() + timedelta(seconds=seconds)
+    return (
+        f"{minutes:g} minutes: measured {1 / speed.seconds_per_step:.3g} steps per s and "
+        f"{speed.seconds_per_validation:.2g} s per validation; {size}; expected end "
+        f"{end:%H:%M}, in {format_duration(seconds)}"
+    )
+
+
+def timed_trial(space: Space) -> Trial:
+    """Return trial 0 of a space, with as many steps as fit into the minutes of its budget.
+
+    Raises:
+        ValueError: if no step fits, or if the steps are given, too.
+    """
+    minutes, trial = space.budget.minutes, space.first_trial()
+    if minutes is None:
+        return trial
+    if STEPS_PATH in space.overrides:
+        raise ValueError(f"minutes: {minutes:g}: --set {STEPS_PATH} is given, too; keep one")
+    began = time.monotonic()
+    speed = measured(trial, minutes)
+    left = minutes * 60 - (time.monotonic() - began) - overhead(speed)
+    size = StudySize.of(space)
+    checks = -(-size.steps // size.evaluate_every)
+    steps = int((left - checks * speed.seconds_per_validation) / speed.seconds_per_step)
+    if steps < 1:
+        shortest = left - minutes * 60 - checks * speed.seconds_per_validation
+        raise ValueError(
+            f"minutes: {minutes:g}: no step fits; validations and the evaluation take "
+            f"{format_duration(-shortest)} here; give more minutes"
+        )
+    size = size.scaled(steps, validations=EVERY not in space.overrides)
+    total = overhead(speed) + steps * speed.seconds_per_step + checks * speed.seconds_per_validation
+    log.info(size_line(minutes, speed, f"{steps} steps", total))
+    return size.applied(space).first_trial()

@@ -1,0 +1,96 @@
+"""Settings that have no effect in a group of a search-space file, and the group of each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+STEPS = "optimizer.steps"
+NOT_SEARCHED = {
+    "resources.workers": "all trials of a search have the same resources",
+    "resources.min_workers": "all trials of a search have the same resources",
+    "resources.cpus": "all trials of a search have the same resources",
+    "resources.gpus": "all trials of a search have the same resources",
+    "optimizer.evaluate_every": "a search compares its trials after the same steps",
+    "data.splits.path": "a search compares its trials on the same events",
+}
+"""Path to reason, of settings that one search cannot vary: each belongs to `fixed`."""
+IDLE = {
+    "network.chunk": "it changes no result, only memory on a GPU",
+    "data.prefetch": "it changes no result: a thread prepares the same batches",
+    "task.segmentation.metric": "the metric of a michel search is `matched`",
+}
+"""Path to reason, of settings that change no objective; a search with costs may vary them."""
+RATIO = ("task.loss.gamma_seediness", "task.loss.gamma_embedding")
+"""Two weights of which only the ratio acts under Adam."""
+
+
+class Need(NamedTuple):
+    """The value of another setting without which a setting has no effect.
+
+    Attributes:
+        setting: its path, or a group of settings that ends in a dot.
+        other: path of the other setting.
+        values: of the other setting.
+        above: the other setting is larger, where there are no values.
+    """
+
+    setting: str
+    other: str
+    values: tuple[Any, ...] = ()
+    above: float = 0
+
+    def met(self, value: Any) -> bool:
+        """Return whether the other setting has a value that gives the setting an effect."""
+        if self.values:
+            return value in self.values
+        return isinstance(value, int | float) and value > self.above
+
+
+NEEDS = (
+    Need("task.seeds.", "task.method", ("seeds",)),
+    Need("task.linked.", "task.method", ("linked",)),
+    Need("task.dbscan.", "task.method", ("dbscan",)),
+    Need("task.loss.inter_distance", "task.loss.inter"),
+    Need("task.regions.", "task.dead", (None,)),
+    Need("optimizer.norm", "resources.workers", above=1),
+    Need("data.splits.wires.U", "data.splits.plane", ("U",)),
+    Need("data.splits.wires.V", "data.splits.plane", ("V",)),
+    Need("data.splits.wires.Y", "data.splits.plane", ("Y",)),
+    Need("data.splits.wires.pitch", "data.splits.plane", ("U", "V", "Y")),
+    Need("data.splits.wires.adc_per_mev", "data.splits.plane", ("U", "V", "Y")),
+)
+"""Settings that have an effect on the objective only with some values of another setting."""
+
+
+def need_of(key: str) -> Need | None:
+    """Return the need of a setting; None for a setting that always has an effect.
+
+    Example:
+        >>> need_of("task.linked.s0").other
+        'task.method'
+    """
+    fits = (one for one in NEEDS if f"{key}.".startswith(f"{one.setting.removesuffix('.')}."))
+    return next(fits, None)
+
+
+def misplaced(group: str, key: str) -> str:
+    """Return the reason why a setting has no effect in a group, and its place; empty if it fits.
+
+    Args:
+        group: `fixed`, `search`, `first`, `--set`, or `budgets.NAME.fixed`.
+        key: path of the setting.
+
+    Example:
+        >>> misplaced("search", "resources.cpus")[:46]
+        'all trials of a search have the same resources'
+        >>> misplaced("fixed", "resources.cpus")
+        ''
+    """
+    if key == STEPS and group != "--set":
+        return (
+            "a budget sets the steps of its trials; write `steps: N` in budgets, or "
+            f"--set {STEPS}=N on the command line"
+        )
+    if group == "search" and key in NOT_SEARCHED:
+        return f"{NOT_SEARCHED[key]}; write one value under `fixed`, or --set {key}=VALUE"
+    return ""

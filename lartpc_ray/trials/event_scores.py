@@ -1,0 +1,58 @@
+"""The scores of a trial by class and event, one file per validation in the trial's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from lartpc_ray.atomic import replace_file
+from lartpc_ray.terminal.command import log
+
+EventScores = dict[str, dict[int, float]]
+"""Class to event to score, at the best thresholds of a validation."""
+
+
+def scores_file(folder: Path, step: int) -> Path:
+    """Return the file of the scores after a step."""
+    return folder / f"scores-{step:09d}.npz"
+
+
+def write_scores(folder: Path, step: int, scores: Mapping[str, Mapping[int, float]]) -> None:
+    """Write the scores of a validation whole or not at all, as two arrays per class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {}
+    for name, events in scores.items():
+        arrays[f"{name}/event"] = np.array(list(events), np.int32)
+        arrays[f"{name}/score"] = np.array(list(events.values()), np.float32)
+    with replace_file(scores_file(folder, step)) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_scores(folder: Path, step: int) -> EventScores:
+    """Return the scores of a validation; none for a missing or damaged file.
+
+    Trials of earlier versions have no such files: they are compared by their objectives.
+    """
+    path = scores_file(folder, step)
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
+            return {
+                name: dict(
+                    zip(
+                        arrays[f"{name}/event"].tolist(),
+                        arrays[f"{name}/score"].tolist(),
+                        strict=True,
+                    )
+                )
+                for name in names
+            }
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        log.warning(f"{path}: damaged ({error}); the trial is compared by its objective")
+        return {}

@@ -1,0 +1,1 @@
+"""Schedulers: each decides from the results so far which trials train on."""

@@ -1,0 +1,163 @@
+"""The verdict on a search: what it found against its own default, and which settings matter."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from typing import Any
+
+from lartpc_ray.metrics.paired import PairedDifference, paired_differences
+from lartpc_ray.metrics.table import MEAN, Metrics
+from lartpc_ray.predict.evaluate import measure
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.report.verdict import wrapped
+from lartpc_ray.tasks import AnyTask
+from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.terminal.text import align_columns, format_value, short_names
+from lartpc_ray.trials.effects import Effect, Effects
+from lartpc_ray.trials.space import Space
+from lartpc_ray.tune.history import DEFAULT, History
+from lartpc_ray.tune.samplers.screening import fitted
+from lartpc_ray.tune.winner import KEPT_BELOW, Winner
+
+SHOWN = 8
+"""Effects in the table, the largest in units of their errors."""
+
+
+@dataclass(frozen=True)
+class SearchVerdict:
+    """What a search found.
+
+    Attributes:
+        winner: the trial that it returns, compared with the default on the tune split.
+        test: difference of the winner to the default on the test split; None where the default wins
+            or nothing varies.
+        effects: of the settings, from the additive model of the trials.
+        step: after which the trials of the model were measured.
+        trials: of the model.
+    """
+
+    winner: Winner
+    test: PairedDifference | None = None
+    effects: list[Effect] = field(default_factory=list)
+    step: int = 0
+    trials: int = 0
+
+    def sentences(self) -> list[str]:
+        """Return the verdict in words; none for a search without a comparison."""
+        found, rival = self.winner.difference, self.winner.rival
+        if rival is None:
+            return []
+        if found is None:
+            return [f"Trial {DEFAULT}, the default, failed: trial {rival} is not compared with it."]
+        if self.winner.number != DEFAULT:
+            text = f"Trial {rival} is better than the default (trial {DEFAULT}) by {_words(found)} "
+            text += f"on the {found.events} tune events"
+            if self.test:
+                text += f"; on the {self.test.events} test events by {_words(self.test)}"
+            return [f"{text}."]
+        return [
+            f"The search found nothing better than the default (trial {DEFAULT}), which is kept: "
+            f"trial {rival}, the best of the others, differs by {_words(found)} on the "
+            f"{found.events} tune events; {KEPT_BELOW} is needed.",
+            _help(found),
+        ]
+
+    def effect_table(self) -> list[str]:
+        """Return the table of the effects; none without a model."""
+        if not self.effects:
+            return []
+        names = {
+            key: name for name, key in short_names(one.setting for one in self.effects).items()
+        }
+        rows = [["setting", "from", "to", "effect", "error"]]
+        for one in self.effects[:SHOWN]:
+            numbers = [f"{one.change:+.4f}", f"{one.error:.4f}"]
+            cells = [format_value(one.low), format_value(one.high)]
+            rows.append([names.get(one.setting, one.setting), *cells, *numbers])
+        head = f"effects of the settings on the objective, {self.trials} trials after {self.step} "
+        return [f"{head}steps (additive model, 68 % errors):", *align_columns(rows)]
+
+    def lines(self) -> list[str]:
+        """Return the verdict and the effects as lines of text, each part after an empty line."""
+        sentences, table = self.sentences(), self.effect_table()
+        return [*(["", wrapped(sentences)] if sentences else []), *(["", *table] if table else [])]
+
+    def paragraphs(self) -> list[str]:
+        """Return the verdict and the effects as paragraphs of Markdown."""
+        table = "\n".join(self.effect_table())
+        return [*self.sentences(), *([f"```\n{table}\n```"] if table else [])]
+
+    def measured(self) -> Effects:
+        """Return the effects with the trials that they follow from, and the verdict."""
+        return Effects(
+            effects=self.effects, step=self.step, trials=self.trials, verdict=self.sentences()
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Return the verdict for JSON."""
+        return {
+            "kept_below": KEPT_BELOW,
+            "winner": asdict(self.winner),
+            "test": asdict(self.test) if self.test else None,
+            **self.measured().model_dump(),
+        }
+
+
+def _words(found: PairedDifference) -> str:
+    return f"{found.difference:+.4f} ± {found.error:.4f} (P(better) {found.p_better:.2f})"
+
+
+def _help(found: PairedDifference) -> str:
+    """State what would help a search that found nothing."""
+    more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
+    if found.difference <= 0 or found.error == 0:
+        return f"What would help: {more}."
+    events = ceil(found.events * (found.error / found.difference) ** 2)
+    return (
+        f"What would help: if this difference is true, about {events} tune events instead of "
+        f"{found.events} show it; else {more}."
+    )
+
+
+def judge(
+    winner: Winner, space: Space, history: History, test: PairedDifference | None
+) -> SearchVerdict:
+    """Return the verdict on a search with the effects of its settings."""
+    steps = {step for trial in history.trials for step in trial.results}
+    model = None if space.costs else fitted(space, history)
+    if model is None:
+        return SearchVerdict(winner, test)
+    step = max(steps, key=lambda one: (len(history.at(one)), one))
+    return SearchVerdict(winner, test, model.effects(), step, len(history.at(step)))
+
+
+def difference_on_test(
+    best: Evaluation, thresholds: Thresholds, default: Evaluation
+) -> PairedDifference | None:
+    """Compare two networks on the test split, each at thresholds from the tune split.
+
+    Args:
+        best: the winner, with the reconstruction in use.
+        thresholds: of the winner.
+        default: trial 0; it is judged by the same reconstruction.
+
+    Returns:
+        the difference of the metric of the task: of the mean over the classes that vary, or of the
+        class that sums up a network; None if no event has both.
+    """
+    task = best.task
+    ways = {default.task.method_label: default.task, **default.task.alternatives()}
+    default.use(ways[task.method_label])
+    tuned = default.task.validate_on(default.predictions("tune")).thresholds
+    found = paired_differences(
+        _scored(task, best, thresholds), _scored(default.task, default, tuned), task.metric
+    )
+    return found.get(MEAN)
+
+
+def _scored(task: AnyTask, evaluation: Evaluation, thresholds: Thresholds) -> Metrics:
+    """Return the metrics of the classes that sum up a network, on the test split."""
+    names = task.scored_classes if task.headline == MEAN else (task.headline,)
+    rows = measure(task, evaluation.predictions("test"), thresholds).rows
+    return Metrics(row for row in rows if row.name in names)

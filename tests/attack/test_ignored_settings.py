@@ -1,0 +1,191 @@
+"""Settings without an effect are refused, each with the place where it belongs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lartpc_ray.runtime.arguments import chosen_space, study_parser
+from lartpc_ray.trials.space import Condition, Prior, Space
+from lartpc_ray.trials.space_file import read_space
+
+GOOD = """\
+task: clustering
+fixed:
+  network.blocks: 1
+search:
+  network.depth: {int: [3, 5]}
+  task.loss.mask: {choice: [bce, focal]}
+first:
+  network.depth: 4
+  task.loss.mask: bce
+budgets:
+  smoke:
+    trials: 3
+    steps: 10
+    min_steps: 5
+    fixed: {network.filters: 4}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    return tmp_path / "mine.yaml"
+
+
+def check_refused(path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_space(path, "smoke")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "network.blocks: 1",
+            "optimizer.steps: 5",
+            r"mine\.yaml:3: fixed\.optimizer\.steps: a budget sets .* write `steps: N` in budgets",
+        ),
+        (
+            "network.filters: 4",
+            "optimizer.steps: 5",
+            r"mine\.yaml:15: budgets\.smoke\.fixed\.optimizer\.steps: a budget sets the steps",
+        ),
+        (
+            "  network.depth: {int: [3, 5]}",
+            "  network.depth: {int: [3, 5]}\n  optimizer.steps: {int: [5, 9]}",
+            r"mine\.yaml:6: search\.optimizer\.steps: a budget sets the steps",
+        ),
+        (
+            "network.depth: 4",
+            "optimizer.steps: 4",
+            r"mine\.yaml:8: first\.optimizer\.steps: a budget sets the steps",
+        ),
+        (
+            "network.depth: 4",
+            "network.depth: 4\n  network.blocks: 2",
+            r"mine\.yaml:9: first\.network\.blocks: not searched; write it under `fixed`",
+        ),
+        ("min_steps: 5", "min_steps: 11", r"min_steps: 11 is more than steps 10; .*scheduler"),
+        (
+            "budgets:",
+            "series: [[network.depth], [task.loss.mask]]\nbudgets:",
+            r"mine\.yaml:10: series: crosses grids; make all of search grids",
+        ),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused_with_its_place(
+    path: Path, old: str, new: str, message: str
+) -> None:
+    check_refused(path, old, new, message)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "reason"),
+    [
+        ("resources.workers", "[1, 2]", "same resources"),
+        ("resources.cpus", "[1, 2]", "same resources"),
+        ("resources.gpus", "[0.5, 1.0]", "same resources"),
+        ("resources.min_workers", "[0, 1]", "same resources"),
+        ("optimizer.evaluate_every", "[5, 10]", "after the same steps"),
+        ("data.splits.path", "[a, b]", "on the same events"),
+    ],
+)
+def test_what_all_trials_share_is_not_searched(
+    path: Path, key: str, values: str, reason: str
+) -> None:
+    line = rf"mine\.yaml:5: search\.{key}: .*{reason}; write one value under `fixed`, or --set"
+    check_refused(path, "network.depth: {int: [3, 5]}", f"{key}: {{choice: {values}}}", line)
+
+
+def test_a_value_of_trial_0_is_checked_also_where_the_budget_fixes_the_setting(path: Path) -> None:
+    text = GOOD.replace("network.filters: 4", "network.depth: 3")
+    path.write_text(text)
+    assert read_space(path, "smoke").first_trial().network.depth == 3
+    path.write_text(text.replace("network.depth: 4", "network.depth: 7"))
+    with pytest.raises(ValueError, match=r":8: first\.network\.depth: trial 0 has 7, outside"):
+        read_space(path, "smoke")
+
+
+def test_a_grid_has_no_sampler(path: Path) -> None:
+    text = GOOD.replace("int:", "grid:").replace("choice:", "grid:")
+    path.write_text(text.replace("trials: 3", "trials: 3\n    sampler: gp"))
+    with pytest.raises(ValueError, match=r":13: budgets\.smoke\.sampler: a grid tries all"):
+        read_space(path, "smoke")
+
+
+@pytest.mark.parametrize("kind", ["log", "uniform"])
+def test_a_range_of_fractions_on_a_whole_number_names_the_kinds_to_use(
+    path: Path, kind: str
+) -> None:
+    message = (
+        rf":5: .*\[3, 5\]: {kind} gives fractions, and network\.depth does not take them .*int"
+    )
+    check_refused(path, "{int: [3, 5]}", f"{{{kind}: [3, 5]}}", message)
+
+
+def test_a_steps_option_and_a_fixed_resource_are_taken(path: Path) -> None:
+    path.write_text(GOOD.replace("network.blocks: 1", "resources.workers: 2"))
+    trial = read_space(path, "smoke", {"optimizer.steps": 7}).first_trial()
+    assert (trial.optimizer.steps, trial.resources.workers) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"priors": {"network.blocks": Prior(1, 2)}}, "prior of network.blocks: not searched"),
+        ({"priors": {"network.depth": Prior(2, 4)}}, "prior of network.depth: 2 is outside"),
+        ({"starts": ({"network.blocks": 1},)}, "start of network.blocks: not searched"),
+        ({"starts": ({"network.depth": 6},)}, "start of network.depth: 6 is outside"),
+        (
+            {"conditions": {"network.blocks": Condition("task.loss.mask", ("bce",))}},
+            "when of network.blocks: not searched",
+        ),
+        (
+            {"conditions": {"network.depth": Condition("optimizer.clip", (1.0,))}},
+            "optimizer.clip is neither searched nor fixed",
+        ),
+        (
+            {"conditions": {"network.depth": Condition("network.depth", (4,))}},
+            "name another setting",
+        ),
+        (
+            {"conditions": {"network.depth": Condition("task.loss.mask", ("lovasz_hinge",))}},
+            "when of task.loss.mask: 'lovasz_hinge' is outside",
+        ),
+    ],
+)
+def test_a_space_of_a_program_has_no_prior_condition_or_start_without_an_effect(
+    path: Path, change: dict[str, Any], message: str
+) -> None:
+    space = read_space(path, "smoke")
+    fits = Condition("task.loss.mask", ("bce",))
+    replace(space, conditions={"network.depth": fits}, priors={"network.depth": Prior(3, 4)})
+    with pytest.raises(ValueError, match=message):
+        replace(space, **change)
+
+
+def test_a_space_of_a_program_shares_its_resources(path: Path) -> None:
+    space: Space = read_space(path, "smoke")
+    with pytest.raises(ValueError, match="all trials of a search have the same resources"):
+        replace(space, search={"resources.cpus": space.search["network.depth"]})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--set", "network.blocks=2", "--set", "network.blocks=3"),
+        ("--workers", "2", "--set", "resources.workers=1"),
+        ("--seed", "2", "--set", "seed=1"),
+        ("--data", "here", "--set", "data.splits.path=there"),
+    ],
+)
+def test_an_option_given_twice_is_refused(path: Path, words: tuple[str, ...]) -> None:
+    options = study_parser("tune", "", "").parse_args([str(path), "--budget", "smoke", *words])
+    with pytest.raises(ValueError, match=r"--set .*: also given with --.*; keep one"):
+        chosen_space(options)

@@ -1,0 +1,134 @@
+"""The inference service: the same results in this process, and by workers of which one ends."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from conftest import make_event
+
+from lartpc_ray.data.event import Event
+from lartpc_ray.data.files import write_events
+from lartpc_ray.data.formats.layout import Layout
+from lartpc_ray.predict import placement as placements
+from lartpc_ray.predict import service as services
+from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
+from lartpc_ray.predict.job import Work, cut, keep_prediction
+from lartpc_ray.predict.placement import FEW_EVENTS, Placement
+from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.sources import FileEvents
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks.task import Outputs
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.trial import Trial
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers import no test
+SMALL = {"depth": 2, "filters": 4, "blocks": 1}
+EVENTS = 40
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> FileEvents:
+    """Write events into two files that meet inside a chunk."""
+    folder, rng = tmp_path_factory.mktemp("events"), np.random.default_rng(7)
+    events = [make_event(rng) for _ in range(EVENTS)]
+    for name, part in (("a.h5", events[:23]), ("b.h5", events[23:])):
+        write_events(folder / name, part)
+    return FileEvents(files=(folder / "a.h5", folder / "b.h5"), layout=Layout(side=16))
+
+
+def checkpoint() -> Checkpoint:
+    trial = Trial.model_validate({"network": SMALL})
+    return Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
+
+
+def service(source: FileEvents, **placement: Any) -> InferenceService:
+    return InferenceService([checkpoint()], source, Placement(**placement))
+
+
+def killed_once(marker: str, number: int, event: Event, outputs: Outputs) -> tuple[int, bytes]:
+    """End the process of a worker at its first event in the middle."""
+    if number == 20 and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number, outputs["position"].tobytes()
+
+
+def killed_always(number: int, event: Event, outputs: Outputs) -> None:
+    if number == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_results_are_those_of_the_network_in_the_order_of_the_events(source: FileEvents) -> None:
+    found = list(service(source).run(Work(keep_prediction), [range(5, EVENTS)]))
+    state = checkpoint()
+    events = (source.open()[number] for number in range(EVENTS))
+    wanted = list(predict(state.restored(), state.trial.task, events))
+    assert len(found) == EVENTS - 5
+    aligned = CHUNK_EVENTS["cpu"] - 5
+    pairs = zip(found[aligned:], wanted[aligned + 5 :], strict=True)
+    for (event, outputs), (other, expected) in pairs:
+        assert np.array_equal(event.coords, other.coords)
+        for name, values in expected.items():
+            assert np.array_equal(outputs[name], values), "the same batches, whatever the start"
+
+
+def test_no_batch_holds_events_of_two_chunks() -> None:
+    assert cut(range(16, 50), 16) == [range(16, 32), range(32, 48), range(48, 50)]
+    assert cut(range(0), 16) == []
+
+
+def test_one_chunk_goes_to_the_gpu_of_another_node(
+    source: FileEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (placements, services):
+        monkeypatch.setattr(module, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(services, "_on_workers", lambda job, *_: (one for one in [[job.device]]))
+    work: Work[Any] = Work(keep_prediction)
+    assert list(service(source).run(work, [range(3)])) == ["cuda"]
+    found = list(service(source, device="cpu").run(work, [range(3)]))
+    assert len(found) == 3, "one chunk on the CPU needs no worker"
+
+
+@pytest.mark.parametrize(
+    ("address", "workers", "events", "here"),
+    [
+        ("", None, FEW_EVENTS, True),
+        ("", None, FEW_EVENTS + 1, False),
+        ("", 2, FEW_EVENTS, False),  # the user asks for them
+        ("auto", None, FEW_EVENTS, False),  # the head of a cluster predicts nothing
+    ],
+)
+def test_few_events_on_one_machine_need_no_worker(
+    source: FileEvents,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    workers: int | None,
+    events: int,
+    here: bool,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("lartpc_ray.predict.service.cluster_resources", lambda: {"CPU": 2.0})
+    chunks = cut(range(events), CHUNK_EVENTS["cpu"])
+    assert service(source, workers=workers)._in_this_process(chunks, "cpu") == here
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_bytes_also_after_one_was_killed(
+    source: FileEvents, tmp_path: Path
+) -> None:
+    marker = tmp_path / "killed"
+    marker.touch()
+    work = Work(killed_once, (str(marker),))
+    here = list(service(source).run(work, [range(EVENTS)]))
+    marker.unlink()
+    with ray_session(2, dashboard=False):
+        assert list(service(source, workers=2).run(work, [range(EVENTS)])) == here
+        assert marker.exists(), "a worker was killed"
+        with pytest.raises(RuntimeError, match=r"3 workers ended on events \d+ to \d+"):
+            list(service(source, workers=1).run(Work(killed_always), [range(EVENTS)]))

@@ -1,0 +1,113 @@
+"""The verdict in words, and its summary table."""
+
+import json
+import re
+
+import pytest
+
+from lartpc_ray.metrics.paired import PairedDifference
+from lartpc_ray.predict.evaluate import Differences, EvaluationResult
+from lartpc_ray.report.summary import summary_text
+from lartpc_ray.report.verdict import result_content, verdict, wrapped
+from lartpc_ray.tasks.task import Means
+
+LINKED, SEEDS = "this network, linked voxels", "this network, seeds"
+UNTRAINED, DBSCAN = "untrained network, seeds", "DBSCAN (eps 2.8, min 1)"
+
+
+def means(hip: float, mip: float) -> Means:
+    return {"HIP": {"ari": hip, "ari_several": hip}, "MIP": {"ari": mip, "ari_several": mip}}
+
+
+def compared(hip: PairedDifference, mean: PairedDifference) -> Differences:
+    return {"HIP": hip, "MIP": PairedDifference(0.01, 0.02, 0.7, 50), "mean": mean}
+
+
+def result(dbscan: float = 0.5, sigma: float = 0.02, first: str = LINKED) -> EvaluationResult:
+    """Return a result in which `first` is in use; it beats DBSCAN by 0.1 ± sigma."""
+    rows = {LINKED: means(0.8, 0.9), SEEDS: means(0.7, 0.9)}
+    rows = {first: rows.pop(first)} | rows
+    rows |= {UNTRAINED: means(0.3, 0.5), DBSCAN: means(dbscan, 0.9)}
+    gain = PairedDifference.of(0.1, sigma, 60)
+    untrained = PairedDifference.of(0.4, 0.02, 60)
+    loss = PairedDifference.of(-0.05, 0.01, 40)
+    return EvaluationResult(
+        task="clustering",
+        thresholds={},
+        tune_scores={},
+        means=rows,
+        events={"tune": 40, "test": 60},
+        errors={LINKED: {"HIP": {"ari": 0.03}, "mean": {"ari": 0.02}}},
+        held_out={"seeds": 0.75, "linked voxels": 0.85},
+        differences={
+            "ari": {
+                DBSCAN: compared(PairedDifference.of(0.3, 0.05, 50), gain),
+                UNTRAINED: compared(untrained, untrained),
+                SEEDS: compared(gain, gain),
+            },
+            "ari_several": {DBSCAN: compared(loss, loss)},
+        },
+    )
+
+
+def test_the_sentences_give_the_best_method_its_gains_and_the_method_in_use() -> None:
+    best, dbscan, untrained, several, used = verdict(result())
+    assert best == (
+        "Best on 60 test events: this network with linked voxels, mean ARI 0.850 ± 0.020."
+    )
+    assert dbscan == (
+        "Better than DBSCAN (eps 2.8, min 1) by 0.100 ± 0.020 (P(better) > 0.99). By class: better "
+        "in HIP +0.300 ± 0.050."
+    )
+    assert untrained.startswith("Better than the untrained network with seeds by 0.400 ± 0.020")
+    assert several.endswith(
+        "worse than DBSCAN (eps 2.8, min 1) by 0.050 ± 0.010 (P(better) < 0.01)."
+    )
+    assert used.startswith(
+        "predict uses linked voxels, of highest held-out score on the 40 tune events"
+    )
+    assert "better than seeds by 0.100" in used
+
+
+def test_a_baseline_that_wins_is_named_first() -> None:
+    assert verdict(result(dbscan=0.95))[0] == (
+        "Best on 60 test events: DBSCAN (eps 2.8, min 1), mean ARI 0.925. In use: this network "
+        "with linked voxels, 0.850 ± 0.020."
+    )
+
+
+def test_too_few_events_are_named_with_their_number() -> None:
+    text = verdict(result(sigma=0.1))[1]
+    assert text.startswith("60 events cannot tell it from DBSCAN (eps 2.8, min 1): +0.100 ± 0.100")
+    assert "about 240 would" in text
+
+
+def test_a_reconstruction_that_the_settings_name_is_kept() -> None:
+    assert "predict uses seeds, as the settings name it" in verdict(result(first=SEEDS))[-1]
+
+
+def test_the_summary_marks_the_best_of_each_column_and_the_best_row() -> None:
+    lines = summary_text(result(), ("<", ">")).splitlines()
+    assert lines[1].split() == ["mean", "HIP", "MIP", "SHOWER", "DELTA", "MICHEL"]
+    assert lines[2].startswith("<linked voxels *.850±.020 *.800±.030 *.900")
+    assert [line for line in lines[:6] if line.startswith("<")] == [lines[2]]
+    assert lines[5].split()[:3] == ["DBSCAN", ".700", ".500"]
+    assert max(len(re.sub("[<>]", "", line)) for line in lines) <= 80
+
+
+def test_the_summary_of_long_numbers_fits_a_terminal() -> None:
+    names = ("HIP", "MIP", "SHOWER", "DELTA", "MICHEL")
+    rows = {name: {"ari": 0.9 + place / 100} for place, name in enumerate(names)}
+    errors = {LINKED: {name: {"ari": 0.012} for name in (*names, "mean")}}
+    many = EvaluationResult(
+        "clustering", {}, {}, {LINKED: rows, DBSCAN: rows}, {"tune": 1, "test": 1}, errors=errors
+    )
+    assert max(map(len, summary_text(many).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1])
+def test_a_result_comes_back_from_json(sigma: float) -> None:
+    content = json.loads(json.dumps(result_content(result(sigma=sigma))))
+    assert next(iter(content)) == "verdict"
+    assert EvaluationResult.read(content) == result(sigma=sigma)
+    assert max(map(len, wrapped(content["verdict"]).splitlines())) <= 80

@@ -1,0 +1,160 @@
+"""Thresholds for the outputs of any network: file, checks, command, Python function, page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+import lartpc_ray
+from lartpc_ray.data.outputs import open_outputs
+from lartpc_ray.report import __main__ as report
+from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.thresholds import __main__ as thresholds
+from lartpc_ray.tracking.runs import Tracking
+
+Arrays = dict[str, np.ndarray]
+
+
+def made_events(rng: np.random.Generator, events: int = 12) -> list[Arrays]:
+    """Make outputs of three tracks and three showers, each a compact cluster of 20 voxels."""
+    made = []
+    for _ in range(events):
+        cluster = np.repeat(np.arange(6), 20)
+        centre = rng.uniform(-1, 1, (6, 3))
+        position = centre[cluster] + 0.05 * rng.normal(size=(120, 3))
+        far = ((position - centre[cluster]) ** 2).sum(axis=1)
+        seediness = np.exp(-far / 0.02)
+        classes = np.where(cluster < 3, 1, 2)
+        arrays = {"class": classes, "cluster": cluster, "position": position}
+        made.append({**arrays, "margin": np.full(120, 0.1), "seediness": seediness})
+    return made
+
+
+def write(path: Path, events: list[Arrays]) -> Path:
+    """Write outputs as the how-to does."""
+    with h5py.File(path, "w") as file:
+        for name in events[0]:
+            file[name] = np.concatenate([event[name] for event in events])
+        file["event"] = np.repeat(np.arange(len(events)), [len(event["class"]) for event in events])
+    return path
+
+
+def test_a_file_gives_the_events_that_were_written(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    events = made_events(rng, 3)
+    outputs = open_outputs(write(tmp_path / "outputs.h5", events))
+    assert len(outputs) == 3
+    for wanted, found in zip(events, outputs, strict=True):
+        assert wanted.keys() == found.keys()
+        for name in wanted:
+            np.testing.assert_array_equal(wanted[name], found[name])
+
+
+def replaced(name: str, values: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        if values is not None:
+            file[name] = values
+
+    return change
+
+
+def linked(file: h5py.File) -> None:
+    del file["margin"]
+    file["margin"] = h5py.ExternalLink("/dev/zero", "margin")
+
+
+CASES = {
+    "no dataset 'seediness'": replaced("seediness", None),
+    "no dataset 'margin'": linked,
+    "event 0 in row 1: sort the rows": replaced("event", np.array([1] + [0] * 239)),
+    "columns of unequal lengths": replaced("cluster", np.zeros(3, int)),
+    "event 0: margin 0.0: give sigma, above 0": replaced("margin", np.zeros(240)),
+    "event 0: seediness 1.5: give 0 to 1": replaced("seediness", np.full(240, 1.5)),
+    "event 0: class 7: give whole numbers from -1 to 4": replaced("class", np.full(240, 7)),
+    "event 0: position has NaN": replaced("position", np.full((240, 3), np.nan)),
+    "event 0: position has shape": replaced("position", np.zeros(240)),
+    "event 0: cluster 0.5": replaced("cluster", np.full(240, 0.5)),
+    "margin holds |S1, which": replaced("margin", np.array(["a"] * 240, "S1")),
+}
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_a_wrong_file_is_refused_with_file_event_and_value(
+    tmp_path: Path, rng: np.random.Generator, message: str
+) -> None:
+    path = write(tmp_path / "outputs.h5", made_events(rng, 2))
+    with h5py.File(path, "a") as file:
+        CASES[message](file)
+    with pytest.raises(ValueError, match=r"outputs\.h5") as error:
+        list(open_outputs(path))
+    assert message in str(error.value)
+
+
+def test_a_file_of_no_outputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        open_outputs(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(ValueError, match="not a readable HDF5 file"):
+        open_outputs(tmp_path / "text.h5")
+
+
+def test_the_command_tunes_a_file_and_keeps_all_that_a_run_has(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, runs = write(tmp_path / "net.h5", made_events(rng)), ["--runs", str(tmp_path / "runs")]
+    arguments = ["clustering", "--outputs", str(path), "--workers", "1", *runs]
+    command = (thresholds.parser(), thresholds.main)
+    assert run_command(*command, [*arguments, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content["classes"]) == {"MIP", "SHOWER"}
+    assert content["data"] == str(path)
+    assert content["classes"]["MIP"]["score"] > 0.95
+    assert content["classes"]["MIP"]["held_out"] > 0.9
+    assert run_command(*command, [*arguments, "--export", "mlreco"]) == 0
+    printed = capsys.readouterr()
+    assert "tuning" not in printed.err, "printed from the run"
+    lists = yaml.safe_load(printed.out)
+    assert lists["s_thresholds"][1] == content["classes"]["MIP"]["s0"]
+    tracking = Tracking(tmp_path / "runs", "clustering")
+    (run,) = tracking.client.search_runs(["1"], "tags.kind = 'outputs'")
+    (child,) = tracking.children(run.info.run_id, kind="thresholds", in_use="true")
+    names = {file.path for file in tracking.client.list_artifacts(child)}
+    assert names == {"scores.npz", "table.txt", "thresholds-seeds.yaml"}
+    page = tmp_path / "page.html"
+    shown = (report.parser(), report.main, ["--run", run.info.run_id, *runs])
+    assert run_command(*shown[:2], [*shown[2], "--html", str(page)]) == 0
+    assert "12 events of net.h5, rule robust" in page.read_text()
+    assert run_command(*shown) == 0
+    assert "net.h5, 12 events, rule robust" in capsys.readouterr().out
+
+
+def test_python_gives_the_same_thresholds_for_a_file_and_for_its_events(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    events = made_events(rng, 6)
+    path = write(tmp_path / "outputs.h5", events)
+    few: dict[str, Any] = {"s0": np.linspace(0, 1, 5), "p0": np.linspace(0, 1, 5)}
+    table = lartpc_ray.tune_thresholds(path, **few)
+    assert table.equals(lartpc_ray.tune_thresholds(events, **few))
+    assert list(table["class"]) == ["MIP", "SHOWER"]
+    with pytest.raises(ValueError, match="event 0: seediness 2"):
+        lartpc_ray.tune_thresholds([{**events[0], "seediness": np.full(120, 2.0)}])
+
+
+def test_a_method_that_needs_the_image_needs_coords(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "net.h5", made_events(rng, 1))
+    arguments = ["clustering", "--outputs", str(path), "--runs", str(tmp_path / "runs")]
+    both = (thresholds.parser(), thresholds.main)
+    assert run_command(*both, [*arguments, "--method", "dbscan", "--workers", "1"]) == 2
+    assert "no coords, which --method dbscan needs" in capsys.readouterr().err
+    assert run_command(*both, [*arguments, "--run", "abc"]) == 2
+    assert "give --run ID, or --outputs FILE" in capsys.readouterr().err

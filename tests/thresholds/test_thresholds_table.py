@@ -1,0 +1,50 @@
+"""Thresholds for readers and for other programs: the table, and the reconstruction of an export."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.thresholds.record import ThresholdsRecord, table
+from lartpc_ray.thresholds.retune import _Tuning
+from lartpc_ray.tracking.runs import Tracking
+
+
+def content(*axes: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"interval": dict.fromkeys(axes, (0.5, 1000.0))}
+    row |= dict.fromkeys(axes, 0.65)
+    row |= {"score": 0.7, "error": 0.08, "held_out": None, "events": 13, "objective": "ari"}
+    of_split = {"split": "tune", "events": 15, "rule": "robust"}
+    return {"classes": {"HIP": row}, "untuned": ["MICHEL"], **of_split}
+
+
+@pytest.mark.parametrize("axes", [("s0", "p0"), ("s0", "max_embedding_distance", "reach")])
+def test_the_columns_stand_below_their_heads(axes: tuple[str, ...]) -> None:
+    title, heads, row, untuned = table(content(*axes)).splitlines()
+    assert title == "tune split, 15 events, rule robust"
+    for axis in axes:
+        assert f"  {axis} (68 %)" in heads, "two spaces before each head"
+    ends = [heads.index(f"{axis} (68 %)") + len(f"{axis} (68 %)") for axis in axes]
+    assert all(row[:end].endswith("0.65 (0.5 - 1e+03)") for end in ends)
+    assert row.split()[-6:] == ["0.700", "±", "0.080", "-", "13", "ari"]
+    assert untuned == "MICHEL  untuned: no event has a cluster of it"
+
+
+class OfTask(_Tuning):
+    """The reconstruction that a tuning takes; it tunes nothing."""
+
+    def tune(self) -> ThresholdsRecord:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("export", "method"), [("spine", "seeds"), (None, "linked")])
+def test_an_export_of_a_run_with_linked_voxels_is_of_seeds(
+    tmp_path: Path, export: str | None, method: str
+) -> None:
+    """A search chooses linked voxels more often than seeds; other programs know seeds only."""
+    options = argparse.Namespace(export=export, method=None, cluster_rule=None, objective=[])
+    tuning = OfTask(options, Tracking(tmp_path, None), "run")
+    tuning._set_task(ClusteringTask().with_method("linked"))
+    assert tuning.task.active_method.name == method

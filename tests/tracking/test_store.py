@@ -1,0 +1,195 @@
+"""Errors of MLflow and of what is below it: one line without passwords, and how to go on."""
+
+import json
+import logging
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from processes import free_port
+
+from lartpc_ray.terminal.text import without_password
+from lartpc_ray.tracking import store
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.store import (
+    REGISTRY,
+    STORE,
+    TRACKING,
+    StoreClient,
+    StoreError,
+    chosen_store,
+    kept_store,
+    local_store,
+    plan_store,
+    sqlite_file,
+)
+
+SECRET = "postgresql://me:s3cr%40t@127.0.0.1:1/db"
+
+
+def refused(folder: Path, uri: str | None = None) -> str:
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        Tracking(folder, "study", uri)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 30
+    return str(caught.value)
+
+
+def test_a_server_that_is_away_is_a_line_within_seconds(tmp_path: Path) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    text = refused(tmp_path, uri)
+    assert text.startswith(f"MLflow {uri}: the server does not answer ([Errno 111]")
+    assert text.endswith("start the server, or give another store with --tracking-uri")
+
+
+def test_a_registry_that_is_away_is_named_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv(REGISTRY, uri)
+    text = refused(tmp_path)
+    assert text.startswith(f"registry {uri}: ")
+    assert text.endswith(f"start it, or unset {REGISTRY}")
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://me@127.0.0.1:{}/db", "mysql+pymysql://127.0.0.1:{}/db", "sqlite:////no/x"]
+)
+def test_a_database_that_is_away_is_a_line_within_seconds(tmp_path: Path, uri: str) -> None:
+    text = refused(tmp_path, uri.format(free_port()))
+    assert text.endswith("mend it, or give another store with --tracking-uri or --runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "folder", "version"])
+def test_a_damaged_database_is_a_line_with_its_name(tmp_path: Path, damage: str) -> None:
+    Tracking(tmp_path / "made", "study")
+    path = tmp_path / STORE  # a path that MLflow has not opened in this process
+    shutil.copy(tmp_path / "made" / STORE, path)
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:10_000])
+    elif damage == "text":
+        path.write_text("no database" * 1000)
+    else:
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+        database.close()
+    text = refused(tmp_path)
+    assert str(path) in text
+    assert "give another store" in text
+    assert ("another MLflow version" in text) == (damage == "version")
+
+
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(tmp_path: Path) -> None:
+    tracking = Tracking(tmp_path, "study")
+    tracking.client.delete_experiment(tracking.experiment)
+    assert "mlflow experiments restore -x 1" in refused(tmp_path)
+
+
+def test_answers_that_a_thing_is_missing_keep_their_code(tmp_path: Path) -> None:
+    tracking = Tracking(tmp_path, "study")
+    with pytest.raises(StoreError) as caught:
+        tracking.client.get_run("0" * 32)
+    assert caught.value.code == store.MISSING
+    with pytest.raises(ValueError, match=rf"run 0+: not in sqlite:///{tmp_path}"):
+        tracking.run_info("0" * 32)
+
+
+def test_the_store_of_the_environment_is_used_and_the_argument_goes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRACKING, "http://a")
+    assert Tracking(tmp_path, None).uri == "http://a"
+    assert Tracking(tmp_path, None, "http://b").uri == "http://b"
+    assert plan_store(None, tmp_path) == "http://a"
+    monkeypatch.setenv(TRACKING, "")
+    assert Tracking(tmp_path, None).uri == local_store(tmp_path)
+    assert plan_store(None, tmp_path) is None
+    assert plan_store(local_store(tmp_path), tmp_path) is None
+
+
+def test_a_resumed_study_stays_in_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRACKING, "http://a")
+    assert kept_store(None, tmp_path) == local_store(tmp_path)
+    assert kept_store("http://b", tmp_path) == "http://b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("sqlite:///{}/x.db", "x.db"),
+        ("sqlite:///{}/a%20b.db?timeout=3", "a b.db"),
+        ("sqlite:///{}/no/x.db", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("http://a/x.db", None),
+    ],
+)
+def test_the_file_of_a_sqlite_store(tmp_path: Path, uri: str, name: str | None) -> None:
+    assert sqlite_file(uri.format(tmp_path)) == (tmp_path / name if name else None)
+
+
+def test_passwords_reach_neither_plans_nor_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="leave out the password") as caught:
+        chosen_store(SECRET)
+    assert "s3cr" not in str(caught.value)
+    monkeypatch.setenv(TRACKING, SECRET)
+    plan = plan_store(None, tmp_path)
+    assert plan == "postgresql://me@127.0.0.1:1/db"
+    assert kept_store(plan, tmp_path) == SECRET
+    assert Tracking(tmp_path, None).shown == plan
+    monkeypatch.setattr(store, "MlflowClient", lambda **_: Leaky())
+    with pytest.raises(StoreError) as failed:
+        StoreClient(SECRET).get_run("1")
+    for secret in ("s3cr%40t", "s3cr@t"):
+        assert secret not in str(failed.value)
+
+
+class Leaky:
+    """A client whose errors hold the password."""
+
+    def get_run(self, run: str) -> None:
+        raise OSError(f"cannot connect to {SECRET} with password s3cr@t")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://a:5000/x", "http://a:5000/x"),
+        ("http://me:p@a:5000", "http://me@a:5000"),
+        ("mysql+pymysql://me:p:q@h/db", "mysql+pymysql://me@h/db"),
+        ("x postgresql://u:p@h/d?sslpassword=q y", "x postgresql://u@h/d?sslpassword=*** y"),
+        ("sqlite:////tmp/a@b:c.db", "sqlite:////tmp/a@b:c.db"),
+    ],
+)
+def test_passwords_are_removed_from_texts(text: str, shown: str) -> None:
+    assert without_password(text) == shown
+
+
+def test_a_long_wait_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow:
+        def get_run(self, run: str) -> str:
+            time.sleep(0.3)
+            return run
+
+    caplog.set_level(logging.INFO, "lartpc_ray")
+    monkeypatch.setattr(store, "SILENCE", 0.05)
+    monkeypatch.setattr(store, "MlflowClient", lambda **_: Slow())
+    assert StoreClient("http://slow").get_run("1") == "1"
+    assert "MLflow http://slow: no answer for 0 s (get_run); still waiting" in caplog.text
+    assert 2 <= json.dumps(caplog.messages).count("waiting") <= 6, "again and again"
+    assert caplog.messages[-1] == "MLflow http://slow: answered after 0 s (get_run)"
+    time.sleep(0.2)
+    assert caplog.messages[-1].startswith("MLflow http://slow: answered"), "the lines have ended"

@@ -1,0 +1,67 @@
+"""The winner of a search: the default stays unless a trial is surely better."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lartpc_ray.train.part import WHOLE, TrainingPart
+from lartpc_ray.trials.event_scores import read_scores, scores_file, write_scores
+from lartpc_ray.tune.history import Measurement
+from lartpc_ray.tune.winner import KEPT_BELOW, Winner, choose_winner
+
+
+def measurement(gain: float, noise: float, seed: int = 1) -> Measurement:
+    """Return scores of 50 events: the difficulty of the events, a gain, noise."""
+    events = np.random.default_rng(0).normal(0.5, 0.1, 50)
+    noises = np.random.default_rng(seed).normal(0, 1, 50)
+    noises = noise * (noises - noises.mean()) / noises.std(ddof=1)
+    scores = dict(enumerate(map(float, events + gain + noises)))
+    return Measurement(float(np.mean(list(scores.values()))), {"MIP": scores})
+
+
+@pytest.mark.parametrize(("noise", "wins"), [(0.05, True), (0.1, False)])
+def test_a_better_trial_wins_only_where_the_paired_difference_shows_it(
+    noise: float, wins: bool
+) -> None:
+    """A gain of 0.01 over 50 events has the error noise / sqrt(50)."""
+    found = choose_winner({0: measurement(0, 0), 4: measurement(0.01, noise), 2: measurement(0, 0)})
+    assert found.rival == 4
+    assert found.difference is not None
+    assert found.difference.error == pytest.approx(noise / 50**0.5)
+    assert found.number == (4 if wins else 0)
+    assert (found.difference.p_better >= KEPT_BELOW) == wins
+
+
+def test_without_the_default_or_without_others_there_is_nothing_to_compare() -> None:
+    assert choose_winner({3: Measurement(0.2), 1: Measurement(0.4)}) == Winner(1, 1)
+    assert choose_winner({0: Measurement(0.2)}) == Winner(0)
+
+
+def test_trials_without_scores_of_events_are_compared_by_their_objectives() -> None:
+    assert choose_winner({0: Measurement(0.2), 1: Measurement(0.3)}).number == 1
+    assert choose_winner({0: Measurement(0.3), 1: Measurement(0.2)}).number == 0
+
+
+def test_scores_come_back_and_damaged_ones_are_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = {"MIP": {0: 0.5, 7: 0.25}, "all": {3: 1.0}}
+    write_scores(tmp_path, 20, scores)
+    assert read_scores(tmp_path, 20) == scores
+    assert read_scores(tmp_path, 30) == {}
+    assert not caplog.text
+    file = scores_file(tmp_path, 20)
+    file.write_bytes(file.read_bytes()[:100])
+    assert read_scores(tmp_path, 20) == {}
+    assert "the trial is compared by its objective" in caplog.text
+
+
+def test_a_part_reports_after_its_start_until_the_validation_that_ends_it() -> None:
+    history = [{"step": step} for step in (10.0, 20.0, 30.0, 40.0)]
+    steps = [numbers["step"] for numbers in TrainingPart(10, 25).reports(history)]
+    assert steps == [20, 30]
+    assert [numbers["step"] for numbers in WHOLE.reports(history)] == [10, 20, 30, 40]
+    assert not list(TrainingPart(40, 90).reports(history))
+    assert TrainingPart(0, 40).ends_with(history)
+    assert not TrainingPart(0, 50).ends_with(history)
