@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 STEPS = "optimizer.steps"
+SAME_EVENTS = "a search compares its trials on the same events"
 NOT_SEARCHED = {
     "resources.workers": "all trials of a search have the same resources",
     "resources.min_workers": "all trials of a search have the same resources",
     "resources.cpus": "all trials of a search have the same resources",
     "resources.gpus": "all trials of a search have the same resources",
     "optimizer.evaluate_every": "a search compares its trials after the same steps",
-    "data.splits.path": "a search compares its trials on the same events",
+    "data.splits.path": SAME_EVENTS,
+    "data.splits.fractions": SAME_EVENTS,
+    "data.splits.val_events": SAME_EVENTS,
+    "data.splits.most_events": f"{SAME_EVENTS}; data.splits.train_events varies the training alone",
+    "data.splits.layout.": SAME_EVENTS,
+    "task.metric": "a search compares its trials by one metric",
+    "task.min_voxels": "a search compares its trials on the same clusters",
+    "task.dead": "a search compares its trials on the same dead regions",
+    "task.regions.": "a search compares its trials on the same dead regions",
 }
-"""Path to reason, of settings that one search cannot vary: each belongs to `fixed`."""
+"""Path (or group, which ends in a dot) to reason, of settings that one search cannot vary.
+
+Each belongs to `fixed`.
+"""
 IDLE = {
     "network.chunk": "it changes no result, only memory on a GPU",
     "data.prefetch": "it changes no result: a thread prepares the same batches",
@@ -91,6 +103,12 @@ def misplaced(group: str, key: str) -> str:
             "a budget sets the steps of its trials; write `steps: N` in budgets, or "
             f"--set {STEPS}=N on the command line"
         )
-    if group == "search" and key in NOT_SEARCHED:
-        return f"{NOT_SEARCHED[key]}; write one value under `fixed`, or --set {key}=VALUE"
+    if group == "search" and (reason := _why_not_searched(key)):
+        return f"{reason}; write one value under `fixed`, or --set {key}=VALUE"
     return ""
+
+
+def _why_not_searched(key: str) -> str:
+    """Return the reason why one search cannot vary a setting or its group; empty if it can."""
+    fits = (name for name in NOT_SEARCHED if f"{key}.".startswith(f"{name.removesuffix('.')}."))
+    return NOT_SEARCHED.get(next(fits, ""), "")

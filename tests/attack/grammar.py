@@ -25,7 +25,7 @@ VALID = {
     "optimizer.learning_rate": "log: [1e-4, 1e-2]",
     "optimizer.clip": "uniform: [0.0, 2.0]",
     "task.loss.mask": "choice: [bce, focal, lovasz_hinge]",
-    "data.splits.most_events": "choice: [null, 4, 8]",
+    "data.splits.train_events": "choice: [null, 4, 8]",
     "data.augment": "choice: [true, false]",
 }
 """Searched settings that are valid until an option is added."""

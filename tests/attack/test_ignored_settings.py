@@ -94,6 +94,13 @@ def test_a_setting_without_an_effect_is_refused_with_its_place(
         ("resources.min_workers", "[0, 1]", "same resources"),
         ("optimizer.evaluate_every", "[5, 10]", "after the same steps"),
         ("data.splits.path", "[a, b]", "on the same events"),
+        ("data.splits.fractions", "[[0.4, 0.4, 0.2], [0.5, 0.3, 0.2]]", "on the same events"),
+        ("data.splits.most_events", "[null, 8]", "on the same events; data.splits.train_events .*"),
+        ("data.splits.val_events", "[100, 200]", "on the same events"),
+        ("data.splits.layout.side", "[512, 768]", "on the same events"),
+        ("data.splits.layout.classes.delta", "[DELTA, drop]", "on the same events"),
+        ("task.metric", "[ari, purity]", "by one metric"),
+        ("task.min_voxels", "[5, 10]", "on the same clusters"),
     ],
 )
 def test_what_all_trials_share_is_not_searched(
@@ -189,3 +196,22 @@ def test_an_option_given_twice_is_refused(path: Path, words: tuple[str, ...]) ->
     options = study_parser("tune", "", "").parse_args([str(path), "--budget", "smoke", *words])
     with pytest.raises(ValueError, match=r"--set .*: also given with --.*; keep one"):
         chosen_space(options)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("task.regions.number", "{int: [1, 3]}"),
+        ("task.regions.width", "{choice: [[1, 2], [3, 4]]}"),
+        ("task.dead", "{choice: [null, {slabs: [{axis: 0, position: 9, width: 3}]}]}"),
+    ],
+)
+def test_the_dead_regions_of_the_tune_split_are_not_searched(
+    path: Path, key: str, values: str
+) -> None:
+    path.write_text(
+        f"task: infill\nsearch:\n  {key}: {values}\n"
+        "budgets:\n  smoke: {trials: 3, steps: 10, min_steps: 5}\n"
+    )
+    with pytest.raises(ValueError, match=rf"search\.{key}: .*on the same dead regions; write one"):
+        read_space(path, "smoke")

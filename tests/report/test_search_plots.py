@@ -110,7 +110,7 @@ def test_few_trials_or_equal_objectives_have_no_importances_and_all_other_plots(
         ("optimizer.weight_decay", "choice", [1.0, 0.000123456]),
         ("optimizer.weight_decay", "choice", [1, 2]),
         ("task.linked.s0", "choice", [[0.1, 1], [0.2, 0.5]]),
-        ("data.splits.most_events", "choice", [None, 8]),
+        ("data.splits.train_events", "choice", [None, 8]),
         ("optimizer.learning_rate", "log", [0.00123454, 0.0123456]),
     ],
 )

@@ -22,9 +22,9 @@ search:
   optimizer.learning_rate: {log: [1e-4, 1e-2], prior: {value: 2e-3, width: 2}}
   task.loss.mask: {choice: [bce, focal, lovasz_hinge]}
   task.loss.inter: {uniform: [0.5, 2.0], step: 0.5, when: {task.loss.mask: [bce, focal]}}
-  data.splits.most_events: {choice: [null, 4, 8], prior: [4, 8]}
+  data.splits.train_events: {choice: [null, 4, 8], prior: [4, 8]}
 first:
-  - {network.depth: 4, network.filters: 8, task.loss.mask: bce, data.splits.most_events: null}
+  - {network.depth: 4, network.filters: 8, task.loss.mask: bce, data.splits.train_events: null}
   - {network.depth: 5, network.filters: 12}
   - {task.loss.mask: lovasz_hinge}
 budgets:
@@ -53,13 +53,13 @@ def test_an_entry_has_a_step_a_prior_a_condition_and_null(write: Write) -> None:
     space = read_space(write(), "smoke")
     assert space.search["network.filters"] == IntDistribution(8, 32, step=4)
     assert space.search["task.loss.inter"] == FloatDistribution(0.5, 2.0, step=0.5)
-    assert space.search["data.splits.most_events"] == CategoricalDistribution([None, 4, 8])
+    assert space.search["data.splits.train_events"] == CategoricalDistribution([None, 4, 8])
     assert space.priors["network.filters"] == Prior(8, 16)
     rate = space.priors["optimizer.learning_rate"]
     assert (rate.low, rate.high) == (pytest.approx(1e-3), pytest.approx(4e-3))
-    assert space.priors["data.splits.most_events"] == Prior(4, 8)
+    assert space.priors["data.splits.train_events"] == Prior(4, 8)
     assert space.conditions == {"task.loss.inter": Condition("task.loss.mask", ("bce", "focal"))}
-    assert space.first["data.splits.most_events"] is None
+    assert space.first["data.splits.train_events"] is None
     assert space.remarks == ()
 
 

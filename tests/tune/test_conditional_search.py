@@ -25,7 +25,7 @@ search:
   network.filters: {step: 2, int: [2, 4], prior: [2, 4]}
   task.loss.mask: {choice: [balanced_bce, focal]}
   task.loss.inter: {when: {task.loss.mask: focal}, uniform: [0.5, 2.0], step: 0.5}
-  data.splits.most_events: {choice: [null, 2]}
+  data.splits.train_events: {choice: [null, 2]}
 first:
   - {network.filters: 2, task.loss.mask: balanced_bce, task.loss.inter: 1.5}
   - {task.loss.mask: focal, task.loss.inter: 2.0}

@@ -53,7 +53,7 @@ search:
   task.loss.mask: {choice: [bce, focal]}
   task.loss.inter: {uniform: [0.5, 2.0], step: 0.5, when: {task.loss.mask: focal}}
   task.loss.inter_distance: {uniform: [0.1, 0.5]}
-  data.splits.most_events: {choice: [null, 8]}
+  data.splits.train_events: {choice: [null, 8]}
 first:
   - {network.depth: 4, task.loss.mask: bce}
   - {network.depth: 5, task.loss.mask: focal, task.loss.inter: 1.5}
@@ -74,7 +74,7 @@ def test_priors_conditions_and_further_starts_are_in_the_table(
         "task.loss.inter           0.5 to 2, in steps of 0.5  -                "
         "task.loss.mask is focal",
         "task.loss.inter_distance  0.1 to 0.5                 0.2",
-        "data.splits.most_events   null, 8                    null",
+        "data.splits.train_events  null, 8                    null",
         "trial 1 begins with network.depth 5, task.loss.mask focal, task.loss.inter 1.5",
     ]
     monkeypatch.setattr(module, "estimate", lambda *_: None)
