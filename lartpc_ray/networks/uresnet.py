@@ -219,4 +219,6 @@ def _apply(
 def _kernel(offsets: int, inputs: int, outputs: int, copies: int | None = None) -> nn.Parameter:
     """Draw weights (offset, in, out) of variance 2 / (inputs that meet in one output)."""
     weight = torch.empty(copies or offsets, inputs, outputs)
-    return nn.Parameter(nn.init.normal_(weight, std=(2 / (offsets * inputs)) ** 0.5))
+    if not weight.is_meta:  # a meta tensor has no values; to draw them imports torch's compiler
+        nn.init.normal_(weight, std=(2 / (offsets * inputs)) ** 0.5)
+    return nn.Parameter(weight)

@@ -10,7 +10,7 @@ from typing import overload
 
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.predict.job import Work, keep_prediction
-from lartpc_ray.predict.placement import WHEREVER, LazyRay
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.sources import SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
@@ -102,7 +102,7 @@ class Evaluation:
                 network = state.trial.make_network(engine="auto")
                 state = replace(state, network=network.state_dict())
             count = len(self.splits.events(split))
-            placement = WHEREVER
+            placement = DEFAULT_PLACEMENT
             if self._ray:
                 self._ray.start(count)
                 placement = self._ray.placement

@@ -93,9 +93,8 @@ class Networks:
         """Load the networks."""
         self.networks = []
         for trial, weights in zip(self.job.trials, self.weights, strict=True):
-            network = trial.make_network(engine="auto")
-            network.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()})
-            self.networks.append(network.eval().to(self.job.device))
+            tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+            self.networks.append(trial.restore_network(tensors).to(self.job.device))
 
     def predictions(self, events: Iterator[Event], numbers: Sequence[int]) -> Iterator[Prediction]:
         """Yield the predictions of the last network for events of given numbers."""

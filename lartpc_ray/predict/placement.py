@@ -73,7 +73,7 @@ class Placement(Settings):
         return self.model_copy(update={"device": device, "workers": self.workers or fit})
 
 
-WHEREVER = Placement()
+DEFAULT_PLACEMENT = Placement()
 
 
 def local_workers() -> int:

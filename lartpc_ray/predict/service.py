@@ -12,6 +12,7 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ import torch
 
 from lartpc_ray.predict.inference import CHUNK_EVENTS
 from lartpc_ray.predict.job import Job, Networks, Weights, Work, apply, cut
-from lartpc_ray.predict.placement import FEW_EVENTS, WHEREVER, Placement
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, FEW_EVENTS, Placement
 from lartpc_ray.predict.sources import FileEvents, SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.terminal.screen import ProgressBar
@@ -40,7 +41,7 @@ class InferenceService:
 
     states: Sequence[Checkpoint]
     source: SplitEvents | FileEvents
-    placement: Placement = WHEREVER
+    placement: Placement = DEFAULT_PLACEMENT
 
     def run(
         self, work: Work[Result], events: Sequence[range], *, title: str | None = "network: event"
@@ -59,11 +60,10 @@ class InferenceService:
         """
         job = self.job()
         chunks = [chunk for part in events for chunk in cut(part, CHUNK_EVENTS[job.device])]
-        weights = [state.network for state in self.states]
         if self._in_this_process(chunks, job.device):
-            results = _in_process(job, weights, work, chunks)
+            results = self._in_process(work, chunks)
         else:
-            results = _on_workers(job, weights, work, chunks, self.placement.resolve().workers or 1)
+            results = self._on_workers(work, chunks)
         bar = ProgressBar(title, sum(map(len, chunks))) if title else None
         with closing(results), bar or nullcontext():
             for of_chunk in results:
@@ -96,21 +96,24 @@ class InferenceService:
             precision=placement.precision,
         )
 
+    @cached_property
+    def _networks(self) -> Networks:
+        """Load the networks into this process: 30 ms, as long as an event."""
+        return Networks(self.job(), self._weights)
 
-def _in_process(
-    job: Job, weights: Sequence[Weights], work: Work[Result], chunks: Sequence[range]
-) -> Generator[list[Result]]:
-    networks = Networks(job, weights)
-    numbers = [number for chunk in chunks for number in chunk]
-    pairs = networks.predictions(networks.read(numbers), numbers)
-    for chunk in chunks:
-        yield list(apply(work, chunk, islice(pairs, len(chunk))))
+    @property
+    def _weights(self) -> list[Weights]:
+        return [state.network for state in self.states]
 
+    def _in_process(self, work: Work[Result], chunks: Sequence[range]) -> Generator[list[Result]]:
+        numbers = [number for chunk in chunks for number in chunk]
+        pairs = self._networks.predictions(self._networks.read(numbers), numbers)
+        for chunk in chunks:
+            yield list(apply(work, chunk, islice(pairs, len(chunk))))
 
-def _on_workers(
-    job: Job, weights: Sequence[Weights], work: Work[Result], chunks: Sequence[range], workers: int
-) -> Generator[list[Result]]:
-    from lartpc_ray.predict.workers import WorkerPool  # Ray, which one process does without
+    def _on_workers(self, work: Work[Result], chunks: Sequence[range]) -> Generator[list[Result]]:
+        from lartpc_ray.predict.workers import WorkerPool  # Ray, which one process does without
 
-    with WorkerPool(job, weights, work, min(workers, len(chunks))) as pool:
-        yield from pool.run(chunks)
+        count = min(self.placement.resolve().workers or 1, len(chunks))
+        with WorkerPool(self.job(), self._weights, work, count) as pool:
+            yield from pool.run(chunks)

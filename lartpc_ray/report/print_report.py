@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.predict.placement import WHEREVER, LazyRay, Placement
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay, Placement
 from lartpc_ray.report.by_size import run_by_size
 from lartpc_ray.report.compare import run_comparison
 from lartpc_ray.report.record import write_page
@@ -40,7 +40,7 @@ def _report(options: argparse.Namespace, ray: LazyRay) -> int:
     """Print or write the trials of a study and the table of a network."""
     if options.method:
         raise ValueError("--method: give it with --against, --against-method or --by")
-    if ray.placement != WHEREVER and not (options.data or options.html):
+    if ray.placement != DEFAULT_PLACEMENT and not (options.data or options.html):
         raise ValueError(
             "--workers, --device, --precision: no network runs for a logged table; give them with "
             "--data, --html, --against, --against-method or --by"

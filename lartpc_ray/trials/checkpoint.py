@@ -56,13 +56,8 @@ class Checkpoint:
     window: list[dict[str, float]] = field(default_factory=list)
 
     def restored(self) -> UResNet:
-        """Return the network in evaluation mode, on the best engine here.
-
-        The weights do not depend on the engine that trained them.
-        """
-        network = self.trial.make_network(engine="auto")
-        network.load_state_dict(self.network)  # `load` has compared the shapes
-        return network.eval()
+        """Return the network in evaluation mode, on the best engine here."""
+        return self.trial.restore_network(self.network)  # `load` has compared the shapes
 
     def to_use(self) -> Checkpoint:
         """Return a copy without the state that only training needs: a third of the size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -151,3 +152,14 @@ class Trial(Settings):
         )
         self.task.init_weights(network)
         return network
+
+    def restore_network(self, weights: Mapping[str, torch.Tensor]) -> UResNet:
+        """Return a network of given weights in evaluation mode, on the best engine here.
+
+        The weights do not depend on the engine that trained them. The network holds these tensors
+        themselves, and draws no weights of its own.
+        """
+        with torch.device("meta"):
+            network = self.make_network(engine="auto")
+        network.load_state_dict(weights, assign=True)
+        return network.eval()

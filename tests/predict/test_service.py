@@ -88,7 +88,8 @@ def test_one_chunk_goes_to_the_gpu_of_another_node(
     for module in (placements, services):
         monkeypatch.setattr(module, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(services, "_on_workers", lambda job, *_: (one for one in [[job.device]]))
+    given = lambda self, *_: (one for one in [[self.job().device]])  # noqa: E731
+    monkeypatch.setattr(services.InferenceService, "_on_workers", given)
     work: Work[Any] = Work(keep_prediction)
     assert list(service(source).run(work, [range(3)])) == ["cuda"]
     found = list(service(source, device="cpu").run(work, [range(3)]))

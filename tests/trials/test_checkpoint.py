@@ -1,5 +1,7 @@
 """Checkpoints: whole or refused, bounded in number, the last sound one."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
@@ -12,6 +14,8 @@ import torch
 
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.paths import make_trial
+
+ROOT = Path(__file__).parents[2]
 
 TRIAL = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 1})
 
@@ -144,3 +148,22 @@ def test_a_large_file_of_another_kind_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(ValueError, match="no checksum in its first line"):
         checkpoints.load(path)
+
+
+COMPILER = """
+import sys
+from pathlib import Path
+from lartpc_ray.trials import checkpoint
+for folder in sys.argv[1:]:
+    checkpoint.load(Path(folder)).restored()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_network_is_loaded_without_the_compiler_of_torch() -> None:
+    """To draw weights without memory imports it: a second and a half for nothing."""
+    folders = [str(path.parent) for path in sorted(ROOT.glob("models/*/checkpoint.pt"))]
+    assert folders
+    command = [sys.executable, "-c", COMPILER, *folders]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "False\n"
