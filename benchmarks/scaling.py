@@ -7,6 +7,8 @@ thresholds  the whole threshold surface by one worker and by two
 scheduling  trials without work over fake nodes of many CPUs: trials a second, the driver's time
             and memory
 predict     prediction by one worker and by two, the driver's memory, the overhead of one event
+validation  the validation of a trial by one process and by two
+sums        thresholds of a million events, from recorded surfaces
 shards      threshold shards of next to no work, with room for few and for many at a time
 plan        100 nodes and a million events, and the study's own training, by formulas, from what was
             measured (`--rate`) and what is assumed (`--price`); the numbers of docs/scaling.md
@@ -33,9 +35,10 @@ from unittest.mock import patch
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
+import many_events
 import numpy as np
+import prediction
 import torch
-from prediction import add_arguments, measure_prediction
 from ray import tune
 from ray.cluster_utils import Cluster
 from thresholds import events as threshold_events
@@ -68,7 +71,10 @@ from lartpc_ray.tune.ray_search import AFTER, WorkQueue
 from lartpc_ray.tune.schedulers.halving import SuccessiveHalving
 from lartpc_ray.tune.schedulers.scheduler import rungs
 
-PARTS = ("ddp", "overhead", "trials", "thresholds", "predict", "scheduling", "shards", "plan")
+PARTS = (
+    "ddp", "overhead", "trials", "thresholds", "predict", "validation", "sums", "scheduling",
+    "shards", "plan",
+)  # fmt: skip
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
 
@@ -227,7 +233,15 @@ def thresholds(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    measure_prediction(options.predicted, options.sizes, options.repeats)
+    prediction.measure_prediction(options.predicted, options.sizes, options.repeats)
+
+
+def validation(options: argparse.Namespace) -> None:
+    many_events.measure_validation(options.validated, options.repeats)
+
+
+def sums(options: argparse.Namespace) -> None:
+    many_events.measure_sums(options.million, options.real_cpus)
 
 
 def nothing(config: dict[str, Any], context: str) -> None:
@@ -460,7 +474,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=12.8, help="plan: events a second, a worker")
     parser.add_argument("--price", type=float, default=0.05, help="plan: of a node hour, assumed")
     parser.add_argument("--whole-passes", type=int, default=1, help="plan: over all events")
-    add_arguments(parser)
+    prediction.add_arguments(parser)
+    many_events.add_arguments(parser)
     options = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: slower beside other work
     for part in options.part or PARTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import overload
 
@@ -16,9 +17,10 @@ from lartpc_ray.predict.sources import SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Prediction
+from lartpc_ray.terminal.screen import track
 from lartpc_ray.trials.checkpoint import Checkpoint
 
-MEMORY = 2**28
+MEMORY = 2**27
 """Bytes that the predictions of a network on a split take in memory; larger ones go to a file.
 
 An `Evaluation` has at most four: of the trained and of an untrained network, on two splits.
@@ -34,11 +36,15 @@ class Predictions(Sequence[Prediction]):
     Args:
         source: of the predictions, in the order of the events.
         count: number of events.
+        title: of the progress of a computation of all.
     """
 
-    def __init__(self, source: Iterator[Prediction], count: int) -> None:
+    def __init__(
+        self, source: Iterator[Prediction], count: int, title: str = "network: event"
+    ) -> None:
         self._count = count
         self._source = source
+        self._title = title
         self._file = SpooledTemporaryFile(MEMORY)  # noqa: SIM115  # closed with the object
         self._starts: list[int] = []
 
@@ -54,17 +60,26 @@ class Predictions(Sequence[Prediction]):
             return [self[number] for number in range(*index.indices(self._count))]
         number = range(self._count)[index]
         if number >= len(self._starts):
-            self._read(number + 1 if cluster_resources() is None else self._count)
+            self._read(number + 1)
         self._file.seek(self._starts[number])
         prediction: Prediction = pickle.load(self._file)  # noqa: S301  # written below
         return prediction
 
+    def compute(self) -> None:
+        """Compute all of them where Ray runs; elsewhere each is computed when first read."""
+        if self._count and not self._starts and cluster_resources() is not None:
+            self._read(1)
+
     def _read(self, until: int) -> None:
-        while len(self._starts) < until:
-            prediction = next(self._source)
+        """Compute the next ones, up to a number; where Ray runs all, with their progress."""
+        if cluster_resources() is None:
+            rest: Iterator[Prediction] = islice(self._source, until - len(self._starts))
+        else:
+            rest = track(self._source, self._count - len(self._starts), self._title)
+        for prediction in rest:
             self._starts.append(self._file.seek(0, 2))
             pickle.dump(prediction, self._file, pickle.HIGHEST_PROTOCOL)
-        if until == self._count:
+        if len(self._starts) == self._count:
             next(self._source, None)  # the source ends: its workers leave their cores
 
 
@@ -109,5 +124,6 @@ class Evaluation:
             source = SplitEvents(splits=self.splits, split=split)
             service = InferenceService([state], source, placement)
             pairs = service.run(Work(keep_prediction), [range(count)], title=None)
-            self._predictions[split, trained] = Predictions(pairs, count)
+            title = f"{'network' if trained else 'untrained network'}: {split} event"
+            self._predictions[split, trained] = Predictions(pairs, count, title)
         return self._predictions[split, trained]

@@ -297,8 +297,9 @@ def follow_file(path: Path) -> Iterator[None]:
 
 
 class ProgressBar:
-    """Show a progress bar on a terminal; elsewhere print lines: after two seconds, then at tenths.
+    """Show a progress bar on a terminal; elsewhere print lines.
 
+    The first line is printed after two seconds, the others at each tenth and after `AGAIN` seconds.
     A line has the items per second and the time left.
 
     Args:
@@ -343,7 +344,8 @@ class ProgressBar:
             self._bar.update(self._bar.task_ids[0], advance=count, speed=text)
         tenth = 10 * before // self._total < 10 * self._done // self._total
         first = self._next == self._began + FIRST
-        if not self._bar and now >= self._next and (tenth or first):
+        due = tenth or first or now >= self._next - PAUSE + AGAIN
+        if not self._bar and now >= self._next and due:
             self._next = now + PAUSE
             left = format_duration((self._total - self._done) / speed)
             text = f"{self._done} of {self._total}, {speed:.3g} per s, {left} left"

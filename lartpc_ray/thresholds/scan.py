@@ -193,12 +193,28 @@ def _summed(
     objectives: dict[str, str],
     choice: str,
 ) -> dict[str, tuple[ScoreSums, dict[str, np.ndarray]]]:
-    """Return for each class of a shard the sums of its objective, and of all its metrics."""
-    scored = score_shard(shard, keys, settings, metrics)
+    """Score a shard, and sum its scores."""
+    return sum_scores(score_shard(shard, keys, settings, metrics), keys, objectives, choice)
+
+
+def sum_scores(
+    scored: Sequence[Mapping[str, np.ndarray]],
+    keys: Sequence[Key],
+    objectives: Mapping[str, str],
+    choice: str,
+) -> dict[str, tuple[ScoreSums, dict[str, np.ndarray]]]:
+    """Return for each class the sums of its objective, and of all its metrics.
+
+    Args:
+        scored: metric to the scores at each point, of each key.
+        keys: events and classes.
+        objectives: class to its objective.
+        choice: `ChoiceSettings` as JSON.
+    """
     result = {}
     for name in dict.fromkeys(name for _, name in keys):
         rows = [number for number, (_, of) in enumerate(keys) if of == name]
-        stacked = {metric: np.stack([scored[row][metric] for row in rows]) for metric in metrics}
+        stacked = {metric: np.stack([scored[row][metric] for row in rows]) for metric in scored[0]}
         events = np.array([keys[row][0] for row in rows])
         values = objective_scores(stacked, objectives[name])
         sums = ScoreSums.of(events, values, ChoiceSettings.model_validate_json(choice))

@@ -44,11 +44,12 @@ class VoxelSource(ABC):
 
 
 class NetworkVoxels(VoxelSource):
-    """The outputs of a network on a split."""
+    """The outputs of a network on a split, computed first where Ray runs."""
 
     def __init__(self, evaluation: Evaluation, task: Task, split: Split) -> None:
         self._task = task
         self._predictions = evaluation.predictions(split)
+        self._predictions.compute()
         self.events = len(self._predictions)
         self.about = {"split": split, "events": self.events}
         if evaluation.data:

@@ -117,3 +117,26 @@ def test_the_workers_of_predictions_end_with_the_last_prediction() -> None:
     predictions: Any = Predictions(source(), 2)
     assert [predictions[1], predictions[0]] == ["second", "first"]
     assert ended
+
+
+def test_where_ray_runs_all_predictions_are_computed_under_a_bar(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    monkeypatch.setattr("lartpc_ray.terminal.screen.FIRST", 0.0)
+    computed = []
+
+    def source() -> Iterator[Any]:
+        for number in range(3):
+            computed.append(number)
+            yield number
+
+    Predictions(source(), 3, "network: tune event").compute()
+    assert not computed, "without Ray each one is computed when it is first read"
+    monkeypatch.setattr(evaluation, "cluster_resources", lambda: {"CPU": 2.0})
+    predictions: Any = Predictions(source(), 3, "network: tune event")
+    predictions.compute()
+    assert computed == [0, 1, 2]
+    assert caplog.messages[0].startswith("network: tune event: 1 of 3, ")
+    assert predictions[2] == 2
+    assert computed == [0, 1, 2]

@@ -127,6 +127,22 @@ def test_a_bar_without_a_terminal_prints_speed_and_time_left_and_nothing_of_quic
     assert not caplog.messages
 
 
+def test_a_slow_bar_without_a_terminal_prints_between_the_tenths(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tenth of 1,000 events takes eight minutes here."""
+    caplog.set_level("INFO", "lartpc_ray")
+    now = 0.0
+    monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: now)
+    with ProgressBar("network: event", 1000) as bar:
+        for _ in range(20):
+            now += 5
+            bar.advance()
+    counts = [int(text.split()[2]) for text in caplog.messages]
+    assert counts == [1, 7, 13, 19]
+    assert AGAIN == 30
+
+
 def test_a_table_ticks_and_shows_speed_and_time_left_from_twenty_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
