@@ -17,7 +17,6 @@ from lartpc_ray.predict.sources import SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Prediction
-from lartpc_ray.terminal.screen import track
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 MEMORY = 2**27
@@ -36,15 +35,11 @@ class Predictions(Sequence[Prediction]):
     Args:
         source: of the predictions, in the order of the events.
         count: number of events.
-        title: of the progress of a computation of all.
     """
 
-    def __init__(
-        self, source: Iterator[Prediction], count: int, title: str = "network: event"
-    ) -> None:
+    def __init__(self, source: Iterator[Prediction], count: int) -> None:
         self._count = count
         self._source = source
-        self._title = title
         self._file = SpooledTemporaryFile(MEMORY)  # noqa: SIM115  # closed with the object
         self._starts: list[int] = []
 
@@ -71,12 +66,9 @@ class Predictions(Sequence[Prediction]):
             self._read(1)
 
     def _read(self, until: int) -> None:
-        """Compute the next ones, up to a number; where Ray runs all, with their progress."""
-        if cluster_resources() is None:
-            rest: Iterator[Prediction] = islice(self._source, until - len(self._starts))
-        else:
-            rest = track(self._source, self._count - len(self._starts), self._title)
-        for prediction in rest:
+        """Compute the next ones, up to a number; where Ray runs all."""
+        until = until if cluster_resources() is None else self._count
+        for prediction in islice(self._source, until - len(self._starts)):
             self._starts.append(self._file.seek(0, 2))
             pickle.dump(prediction, self._file, pickle.HIGHEST_PROTOCOL)
         if len(self._starts) == self._count:
@@ -123,7 +115,9 @@ class Evaluation:
                 placement = self._ray.placement
             source = SplitEvents(splits=self.splits, split=split)
             service = InferenceService([state], source, placement)
-            pairs = service.run(Work(keep_prediction), [range(count)], title=None)
             title = f"{'network' if trained else 'untrained network'}: {split} event"
-            self._predictions[split, trained] = Predictions(pairs, count, title)
+            whole = cluster_resources() is not None  # `Predictions` reads all of them at once
+            work = Work(keep_prediction)
+            pairs = service.run(work, [range(count)], title=title if whole else None)
+            self._predictions[split, trained] = Predictions(pairs, count)
         return self._predictions[split, trained]

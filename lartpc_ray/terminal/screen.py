@@ -300,7 +300,8 @@ class ProgressBar:
     """Show a progress bar on a terminal; elsewhere print lines.
 
     The first line is printed after two seconds, the others at each tenth and after `AGAIN` seconds.
-    A line has the items per second and the time left.
+    A line has the items per second and the time left, from the first items on: the time before them
+    is that of a start.
 
     Args:
         title: of the work.
@@ -311,6 +312,7 @@ class ProgressBar:
         self._title = title
         self._total = total
         self._done = 0
+        self._first: tuple[float, int] | None = None
         self._began = time.monotonic()
         self._next = self._began + FIRST
         console = Console(stderr=True)
@@ -338,18 +340,21 @@ class ProgressBar:
         """Count further items as done."""
         before, self._done = self._done, self._done + count
         now = time.monotonic()
-        speed = self._done / max(now - self._began, 1e-9)
+        self._first = self._first or (now, self._done)
+        passed, done = now - self._first[0], self._done - self._first[1]
+        text = ""
+        if passed >= 0.5 and done:  # two workers end their first chunks at nearly the same time
+            left = format_duration((self._total - self._done) * passed / done)
+            text = f", {done / passed:.3g} per s, {left} left"
         if self._bar:
-            text = f"{speed:.3g} per s"
-            self._bar.update(self._bar.task_ids[0], advance=count, speed=text)
+            words = text.split(", ")[1:2]
+            self._bar.update(self._bar.task_ids[0], advance=count, speed="".join(words))
         tenth = 10 * before // self._total < 10 * self._done // self._total
         first = self._next == self._began + FIRST
         due = tenth or first or now >= self._next - PAUSE + AGAIN
         if not self._bar and now >= self._next and due:
             self._next = now + PAUSE
-            left = format_duration((self._total - self._done) / speed)
-            text = f"{self._done} of {self._total}, {speed:.3g} per s, {left} left"
-            log.info(f"{self._title}: {text}")
+            log.info(f"{self._title}: {self._done} of {self._total}{text}")
 
 
 def track(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:

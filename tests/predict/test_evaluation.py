@@ -11,7 +11,7 @@ from conftest import make_event
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict import evaluation
-from lartpc_ray.predict.evaluation import Predictions
+from lartpc_ray.predict.evaluation import Evaluation, Predictions
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.thresholds_file import read_thresholds, read_thresholds_file
 from lartpc_ray.reconstruct.reconstructions import LINKED_AXES
@@ -119,11 +119,9 @@ def test_the_workers_of_predictions_end_with_the_last_prediction() -> None:
     assert ended
 
 
-def test_where_ray_runs_all_predictions_are_computed_under_a_bar(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_where_ray_runs_all_predictions_are_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level("INFO", "lartpc_ray")
-    monkeypatch.setattr("lartpc_ray.terminal.screen.FIRST", 0.0)
     computed = []
 
     def source() -> Iterator[Any]:
@@ -131,12 +129,26 @@ def test_where_ray_runs_all_predictions_are_computed_under_a_bar(
             computed.append(number)
             yield number
 
-    Predictions(source(), 3, "network: tune event").compute()
+    Predictions(source(), 3).compute()
     assert not computed, "without Ray each one is computed when it is first read"
     monkeypatch.setattr(evaluation, "cluster_resources", lambda: {"CPU": 2.0})
-    predictions: Any = Predictions(source(), 3, "network: tune event")
+    predictions: Any = Predictions(source(), 3)
     predictions.compute()
     assert computed == [0, 1, 2]
-    assert caplog.messages[0].startswith("network: tune event: 1 of 3, ")
     assert predictions[2] == 2
     assert computed == [0, 1, 2]
+
+
+def test_a_pass_over_a_split_shows_its_progress_where_ray_runs(
+    few_events: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    monkeypatch.setattr("lartpc_ray.terminal.screen.FIRST", 0.0)
+    trial = Trial.model_validate({"network": SMALL}).with_events(str(few_events))
+    state = checkpoints.Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
+    Evaluation(state).predictions("tune").compute()
+    for module in ("evaluation", "service", "placement"):
+        name = f"lartpc_ray.predict.{module}.cluster_resources"
+        monkeypatch.setattr(name, lambda: {"CPU": 2.0})
+    Evaluation(state).predictions("tune").compute()
+    assert caplog.messages == ["network: tune event: 3 of 3"]
