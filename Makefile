@@ -28,7 +28,7 @@ minkowski: .venv/installed-dev
 
 # spconv-triton's kernels, on a GPU or in Triton's interpreter (400 MB).
 spconv: .venv/installed-dev
-	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet triton==3.9.0
+	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt triton==3.9.0
 	$(BIN)/pip install --quiet --constraint constraints.txt spconv-triton
 	$(BIN)/python -m pytest tests/sparse
 

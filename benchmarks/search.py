@@ -3,6 +3,7 @@
 python benchmarks/search.py record --data DIR --rows DIR     resumable, one core
 python benchmarks/search.py table --rows DIR                 benchmarks/search_trainings.npz
 python benchmarks/search.py simulate [--searches N]          mean true gain over the default
+python benchmarks/search.py simulate --earlier               the same after an earlier search
 
 `simulate` needs no data. It fits the surrogate to the table, draws landscapes that the trainings
 allow, and runs each search on them with the measured noise of seeds and events.
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from search_study.ours import Plan
+from search_study.ours import Plan, WarmPlan
 from search_study.rivals import RIVALS
 from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel
 from search_study.surrogate import Surrogate, fit
@@ -24,20 +25,36 @@ from search_study.world import Searcher
 
 from lartpc_ray.trials.space_file import read_space
 
+WARM: dict[str, Searcher] = {
+    f"after {words}: {'settings, results' if results else 'settings'}": WarmPlan(
+        landscape=landscape, results=results
+    )
+    for landscape, words in (
+        ("same", "the same"),
+        ("another", "a similar one"),
+        ("opposite", "the opposite"),
+    )
+    for results in (True, False)
+}
+"""Searches after an earlier one whose effects are the same, similar or of the other sign."""
 TUNE_EVENTS = 100
 """Tune events of each class in the simulated searches."""
 
 
-def print_simulation(searches: int, processes: int, shrink: float, costs: Sequence[int]) -> None:
+def print_simulation(
+    searches: int, processes: int, shrink: float, costs: Sequence[int], earlier: bool
+) -> None:
     """Print the gain and the risk of each search after each cost."""
     trainings, space = load(), read_space(SPACE, "laptop")
     surrogate = fit(space.search, space.first, trainings)
     print(f"{len(trainings)} trainings; {searches} simulated searches of each kind; gain of the")
     print("true mean ARI over the default +- its error (share that ends worse by more than 0.002)")
     print(f"{'after so many full trainings':<34}" + "".join(f"{cost:>22}" for cost in costs))
-    searchers: dict[str, Searcher] = {"lartpc_ray": Plan(), **RIVALS}
+    searchers: dict[str, Searcher] = {"lartpc_ray": Plan(), **(WARM if earlier else RIVALS)}
     for name, searcher in searchers.items():
         print_searcher(name, searcher, surrogate, searches, processes, shrink, costs)
+    if earlier:
+        return
     gains = longer(lengths(trainings), costs)
     cells = "".join(f"{shrink * gain:>+22.4f}" for gain in gains)
     print(f"{'the default with all the steps':<34}{cells}")
@@ -53,7 +70,7 @@ def print_searcher(
     costs: Sequence[int],
 ) -> None:
     """Print one line: the searches of one kind."""
-    anytime = name != "lartpc_ray"
+    anytime = name in RIVALS
     jobs = [
         Job(searcher, surrogate, seed, costs, TUNE_EVENTS, shrink, anytime)
         for seed in range(searches)
@@ -92,9 +109,14 @@ def main() -> None:
     simulation.add_argument("--processes", type=int, default=2)
     simulation.add_argument("--shrink", type=float, default=1.0, help="of all differences")
     simulation.add_argument("--costs", type=int, nargs="+", default=COSTS, help="in full trainings")
+    simulation.add_argument(
+        "--earlier", action="store_true", help="searches after an earlier one of 16 full trainings"
+    )
     options = parser.parse_args()
     if options.command == "simulate":
-        print_simulation(options.searches, options.processes, options.shrink, options.costs)
+        print_simulation(
+            options.searches, options.processes, options.shrink, options.costs, options.earlier
+        )
     elif options.command == "record":
         record(options.data, options.rows, options.until)
     else:

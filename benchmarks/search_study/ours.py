@@ -8,10 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune.decisions import Decisions
-from lartpc_ray.tune.history import DEFAULT, Measurement
+from lartpc_ray.tune.history import DEFAULT, Measurement, together
+from lartpc_ray.tune.samplers.screening import most_reached
 from search_study.trainings import SPACE
 from search_study.world import CLASSES, Piece, Run, World
 
@@ -38,7 +40,10 @@ class Plan:
 
     def __call__(self, world: World, budget: float) -> Iterator[Piece]:
         """Search a world with as many trials as the budget has."""
-        decisions = Decisions.of(self._space(world, budget))
+        yield from self.search(world, Decisions.of(self._space(world, budget)))
+
+    def search(self, world: World, decisions: Decisions) -> Iterator[Piece]:
+        """Train what the decisions assign, to their end."""
         runs: dict[int, Run] = {DEFAULT: world.default}
         steps = [int(step) for step in world.surrogate.steps]
         winner = DEFAULT
@@ -79,6 +84,58 @@ class Plan:
         while cost(trials + 1, rungs, self.reduction) <= budget:
             trials += 1
         return trials
+
+
+@dataclass(frozen=True)
+class WarmPlan:
+    """The plan of a search that begins with an earlier study (`tune --from`).
+
+    Attributes:
+        plan: of both searches.
+        budget: of the earlier one, in full trainings.
+        landscape: of the earlier one: the `same` as now, `another` that the trainings allow, or the
+            `opposite`, in which each setting has the effect of the other sign.
+        results: whether the model begins with the results; else the best settings alone are tried.
+        starts: settings of the earlier search that are tried first.
+    """
+
+    plan: Plan = Plan()
+    budget: float = 16
+    landscape: str = "same"
+    results: bool = True
+    starts: int = 3
+
+    def __call__(self, world: World, budget: float) -> Iterator[Piece]:
+        """Search an earlier world, then this one."""
+        space = self.plan._space(world, budget)
+        before = Decisions.of(self.plan._space(world, self.budget))
+        for _ in self.plan.search(self._earlier(world), before):
+            pass
+        history, last = before.history, before.scheduler.rungs[-1]
+        ended = history.at(last)
+        ranked = sorted(ended, key=lambda trial: -ended[trial].objective)
+        most = min(self.starts, max(space.trials // 4, 1))
+        points = [history.trials[trial].settings for trial in ranked]
+        starts = [space.active(point) for point in points if point != space.first][:most]
+        step = most_reached(history)
+        comparison = together(history.at(step))
+        rows = zip(comparison.trials, comparison.values, comparison.variances, strict=True)
+        trials = [
+            EarlierTrial(settings=history.trials[trial].settings, value=value, variance=variance)
+            for trial, value, variance in rows
+        ]
+        earlier = EarlierResults(study="earlier", step=step, trials=trials)
+        space = replace(space, starts=tuple(starts), earlier=earlier if self.results else None)
+        yield from self.plan.search(world, Decisions.of(space))
+
+    def _earlier(self, world: World) -> World:
+        other = World(world.surrogate, world.seed + 10_000, world.events, world.shrink)
+        if self.landscape != "another":
+            sign = -1 if self.landscape == "opposite" else 1
+            other._effects = world._effects.copy()
+            other._effects[1:] *= sign
+            other.default = other.train(other.first)
+        return other
 
 
 def cost(trials: int, rungs: list[int], reduction: float) -> float:

@@ -16,6 +16,7 @@ from optuna.distributions import (
 
 from lartpc_ray.trials.belongs import misplaced
 from lartpc_ray.trials.budget import Budget, SamplerName, SchedulerName
+from lartpc_ray.trials.earlier import EarlierResults
 from lartpc_ray.trials.paths import key_settings, make_trial
 from lartpc_ray.trials.trial import Trial
 
@@ -73,6 +74,7 @@ class Space:
         overrides: path to value, of the settings that the command line fixed.
         points: of a grid, path to value each; they are tried in order.
         costs: numbers that are minimised beside the objective.
+        earlier: results of an earlier study, from which the model of the search begins.
         remarks: sentences about settings that the file searches and that have no effect here.
         text: the content of the file, for the record.
 
@@ -92,6 +94,7 @@ class Space:
     starts: tuple[dict[str, Any], ...] = ()
     priors: Mapping[str, Prior] = field(default_factory=dict)
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    earlier: EarlierResults | None = None
     remarks: tuple[str, ...] = ()
     text: str = field(default="", repr=False)
 

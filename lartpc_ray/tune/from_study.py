@@ -1,4 +1,4 @@
-"""`tune --from STUDY`: begin with the best settings of an earlier study of the same space."""
+"""`tune --from STUDY`: begin with the best settings and the results of an earlier study."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from lartpc_ray.train.inputs import data_digests
 from lartpc_ray.train.workers import FAILED
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.event_scores import read_scores
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.space import Space, contains, option_text, values_text
-from lartpc_ray.tune.history import Measurement
+from lartpc_ray.tune.history import History, Measurement, together
 from lartpc_ray.tune.sampled import trial_folder
+from lartpc_ray.tune.samplers.screening import most_reached
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 from lartpc_ray.tune.winner import choose_winner
 
@@ -25,11 +27,15 @@ MOST = 3
 """Largest number of trials with settings of the earlier study."""
 SHARE = 4
 """Trials of a budget per trial with such settings; at least one has them."""
+FEWEST = 3
+"""Trials of the earlier study from which a model can begin."""
 SPLITS: tuple[Split, ...] = ("train", "tune", "test")
 
 
 def with_earlier(space: Space, source: str, runs: Path) -> Space:
     """Return a space whose starts end with the best settings of an earlier study.
+
+    The model of the search begins with the results of that study.
 
     Args:
         space: that is searched now.
@@ -65,7 +71,36 @@ def with_earlier(space: Space, source: str, runs: Path) -> Space:
         log.info(f"the best settings of {folder.name} are tried as {trials}")
     else:
         log.info(f"the best settings of {folder.name} are those of the first trials already")
-    return replace(space, starts=(*space.starts, *starts))
+    return replace(space, starts=(*space.starts, *starts), earlier=_results(space, folder, states))
+
+
+def _results(space: Space, folder: Path, states: dict[int, Checkpoint]) -> EarlierResults | None:
+    """Return the results of a study after the step that most of its trials have reached.
+
+    Trials with settings outside the space are left out; None for fewer than three.
+    """
+    history = History()
+    for number, state in sorted(states.items()):
+        settings = flatten_settings(state.trial)
+        point = space.active({key: settings.get(key) for key in space.search})
+        if all(contains(space.search[key], value) for key, value in point.items()):
+            trial = history.start(point, until=state.step)
+            for row in state.history:
+                step = int(row["step"])
+                scores = read_scores(trial_folder(folder, number), step)
+                history.record(trial, step, Measurement(row["objective"], scores))
+    step = most_reached(history)
+    comparison = together(history.at(step))
+    if len(comparison.trials) < FEWEST or space.sampler != "screening":
+        return None
+    trials = [
+        EarlierTrial(settings=history.trials[trial].settings, value=value, variance=variance)
+        for trial, value, variance in zip(
+            comparison.trials, comparison.values, comparison.variances, strict=True
+        )
+    ]
+    log.info(f"the model of the search begins with {len(trials)} trials of {folder.name}")
+    return EarlierResults(study=folder.name, step=step, trials=trials)
 
 
 def _compare_data(space: Space, plan: StudyPlan, folder: Path) -> None:
@@ -76,7 +111,7 @@ def _compare_data(space: Space, plan: StudyPlan, folder: Path) -> None:
     if differ:
         log.info(
             f"{folder.name} used other events ({', '.join(differ)}): its best settings are tried, "
-            "its objectives are not compared"
+            "its objectives are compared with each other only"
         )
 
 

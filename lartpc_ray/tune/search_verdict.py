@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -17,7 +17,7 @@ from lartpc_ray.terminal.text import align_columns, format_value, short_names
 from lartpc_ray.trials.effects import Effect, Effects
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import DEFAULT, History
-from lartpc_ray.tune.samplers.screening import fitted
+from lartpc_ray.tune.samplers.screening import fitted, most_reached
 from lartpc_ray.tune.winner import KEPT_BELOW, Winner
 
 SHOWN = 8
@@ -124,11 +124,10 @@ def judge(
     winner: Winner, space: Space, history: History, test: PairedDifference | None
 ) -> SearchVerdict:
     """Return the verdict on a search with the effects of its settings."""
-    steps = {step for trial in history.trials for step in trial.results}
-    model = None if space.costs else fitted(space, history)
+    model = None if space.costs else fitted(replace(space, earlier=None), history)
     if model is None:
         return SearchVerdict(winner, test)
-    step = max(steps, key=lambda one: (len(history.at(one)), one))
+    step = most_reached(history)
     return SearchVerdict(winner, test, model.effects(), step, len(history.at(step)))
 
 

@@ -121,7 +121,8 @@ class Study:
             minutes = minutes if is_number(minutes) else None
             space = with_minutes(plan.size.applied(space), minutes)
         if plan.starts is not None:
-            space = replace(space, starts=plan.present_starts(space.fixed["task.name"]))
+            starts = plan.present_starts(space.fixed["task.name"])
+            space = replace(space, starts=starts, earlier=plan.earlier)
         refuse_changed(folder, planned, data_digests(space.first_trial(), folder.parent))
         if options.accept_data and not options.dry_run:
             store = kept_store(plan.uri, folder.parent)

@@ -22,6 +22,7 @@ from lartpc_ray.tracking.store import plan_store
 from lartpc_ray.train.inputs import Digests, data_digests, text_digest
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.budget import SamplerName, SchedulerName
+from lartpc_ray.trials.earlier import EarlierResults
 from lartpc_ray.trials.paths import present_path
 from lartpc_ray.trials.size import StudySize
 from lartpc_ray.trials.space import Space
@@ -44,6 +45,7 @@ class StudyPlan(Settings):
         concurrent: trials that a deterministic search samples together, once it has started.
         starts: settings of the trials after trial 0; none in plans of earlier versions.
         sampler, scheduler: their names; none in plans of earlier versions.
+        earlier: results of the study that `--from` named, from which the model begins.
         size: of a search whose budget is a time.
     """
 
@@ -57,6 +59,7 @@ class StudyPlan(Settings):
     starts: list[dict[str, Any]] | None = None
     sampler: SamplerName | None = None
     scheduler: SchedulerName | None = None
+    earlier: EarlierResults | None = None
     size: StudySize | None = None
 
     @staticmethod
@@ -79,6 +82,7 @@ class StudyPlan(Settings):
             inputs={file.name: text_digest(file.read_bytes()), **data},
             options=dict(options),
             starts=list(space.starts),
+            earlier=space.earlier,
             sampler=space.sampler,
             scheduler=space.scheduler,
             size=StudySize.of(space) if space.budget.minutes else None,

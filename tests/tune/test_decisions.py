@@ -13,6 +13,7 @@ from optuna.distributions import (
 )
 
 from lartpc_ray.trials.budget import Budget
+from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space import Condition, Prior, Space
 from lartpc_ray.trials.space_file import read_space
@@ -20,6 +21,7 @@ from lartpc_ray.tune.decisions import SAMPLERS, Decisions
 from lartpc_ray.tune.history import History, Measurement, together
 from lartpc_ray.tune.samplers.additive import AdditiveModel, prior_of
 from lartpc_ray.tune.samplers.design import FIRST_ROWS, design, plackett_burman
+from lartpc_ray.tune.samplers.screening import fitted
 from lartpc_ray.tune.schedulers.racing import Racing
 from lartpc_ray.tune.schedulers.scheduler import rungs
 
@@ -301,6 +303,54 @@ def test_the_additive_model_measures_effects_with_their_errors() -> None:
         assert found.error < 0.02
     assert np.std(pulls) == pytest.approx(1, abs=0.35)
     assert abs(np.mean(pulls)) < 0.6, "the prior draws effects to zero a little"
+
+
+def test_results_of_an_earlier_study_count_as_far_as_the_present_ones_agree() -> None:
+    """Six trials: those of the same landscape lower the errors, of the opposite hardly count."""
+    changes, errors = [], []
+    asked = replace(space(), conditions={})
+    for sign in (0, 1, -1):
+        decisions = Decisions.of(asked)
+        decisions.next(2)
+        made = decisions.history
+        rows = []
+        for trial, of_trial in enumerate(made.trials):
+            point = FIRST | of_trial.settings
+            if trial < 6:
+                made.record(trial, 100, measured(point, trial, 100, 0))
+            rows.append((point, sign * worth(point)))
+        middle = float(np.mean([value for _, value in rows]))
+        trials = [
+            EarlierTrial(settings=point, value=value - middle, variance=1e-6)
+            for point, value in rows
+        ]
+        earlier = EarlierResults(study="earlier", step=100, trials=trials) if sign else None
+        model = fitted(replace(asked, earlier=earlier), made)
+        assert model is not None
+        (found,) = [effect for effect in model.effects() if effect.setting == RATE]
+        changes.append(found.change)
+        errors.append(found.error)
+    true = worth({**FIRST, RATE: found.high}) - worth({**FIRST, RATE: found.low})
+    alone, same, opposite = changes
+    assert errors[1] < 0.8 * errors[0]
+    assert abs(same - true) < 2 * errors[1]
+    assert abs(opposite - alone) < errors[0]
+    assert errors[2] < errors[0], "they do not pass for a scatter of the present results"
+
+
+def test_the_results_of_an_earlier_study_take_the_place_of_the_design() -> None:
+    """A search after them begins with proposals of the model, also of its first round."""
+    rows = [
+        EarlierTrial(settings={**FIRST, RATE: rate}, value=value, variance=1e-6)
+        for rate, value in ((5e-4, -0.1), (1e-3, 0.0), (2e-3, 0.1))
+    ]
+    asked = replace(space(), conditions={}, starts=())
+    asked = replace(asked, earlier=EarlierResults(study="earlier", step=100, trials=rows))
+    decisions = Decisions.of(asked)
+    assert [trial for trial, _ in decisions.next(2)] == [0, 1]
+    assert decisions.history.trials[1].settings[RATE] > FIRST[RATE]
+    without = Decisions.of(replace(asked, earlier=None))
+    assert len(without.next(2)) > 2, "the design starts at once"
 
 
 def test_the_default_prior_is_half_way_to_the_bounds() -> None:

@@ -16,6 +16,7 @@ from lartpc_ray.data.splits import sample
 from lartpc_ray.train.workers import FAILED
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.earlier import EarlierResults
 from lartpc_ray.trials.event_scores import write_scores
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
@@ -23,7 +24,9 @@ from lartpc_ray.tune import search_command
 from lartpc_ray.tune.__main__ import parser
 from lartpc_ray.tune.decisions import Decisions
 from lartpc_ray.tune.from_study import with_earlier
+from lartpc_ray.tune.history import History
 from lartpc_ray.tune.sampled import SAMPLED, trial_folder
+from lartpc_ray.tune.samplers.screening import fitted
 from lartpc_ray.tune.study import Study
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 
@@ -85,7 +88,8 @@ def test_the_winner_and_the_best_that_differ_are_tried_after_trial_0(
     assert found == [("focal", 2), ("bce", 4), ("bce", 6)]
     assert space.starts[0]["task.loss.smoothing"] == 0.5
     assert caplog.messages == [
-        f"the best settings of {earlier.folder.name} are tried as trials 1 to 3"
+        f"the best settings of {earlier.folder.name} are tried as trials 1 to 3",
+        f"the model of the search begins with 3 trials of {earlier.folder.name}",
     ]
     assert with_earlier(today, earlier.folder.name, tmp_path / "runs") == space
     points = [trial.settings for trial in _begun(space)]
@@ -113,6 +117,26 @@ def test_a_second_study_passes_its_best_on(
     assert again.starts == third.starts
     message = f"the best settings of {second.folder.name} are those of the first trials already"
     assert caplog.messages[-1] == message
+
+
+def test_the_model_of_a_search_begins_with_the_results_of_the_earlier_one(
+    earlier: Study, tmp_path: Path, few_events: Path
+) -> None:
+    """After 20 steps, as most trials; without those that failed or lie outside the space."""
+    today = read(tmp_path, few_events)
+    found = with_earlier(today, str(earlier.folder), tmp_path).earlier
+    assert found is not None
+    assert (found.study, found.step) == (earlier.folder.name, 20)
+    first = today.active(today.first)
+    other = {**first, "task.loss.mask": "focal", "task.loss.smoothing": 0.5}
+    assert [trial.settings for trial in found.trials] == [first, {**first, FILTERS: 4}, other]
+    values = [trial.value for trial in found.trials]
+    assert values == pytest.approx([-0.1, 0.0, 0.1], abs=1e-6)
+    model = fitted(replace(today, earlier=found), History())
+    assert model is not None
+    assert model.gain(other)[0] > 0
+    narrow = read(tmp_path, few_events, text=SPACE.replace("[2, 8]", "[2, 3]"))
+    assert with_earlier(narrow, str(earlier.folder), tmp_path).earlier is None, "two are left"
 
 
 def test_a_default_that_was_kept_is_tried_before_a_trial_that_was_not_surely_better(
@@ -177,6 +201,7 @@ def test_a_resumed_study_keeps_the_starts(earlier: Study, tmp_path: Path) -> Non
     study = Study.create(runs, space, None, options)
     plan = json.loads((study.folder / PLAN).read_text())
     assert plan["starts"] == list(space.starts)
+    assert EarlierResults.model_validate(plan["earlier"]) == space.earlier
     earlier_name = {"task.cut.grid_points": 3}  # of an earlier version
     assert StudyPlan(**{**plan, "starts": [earlier_name]}).present_starts("clustering") == (
         {"task.seeds.grid_points": 3},

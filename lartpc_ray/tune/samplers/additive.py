@@ -25,6 +25,8 @@ LEVELS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Values that `best` tries for a number, in widths of the prior."""
 SCALES = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Tried sizes of effects and of their scatter, in standard deviations of the results."""
+DRIFTS = (0.25, 1.0, 4.0, 100.0)
+"""Tried variances of the change of an effect since an earlier study, in variances of effects."""
 
 
 def prior_of(space: Space, key: str) -> Prior:
@@ -126,8 +128,11 @@ class AdditiveModel:
     N(0, t²), the noise e the measured variances. s and t maximise the marginal likelihood over a
     grid. A ridge regression gives the same means.
 
+    Results of an earlier study have a mean of their own, and effects b + c with c from N(0, r s²).
+    r maximises the same likelihood: results that contradict the present ones count for little.
+
     Args:
-        space: of the points.
+        space: of the points, with the results of the earlier study, if there is one.
         points: settings of each result.
         comparison: the results, in the same order.
     """
@@ -136,26 +141,35 @@ class AdditiveModel:
         self, space: Space, points: Sequence[Mapping[str, Any]], comparison: Comparison
     ) -> None:
         self.coding = Coding(space)
-        self._rows = np.array([self.coding.row(point) for point in points])
-        self._values = comparison.values
-        self._noise = comparison.variances
+        self._count = len(points)
+        earlier = space.earlier.trials if space.earlier else []
+        every = [*points, *(trial.settings for trial in earlier)]
+        self._rows = np.array([self.coding.row(point) for point in every])
+        self._values = np.array([*comparison.values, *(trial.value for trial in earlier)])
+        self._noise = np.array([*comparison.variances, *(trial.variance for trial in earlier)])
+        self._earlier = np.arange(len(every)) >= self._count
         spread = float(self._values.std()) or 1e-9
-        grid = product(SCALES, SCALES)
-        size, scatter = max(grid, key=lambda pair: self._likelihood(pair[0], pair[1], spread))
+        grid = product(SCALES, SCALES, DRIFTS if earlier else DRIFTS[:1])
+        size, scatter, drift = max(
+            grid, key=lambda three: self._likelihood(three[0], three[1], three[2], spread)
+        )
         self._scatter = (scatter * spread) ** 2
-        self._fit((size * spread) ** 2, spread)
+        self._fit((size * spread) ** 2, drift, spread)
 
-    def _covariance(self, size: float, scatter: float, spread: float) -> np.ndarray:
-        effects = size * self._rows @ self._rows.T
-        return np.asarray(effects + np.diag(self._noise + scatter) + (10 * spread) ** 2)
+    def _covariance(self, size: float, scatter: float, drift: float, spread: float) -> np.ndarray:
+        """Return the covariance of the results; `drift` and the means separate the two studies."""
+        same = self._earlier[:, None] == self._earlier
+        changes = drift * np.outer(self._earlier, self._earlier)
+        effects = size * (1 + changes) * (self._rows @ self._rows.T)
+        return np.asarray(effects + np.diag(self._noise + scatter) + same * (10 * spread) ** 2)
 
-    def _likelihood(self, size: float, scatter: float, spread: float) -> float:
-        matrix = self._covariance((size * spread) ** 2, (scatter * spread) ** 2, spread)
+    def _likelihood(self, size: float, scatter: float, drift: float, spread: float) -> float:
+        matrix = self._covariance((size * spread) ** 2, (scatter * spread) ** 2, drift, spread)
         _, determinant = np.linalg.slogdet(matrix)
         return -float(determinant) - float(self._values @ np.linalg.solve(matrix, self._values))
 
-    def _fit(self, size: float, spread: float) -> None:
-        inverse = np.linalg.inv(self._covariance(size, self._scatter, spread))
+    def _fit(self, size: float, drift: float, spread: float) -> None:
+        inverse = np.linalg.inv(self._covariance(size, self._scatter, drift, spread))
         gain = size * self._rows.T @ inverse
         self.mean = gain @ self._values
         self.covariance = size * np.eye(len(self.mean)) - size * gain @ self._rows
@@ -170,10 +184,11 @@ class AdditiveModel:
 
         The part of a result that the model does not explain counts as far as it exceeds the noise.
         """
-        expected = self._rows @ self.mean
-        offset = float(np.mean(self._values - expected))
-        left = self._values - expected - offset
-        trust = self._scatter / (self._scatter + self._noise)
+        rows, values = self._rows[: self._count], self._values[: self._count]
+        expected = rows @ self.mean
+        offset = float(np.mean(values - expected))
+        left = values - expected - offset
+        trust = self._scatter / (self._scatter + self._noise[: self._count])
         return np.asarray(expected + offset + trust * left)
 
     def best(self, weights: np.ndarray | None = None) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class ScreeningSampler(Sampler):
 
     In a Plackett-Burman design of 12 runs every effect is the difference of two means of six runs:
     12 runs measure 11 effects as precisely as 12 runs would measure one alone. The first proposal
-    is the point of highest expected objective, the others are Thompson draws.
+    is the point of highest expected objective, the others are Thompson draws. The results of an
+    earlier study take the place of the design.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -37,6 +38,8 @@ class ScreeningSampler(Sampler):
         self._tpe = TreeParzenSampler(space, seed)
 
     def _start(self, left: int) -> list[Point]:
+        if self.space.earlier:
+            return []
         kept = min(FEWEST, left // 4)
         rng = np.random.default_rng((self.seed, len(self.space.search)))
         table = design(len(self.space.search), max(left - kept, 1), rng)
@@ -84,15 +87,22 @@ def _new(points: list[Point], known: list[Point]) -> list[Point]:
 def fitted(space: Space, history: History) -> AdditiveModel | None:
     """Return the additive model of a history; None for fewer than three comparable trials.
 
-    The model reads the step that most trials have reached; of equal steps the last.
+    The model reads the step that most trials have reached; of equal steps the last. The results of
+    an earlier study suffice.
     """
-    steps = {step for trial in history.trials for step in trial.results}
-    if space.points or not space.search or not steps:
+    if space.points or not space.search:
         return None
-    step = max(steps, key=lambda one: (len(history.at(one)), one))
-    results = history.at(step)
+    results = history.at(most_reached(history))
     if len(results) < 3 or DEFAULT not in results:
-        return None
+        if not space.earlier:
+            return None
+        results = {}
     comparison = together(results)
     points = [history.trials[trial].settings for trial in comparison.trials]
     return AdditiveModel(space, points, comparison)
+
+
+def most_reached(history: History) -> int:
+    """Return the step that most trials have reached, of equal steps the last; 0 without any."""
+    steps = {step for trial in history.trials for step in trial.results}
+    return max(steps, key=lambda step: (len(history.at(step)), step), default=0)
