@@ -30,7 +30,7 @@ SIGNATURES = {
     ],
     "Space": [
         *("name", "fixed", "search", "first", "budget", "budget_name", "overrides"),
-        *("points", "costs", "starts", "priors", "conditions", "remarks", "text"),
+        *("points", "costs", "starts", "priors", "conditions", "earlier", "remarks", "text"),
     ],
     "Trial": ["task", "network", "data", "optimizer", "resources", "seed", "start_weights"],
     "ari": ["truth", "predicted"],
