@@ -22,8 +22,10 @@ def test_the_page_is_what_the_code_says() -> None:
 def test_every_group_of_settings_is_on_the_page() -> None:
     text = page()
     # records in a folder; what a worker of a prediction reads; the example of a docstring
-    kept = ("Plan", "Context", "Events", "Job", "Placement", "Size", "Effects")
-    kept += ("EarlierResults", "EarlierTrial")
+    kept = (
+        *("Plan", "Context", "Events", "Job", "Placement", "Size", "Effects"),
+        *("EarlierResults", "EarlierTrial"),
+    )
     groups = [
         group
         for group in below(Settings)
