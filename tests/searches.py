@@ -17,7 +17,19 @@ ROOT = Path(__file__).parents[1]
 def tune(
     runs: Path, *more: str, study: str = "smoke", variables: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lartpc_ray.tune", study, "--runs", str(runs), *more]
+    return _run("tune", runs, study, *more, variables=variables)
+
+
+def train(
+    runs: Path, *more: str, study: str = "smoke", variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    return _run("train", runs, study, *more, variables=variables)
+
+
+def _run(
+    name: str, runs: Path, study: str, *more: str, variables: Mapping[str, str] | None
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"lartpc_ray.{name}", study, "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     environment |= variables or {}
     pipe = subprocess.PIPE

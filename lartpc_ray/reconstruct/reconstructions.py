@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -41,6 +41,9 @@ Labels = Int[np.ndarray, " voxel"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Value = TypeVar("Value")
+NonEmpty = Annotated[tuple[Value, ...], Field(min_length=1)]
+"""The points of an axis of thresholds: at least one."""
 
 
 class SeedClustering(Settings):
@@ -109,27 +112,27 @@ class LinkedClustering(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["linked"] = "linked"
-    s0: tuple[Share, ...] = Field(default=(0.0, 0.8, 0.9), description="points of the seeds' s0")
-    p0: tuple[Share, ...] = Field(
+    s0: NonEmpty[Share] = Field(default=(0.0, 0.8, 0.9), description="points of the seeds' s0")
+    p0: NonEmpty[Share] = Field(
         default=(0.0, 0.05, 0.15, 0.4),
         description="points of the seeds' p0; 0: the first seed takes all voxels",
     )
-    kernel_overlap: tuple[Share, ...] = Field(
+    kernel_overlap: NonEmpty[Share] = Field(
         validation_alias=AliasChoices("kernel_overlap", "overlap"),
         default=(0.3, 1.0),
         description="points of the overlap above which two kernels are one cluster; 1: none are",
     )
-    max_voxel_distance: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    max_voxel_distance: NonEmpty[Annotated[float, Field(ge=0)]] = Field(
         validation_alias=AliasChoices("max_voxel_distance", "eps"),
         default=(0.0, 2.8, 6.0, 20.0, 40.0),
         description="points of the longest link in the image, voxels; 0: nothing is split",
     )
-    max_embedding_distance: tuple[Positive, ...] = Field(
+    max_embedding_distance: NonEmpty[Positive] = Field(
         validation_alias=AliasChoices("max_embedding_distance", "reach"),
         default=(0.3, 0.5, 0.65, 1000.0),
         description="points of the longest link in the embedding, margins; the last one: no limit",
     )
-    min_cluster_voxels: tuple[Count, ...] = Field(
+    min_cluster_voxels: NonEmpty[Count] = Field(
         validation_alias=AliasChoices("min_cluster_voxels", "least"),
         default=(1, 6),
         description="voxels of a cluster; smaller ones go to the nearest larger",
@@ -198,11 +201,11 @@ class DbscanClustering(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["dbscan"] = "dbscan"
-    eps: tuple[Positive, ...] = Field(
+    eps: NonEmpty[Positive] = Field(
         default=(1.1, 1.5, 1.8, 2.3, 2.8, 3.7, 5.0, 7.0, 10.0),
         description="points of the reach, voxels",
     )
-    min_points: tuple[Count, ...] = Field(
+    min_points: NonEmpty[Count] = Field(
         default=(1, 2, 3, 5, 10),
         description="points of the neighbours, the voxel itself included, that make a core",
     )
@@ -244,20 +247,20 @@ class MichelReconstruction(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = ("matched",)
     name: Literal["michel"] = "michel"
-    eps: tuple[Positive, ...] = Field(
+    eps: NonEmpty[Positive] = Field(
         default=(1.8, 2.8, 3.7), description="points of DBSCAN's reach for both classes, voxels"
     )
-    min_points_mip: tuple[Count, ...] = Field(
+    min_points_mip: NonEmpty[Count] = Field(
         default=(1, 5, 10), description="points of DBSCAN's core of a track"
     )
-    min_points: tuple[Count, ...] = Field(
+    min_points: NonEmpty[Count] = Field(
         default=(1, 5, 10), description="points of DBSCAN's core of a Michel cluster"
     )
-    attached: tuple[Positive, ...] = Field(
+    attached: NonEmpty[Positive] = Field(
         default=(1.8, 2.83, 5.0, 10.0),
         description="points of the largest distance to the track, voxels",
     )
-    edge_radius: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    edge_radius: NonEmpty[Annotated[float, Field(ge=0)]] = Field(
         default=(10.0, 15.0, 20.0, 30.0),
         description="points of the ball around the contact that is cut from the track, voxels",
     )

@@ -71,7 +71,7 @@ def error_text(error: object, limit: int = 500) -> str:
     text = str(reason).strip()
     if '\n  File "' in text:
         text = text.splitlines()[-1]
-    if text.startswith("\x1b["):  # Ray's colours; in the middle they are of a name
+    if text.startswith("\x1b[36mray::"):  # Ray's colours; all others are of a name
         text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     return escape_controls(" ".join(text.split()))[:limit] or type(error).__name__
 

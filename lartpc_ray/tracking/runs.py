@@ -72,6 +72,16 @@ class TrialRun:
     error: str = ""
 
 
+def with_tags(tags: Mapping[str, str]) -> str:
+    """Return MLflow's filter for the runs that have all these tags.
+
+    Example:
+        >>> with_tags({"study": "smoke-1", "trial": "0"})
+        "tags.`study` = 'smoke-1' and tags.`trial` = '0'"
+    """
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
 class Tracking:
     """The runs of one study.
 
@@ -159,8 +169,7 @@ class Tracking:
         A run that starts again loses its error tag, which is of an earlier attempt.
         """
         tags = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self.client.search_runs([self.experiment], wanted, max_results=1)
+        found = self.client.search_runs([self.experiment], with_tags(tags), max_results=1)
         if found:
             run = str(found[0].info.run_id)
             self.client.update_run(run, status="RUNNING")

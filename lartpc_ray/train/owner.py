@@ -1,14 +1,14 @@
-"""One writer for the runs of a study in MLflow, also from copies of its folder.
+"""One writer for the runs of a study or a training in MLflow, also from copies of its folder.
 
 Two copies of a folder have one name, so they find the same runs in a store that both use. Two locks
 protect the runs, both free at once after a SIGKILL:
 
 1. A locked file, for the processes of one machine and for all that reach one SQLite store.
-2. For a server, which several machines reach: an owner in the search's run. MLflow never changes a
-   parameter of a run, so of several writers one alone sets the parameter `owner/N`. Its tag
-   `owner_beat` changes while it writes. The next owner sets `owner/N+1` after the one before has
-   ended: its tag is `ended`, its locks are free, or its tag has not changed for `PATIENCE`
-   seconds. If several processes make a run for one study, one run remains.
+2. For a server, which several machines reach: an owner in the run of the search or the training.
+   MLflow never changes a parameter of a run, so of several writers one alone sets the parameter
+   `owner/N`. Its tag `owner_beat` changes while it writes. The next owner sets `owner/N+1` after
+   the one before has ended: its tag is `ended`, its locks are free, or its tag has not changed for
+   `PATIENCE` seconds. If several processes make a run for one folder, one run remains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from lartpc_ray.runtime.ray_session import private_folder
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import without_password
-from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.runs import Tracking, with_tags
 from lartpc_ray.tracking.store import INVALID, StoreError, one_try, sqlite_file
 
 OWNER, BEAT = "owner/", "owner_beat"
@@ -163,13 +163,16 @@ def locks_are_shared(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> 
 
 
 @contextmanager
-def owned(tracking: Tracking, start: Callable[[], str], folder: Path) -> Iterator[str]:
-    """Own a study's run on a server for this process; the locks of `only_writer` are held.
+def owned(
+    tracking: Tracking, start: Callable[[], str], folder: Path, tags: Mapping[str, str]
+) -> Iterator[str]:
+    """Own a run on a server for this process; the locks of `only_writer` are held.
 
     Args:
         tracking: the store.
-        start: returns the run of the study; makes it if there is none.
-        folder: of the study.
+        start: returns the run of the folder; makes it if there is none.
+        folder: of the study or the training.
+        tags: which all runs that copies of the folder make have, and no other run.
 
     Yields:
         the run.
@@ -177,7 +180,7 @@ def owned(tracking: Tracking, start: Callable[[], str], folder: Path) -> Iterato
     Raises:
         ValueError: if another process owns the run; names its folder and what to do.
     """
-    run, number = _own(tracking, start, folder)
+    run, number = _own(tracking, start, folder, tags)
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=[tracking, run, number, ended], daemon=True)
     beat.start()
@@ -190,7 +193,9 @@ def owned(tracking: Tracking, start: Callable[[], str], folder: Path) -> Iterato
             tracking.set_tags(run, {BEAT: ENDED})
 
 
-def _own(tracking: Tracking, start: Callable[[], str], folder: Path) -> tuple[str, int]:
+def _own(
+    tracking: Tracking, start: Callable[[], str], folder: Path, tags: Mapping[str, str]
+) -> tuple[str, int]:
     """Return the run that this process owns, and the number of the owner.
 
     Raises:
@@ -199,7 +204,7 @@ def _own(tracking: Tracking, start: Callable[[], str], folder: Path) -> tuple[st
     for _ in range(TRIES):
         run = start()
         number = _claim(tracking, run, folder)
-        if number and (number > 1 or _is_only_run(tracking, run, folder)):
+        if number and (number > 1 or _is_only_run(tracking, run, folder, tags)):
             tracking.set_tags(run, {BEAT: f"{number}:0"})
             return run, number
     raise ValueError(_refusal("", tracking.uri, folder))
@@ -227,17 +232,17 @@ def _claim(tracking: Tracking, run: str, folder: Path) -> int:
     return number + 1
 
 
-def _is_only_run(tracking: Tracking, run: str, folder: Path) -> bool:
-    """Return whether a new run is the study's; delete it where another process has made one, too.
+def _is_only_run(tracking: Tracking, run: str, folder: Path, tags: Mapping[str, str]) -> bool:
+    """Return whether a new run is the folder's; delete it where another process has made one, too.
 
     MLflow looks for a run and makes one in two steps, so two processes may make two. A process has
     decided when it has set the tag. Of the undecided, the one whose run has the least id waits for
     the others, and the others leave: none waits for another one that waits.
 
     Raises:
-        ValueError: if another process owns a run of the study.
+        ValueError: if another process owns a run with these tags.
     """
-    wanted = f"tags.study = '{folder.name}' and tags.kind = 'search'"
+    wanted = with_tags(tags)
     deadline = time.monotonic() + PATIENCE
     while True:
         found = tracking.client.search_runs([tracking.experiment], wanted)

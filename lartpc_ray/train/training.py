@@ -6,7 +6,8 @@ import argparse
 import json
 import signal
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +38,9 @@ from lartpc_ray.terminal.text import bold, error_text
 from lartpc_ray.tracking.describe import describe_trial, metric_names
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.tracking.store import kept_store, plan_store
+from lartpc_ray.tracking.store import StoreError, kept_store, one_try, plan_store
 from lartpc_ray.train.inputs import Digests, data_digests, refuse_changed
-from lartpc_ray.train.owner import only_writer
+from lartpc_ray.train.owner import only_writer, owned
 from lartpc_ray.train.timed import timed_trial
 from lartpc_ray.train.workers import Lines, forget_failures, refuse_failed, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -90,9 +91,10 @@ def run_training(options: argparse.Namespace, space: Space | None) -> int:
         print(trial.model_dump_json(indent=2))
         return 0
     again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
+    tracking = _store(folder, plan)
     try:
         with resumable(again):
-            run, result, tracking = _train_and_record(folder, plan, dashboard=options.dashboard)
+            run, result = _train_and_record(folder, plan, tracking, dashboard=options.dashboard)
     except KeyboardInterrupt:
         log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
         return INTERRUPTED
@@ -172,19 +174,60 @@ def train_trial(
     read_splits(trial)
     check_name(name)
     plan = TrainPlan(study=name, uri=plan_store(tracking_uri, Path(runs)), trial=trial)
-    run, result, tracking = _train_and_record(new_folder(Path(runs), name), plan, dashboard=False)
+    folder = new_folder(Path(runs), name)
+    tracking = _store(folder, plan)
+    run, result = _train_and_record(folder, plan, tracking, dashboard=False)
     with tempfile.TemporaryDirectory() as scratch:
         state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
     return TrainedModel(state, result.thresholds, trial.data.splits.shape)
 
 
+def _store(folder: Path, plan: TrainPlan) -> Tracking:
+    """Open the MLflow store of a training, before it trains.
+
+    Raises:
+        StoreError: if the store does not answer, is damaged or has another version.
+    """
+    return Tracking(folder.parent, plan.study, kept_store(plan.uri, folder.parent))
+
+
+@contextmanager
+def _only_training(folder: Path, tracking: Tracking) -> Iterator[None]:
+    """Lock the folder, and be the only writer of the training's run in MLflow.
+
+    Raises:
+        ValueError: if another process holds the folder, or writes the same run.
+    """
+    with locked(folder), only_writer(tracking.uri, folder):
+        if tracking.local:
+            yield
+            return
+        with owned(tracking, lambda: _start(folder, tracking), folder, _tags(folder)) as run:
+            try:
+                yield
+            except BaseException as error:
+                status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                with suppress(StoreError), one_try():
+                    tracking.finish(run, status)
+                raise
+
+
+def _start(folder: Path, tracking: Tracking) -> str:
+    """Return the run of a training; make it if there is none."""
+    return tracking.start(folder.name, _tags(folder))
+
+
+def _tags(folder: Path) -> dict[str, str]:
+    return {"study": folder.name, "trial": "0"}
+
+
 def _train_and_record(
-    folder: Path, plan: TrainPlan, *, dashboard: bool
-) -> tuple[str, EvaluationResult, Tracking]:
-    """Train the trial of a plan in its folder; return the run, the result and the store."""
+    folder: Path, plan: TrainPlan, tracking: Tracking, *, dashboard: bool
+) -> tuple[str, EvaluationResult]:
+    """Train the trial of a plan in its folder; return the run and the result."""
     trial = plan.trial
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), only_writer(kept_store(plan.uri, folder.parent), folder):
+    with _only_training(folder, tracking):
         plan = plan.model_copy(update={"inputs": plan.inputs or data_digests(trial, folder.parent)})
         write_plan(folder / PLAN, plan)
         log.info(
@@ -194,16 +237,15 @@ def _train_and_record(
         cpus = trial.resources.workers * trial.resources.cpus
         with ray_session(cpus, dashboard=dashboard):
             _train(trial, folder)
-            return _record(trial, folder, plan)
+            return _record(trial, folder, tracking)
 
 
-def _record(trial: Trial, folder: Path, plan: TrainPlan) -> tuple[str, EvaluationResult, Tracking]:
-    """Evaluate the trained network and log it; return the run, the result and the store."""
+def _record(trial: Trial, folder: Path, tracking: Tracking) -> tuple[str, EvaluationResult]:
+    """Evaluate the trained network and log it; return the run and the result."""
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
-    tracking = Tracking(folder.parent, plan.study, kept_store(plan.uri, folder.parent))
-    run = tracking.start(folder.name, {"study": folder.name, "trial": "0"})
+    run = _start(folder, tracking)
     files = sources(trial.data.splits, folder.parent)
     describe_trial(tracking, run, trial, files, key_settings(trial, ()))
     for metrics in state.history:
@@ -211,7 +253,7 @@ def _record(trial: Trial, folder: Path, plan: TrainPlan) -> tuple[str, Evaluatio
         tracking.log_metrics(run, named, int(metrics["step"]))
     result = record_result(tracking, run, Evaluation(state))
     tracking.finish(run)
-    return run, result, tracking
+    return run, result
 
 
 def _train(trial: Trial, folder: Path) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,6 +49,8 @@ from lartpc_ray.trials.space_entry import Kind, check_setting, kind_and_values, 
 from lartpc_ray.trials.yaml_file import YamlFile, parse_value, parse_yaml, read_file
 
 Distributions = dict[str, BaseDistribution]
+MAX_POINTS = 10_000
+"""Points of the largest grid; each is a trial."""
 KEYS = ("task", "about", "fixed", "search", "first", "series", "costs", "budgets")
 
 
@@ -71,6 +74,8 @@ def read_space(
     for key in file.content:
         if key not in KEYS:
             raise ValueError(f"{file.position(key)}: unknown key{nearest(key, KEYS)}")
+    if not isinstance(about := file.content.get("about", ""), str | None):
+        raise ValueError(f"{file.position('about')}: {str(about)[:80]}: write one line of text")
     chosen = file.budget(budget)
     overrides = _present_overrides(overrides or {}, file.task)
     own = file.fixed({})
@@ -234,6 +239,9 @@ class _SpaceFile(YamlFile):
             if key in self.group("fixed"):
                 position = self.position(f"search.{key}")
                 raise ValueError(f"{position}: searched and fixed at once; keep one")
+        kinds = {entry.kind for entry in entries.values()}
+        if self.content.get("series") is not None and kinds != {"grid"}:
+            raise ValueError(f"{self.position('series')}: crosses grids; make all of search grids")
         check_conditions(self, self.task, entries)
         return entries
 
@@ -244,8 +252,6 @@ class _SpaceFile(YamlFile):
             raise ValueError(
                 f"{self.path}: a grid is searched whole; make all of search grids, or none"
             )
-        if kinds - {"grid"} and self.content.get("series"):
-            raise ValueError(f"{self.position('series')}: crosses grids; make all of search grids")
         if kinds == {"grid"} and budget.sampler:
             position = self.position(f"budgets.{name}.sampler")
             raise ValueError(f"{position}: a grid tries all of its points; leave out the sampler")
@@ -328,10 +334,7 @@ class _SpaceFile(YamlFile):
         Each of the `series` crosses the axes that it names and keeps the others as in trial 0;
         without series all axes are crossed.
         """
-        series = self.content.get("series") or [list(search)]
-        if not _is_list_of(list, series) or not all(_is_list_of(str, axes) for axes in series):
-            position = self.position("series")
-            raise ValueError(f"{position}: write a list of lists, as in [[network.depth]]")
+        series = self._series(search)
         named = {axis for axes in series for axis in axes}
         for axis in sorted(named | set(search)):
             entries = self.group("search")
@@ -339,15 +342,31 @@ class _SpaceFile(YamlFile):
                 where = "in a series: it never varies" if axis in entries else "under search"
                 near = nearest(axis, entries)
                 raise ValueError(f"{self.position('series')}: {axis} is not {where}{near}")
-        points: list[dict[str, Any]] = []
-        for axes in series:
-            varied = [axis for axis in search if axis in axes]
-            choices = [search[axis].choices for axis in varied]  # type: ignore[attr-defined]
-            for values in product(*choices):
-                point = first | dict(zip(varied, values, strict=True))
-                if point not in points:
-                    points.append(point)
-        return tuple(points)
+        choices_of = {axis: search[axis].choices for axis in search}  # type: ignore[attr-defined]
+        varied = [{axis: choices_of[axis] for axis in search if axis in axes} for axes in series]
+        count = sum(prod(map(len, choices.values())) for choices in varied)
+        if count > MAX_POINTS:
+            raise ValueError(
+                f"{self.position('search')}: a grid of {count:,} points, of which each is a trial; "
+                f"at most {MAX_POINTS:,}: leave out values, or write int, log or choice for grid"
+            )
+        points: dict[str, dict[str, Any]] = {}
+        for choices in varied:
+            for values in product(*choices.values()):
+                point = first | dict(zip(choices, values, strict=True))
+                points.setdefault(json.dumps(point), point)
+        return tuple(points.values())
+
+    def _series(self, search: Distributions) -> list[list[str]]:
+        """Return the axes of each of the `series`; without series one crosses all axes."""
+        series = self.content.get("series")
+        if series is None:
+            return [list(search)]
+        lists = _is_list_of(list, series) and all(_is_list_of(str, axes) for axes in series)
+        if not lists or not series:
+            position = self.position("series")
+            raise ValueError(f"{position}: write a list of lists, as in [[network.depth]]")
+        return list(series)
 
     def costs(self) -> tuple[str, ...]:
         """Return the names of the costs."""

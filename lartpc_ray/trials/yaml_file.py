@@ -209,6 +209,8 @@ class _Reader:
         """Return the value of a scalar; text in quotes stays text."""
         text = event.value
         self._count(event, len(text) // 100)
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise self._error(event, f"{text[:40]!a}: half a character; write UTF-8 text")
         if event.style is not None or event.tag:
             return text
         if text.lower() in CONSTANTS:

@@ -152,16 +152,19 @@ class Study:
             locks.enter_context(only_writer(self.tracking.uri, self.folder))
             if not self.tracking.local:
                 with resumable(again):
-                    run = owned(self.tracking, self._start, self.folder)
+                    run = owned(self.tracking, self._start, self.folder, self._tags)
                     self._run = locks.enter_context(run)
             yield
             self._run = ""
 
     def _start(self) -> str:
         """Return the run of the search; make it if there is none."""
-        return self._run or self.tracking.start(
-            self._title, {"study": self.folder.name, "kind": "search"}
-        )
+        return self._run or self.tracking.start(self._title, self._tags)
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        """Return the tags of the run of the search."""
+        return {"study": self.folder.name, "kind": "search"}
 
     def retry_failed(self) -> None:
         """Let the trials that have failed for good start again from their checkpoints."""

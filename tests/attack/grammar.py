@@ -13,7 +13,7 @@ ATOMS = (
     *("[", "]", "{", "}", "&a 1", "*a", "*b", "<<", "!!binary aGk=", "!!set {a}", "!x", "@x"),
     *("`", "%", "|", ">", "- a", "? a", "a: b", "#", "---", "...", "\t", "/dev/zero", "~root"),
     *("\u0662", "é", "\u200b", "\x07", "\ud7ff", "😀", "x" * 300, "[" * 50, "{a: " * 50),
-    *("network.depth", "clustering"),
+    *("network.depth", "clustering", '"\\ud800"', '"\\0"'),
 )
 KEYS = ("task", "about", "fixed", "search", "first", "series", "costs", "budgets", "serach", "1")
 KINDS = ("choice", "uniform", "log", "int", "grid", "integer", "null", "[a]")

@@ -1,7 +1,7 @@
 """Malformed spaces, settings and files, and faults of the system: one line each, never a traceback.
 
 A quick part runs with the fast tests, a longer part with the slow tests; `make test-attack` sets
-LARTPC_ATTACK_MINUTES, for which each attack then goes on with other seeds.
+LARTPC_ATTACK_MINUTES, for which each attack of the longer part goes on with other seeds.
 """
 
 import builtins
@@ -34,19 +34,21 @@ from lartpc_ray.trials.yaml_file import read_yaml
 
 import_module("torch._dynamo.utils")  # a fault in its first import would leave half of it
 
+MINUTES = float(os.environ.get("LARTPC_ATTACK_MINUTES", "0"))
 SECONDS = 5.0
 """Of computing that a malformed input may take."""
 SPACE = b"task: clustering\nbudgets: {smoke: {trials: 2, steps: 4, min_steps: 2}}\n"
 TRIAL = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 1})
 
 
-def seeds(count: int) -> Iterator[int]:
-    """Yield so many seeds, and others while LARTPC_ATTACK_MINUTES last."""
-    end = time.monotonic() + 60 * float(os.environ.get("LARTPC_ATTACK_MINUTES", "0"))
+def seeds(count: int, minutes: float = 0.0) -> Iterator[int]:
+    """Yield so many seeds, and others while the minutes last."""
+    end = time.monotonic() + 60 * minutes
     seed = 0
     while seed < count or time.monotonic() < end:
         yield seed
         seed += 1
+    print(f"{seed} inputs")
 
 
 def one_line(read: Callable[[], Any], *names: str) -> None:
@@ -64,21 +66,21 @@ def one_line(read: Callable[[], Any], *names: str) -> None:
     assert time.process_time() - start < SECONDS
 
 
-def attack_spaces(folder: Path, count: int) -> None:
+def attack_spaces(folder: Path, count: int, minutes: float = 0.0) -> None:
     path = folder / "space.yaml"
-    for seed in seeds(count):
+    for seed in seeds(count, minutes):
         path.write_bytes(Grammar(seed).space())
         one_line(lambda: read_space(path, "smoke"), str(path))
 
 
-def attack_settings(folder: Path, count: int) -> None:
+def attack_settings(folder: Path, count: int, minutes: float = 0.0) -> None:
     path = folder / "space.yaml"
     path.write_bytes(SPACE)
 
     def read(text: str) -> None:
         read_space(path, "smoke", dict([parse_setting(text)]))
 
-    for seed in seeds(count):
+    for seed in seeds(count, minutes):
         text = Grammar(-seed).setting()
         one_line(lambda text=text: read(text), str(path), "--set")  # type: ignore[misc]
 
@@ -90,12 +92,12 @@ def test_some_malformed_spaces_and_settings_are_refused_in_a_line(tmp_path: Path
 
 @pytest.mark.slow
 def test_malformed_spaces_are_refused_in_a_line(tmp_path: Path) -> None:
-    attack_spaces(tmp_path, 5000)
+    attack_spaces(tmp_path, 5000, MINUTES)
 
 
 @pytest.mark.slow
 def test_malformed_settings_are_refused_in_a_line(tmp_path: Path) -> None:
-    attack_settings(tmp_path, 2000)
+    attack_settings(tmp_path, 2000, MINUTES)
 
 
 ERRNOS = ("ENOSPC", "EIO", "ESTALE", "EMFILE", "EACCES", "EDQUOT", "ENOENT", "EROFS", "ENOMEM")

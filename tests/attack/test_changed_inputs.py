@@ -168,9 +168,8 @@ def test_a_training_compares_its_data_too(data: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(training, "ray_session", lambda *_, **__: resumable(""))
     monkeypatch.setattr(training, "_train", lambda *_: None)
     monkeypatch.setattr(training, "_record", lambda *_: None)
-    training._train_and_record(
-        folder, TrainPlan(study="smoke", uri=None, trial=trial), dashboard=False
-    )
+    plan = TrainPlan(study="smoke", uri=None, trial=trial)
+    training._train_and_record(folder, plan, training._store(folder, plan), dashboard=False)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / FAILED).write_text("ValueError: no")
     chosen = options(tmp_path / "runs", "--resume", str(folder), "--retry")

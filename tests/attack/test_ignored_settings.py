@@ -110,6 +110,46 @@ def test_what_all_trials_share_is_not_searched(
     check_refused(path, "network.depth: {int: [3, 5]}", f"{key}: {{choice: {values}}}", line)
 
 
+@pytest.mark.parametrize("value", ["[]", "{}", "[a]", "3", "[null]", "[[1]]"])
+def test_a_series_is_a_list_of_lists_of_grids(path: Path, value: str) -> None:
+    grid = GOOD.replace("int:", "grid:").replace("choice:", "grid:").replace("[3, 5]", "[4, 5]")
+    path.write_text(f"{grid}series: {value}\n")
+    with pytest.raises(ValueError, match=r":16: series: write a list of lists, as in \[\["):
+        read_space(path, "smoke")
+    for other in (
+        GOOD,
+        "task: clustering\nbudgets: {smoke: {trials: 2, steps: 4, min_steps: 2}}\n",
+    ):
+        path.write_text(f"{other}series: {value}\n")
+        with pytest.raises(ValueError, match=r"series: crosses grids; make all of search grids"):
+            read_space(path, "smoke")
+
+
+@pytest.mark.parametrize("value", ["[a]", "{}", "3", "{a: b}"])
+def test_about_is_text(path: Path, value: str) -> None:
+    path.write_text(f"{GOOD}about: {value}\n")
+    with pytest.raises(ValueError, match=r":16: about: .*: write one line of text"):
+        read_space(path, "smoke")
+
+
+def test_a_grid_of_more_points_than_anybody_tries_is_refused_at_once(path: Path) -> None:
+    """Each point is a trial; a file of 1 kB can name 10^12 of them."""
+    values = ", ".join(map(str, range(1, 101)))
+    axes = ("network.filters", "data.shift", "data.crop", "data.seed", "data.batch_events")
+    grids = "".join(f"  {axis}: {{grid: [{values}]}}\n" for axis in axes)
+    text = (
+        GOOD.split("search:")[0]
+        + f"search:\n{grids}first: {{{', '.join(f'{a}: 1' for a in axes)}}}\n"
+    )
+    path.write_text(text + "budgets:\n  smoke: {trials: 3, steps: 10, min_steps: 5}\n")
+    with pytest.raises(
+        ValueError, match=r"search: a grid of 10,000,000,000 points, .* at most 10,0"
+    ):
+        read_space(path, "smoke")
+    path.write_text(path.read_text() + "series: [" + ", ".join(f"[{a}]" for a in axes) + "]\n")
+    assert len(read_space(path, "smoke").points) == 496, "each once"
+
+
 def test_a_value_of_trial_0_is_checked_also_where_the_budget_fixes_the_setting(path: Path) -> None:
     text = GOOD.replace("network.filters: 4", "network.depth: 3")
     path.write_text(text)

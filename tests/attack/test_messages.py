@@ -14,6 +14,7 @@ from lartpc_ray.data.splits import sample
 from lartpc_ray.runtime.failures import cause_of
 from lartpc_ray.tasks import ClusteringTask, InfillTask
 from lartpc_ray.tasks.task import Task
+from lartpc_ray.trials.paths import make_trial
 
 
 @pytest.fixture
@@ -45,6 +46,25 @@ def test_a_file_that_another_program_writes_is_named_as_locked(
         assert cause_of(raised.value) == "machine", "a training waits for it"
     with open_events(path) as events:
         assert len(events) == 3
+
+
+def test_a_disk_that_fails_is_an_error_with_the_name_of_the_file() -> None:
+    """The first bytes of this file cannot be read, as those of a file on a failing disk."""
+    with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'"):
+        open_events("/proc/self/mem")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("task.linked.s0", "task.linked.p0", "task.linked.kernel_overlap"),
+        *("task.linked.max_voxel_distance", "task.linked.max_embedding_distance"),
+        *("task.linked.min_cluster_voxels", "task.dbscan.eps", "task.dbscan.min_points"),
+    ],
+)
+def test_thresholds_without_a_point_are_refused_by_their_name(setting: str) -> None:
+    with pytest.raises(ValueError, match=rf"{setting}: .*at least 1"):
+        make_trial({"task.name": "clustering", setting: []})
 
 
 def test_events_that_were_never_written_are_counted(

@@ -19,6 +19,8 @@ SHOWN = r"esc\x1b[31mred\x07.h5"
 def test_controls_in_a_name_are_escaped_and_the_colours_of_ray_removed() -> None:
     assert error_text(f"no {NAME}") == f"no {SHOWN}"
     assert error_text(f"{ESCAPE}[36mray::f(){ESCAPE}[39m failed") == "ray::f() failed"
+    red = f"{ESCAPE}[31mred.h5"
+    assert error_text(f"{red}: no such file") == r"\x1b[31mred.h5: no such file"
     assert escape_controls(f"{NAME}\n\udc80\u202ey") == f"{SHOWN}\n\\udc80\\u202ey"
     assert escape_controls("µ-stüdy 3 é") == "µ-stüdy 3 é"
 

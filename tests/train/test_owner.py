@@ -10,19 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from processes import free_port, serve, stop
-from searches import finished, of_steps, tune, until
+from searches import finished, of_steps, train, tune, until
 
 from lartpc_ray.terminal.command import INTERRUPTED
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.tracking.store import local_store
-from lartpc_ray.train import owner
+from lartpc_ray.tracking.store import StoreError, local_store
+from lartpc_ray.train import owner, training
 from lartpc_ray.train.owner import Owner, locks_are_shared, only_writer, owned
+from lartpc_ray.train.training import train_trial
+from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.study_plan import PLAN
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +60,7 @@ for line in sys.stdin:
             run = ""
             if uri:
                 start = lambda: tracking.start("search", tags)
-                run = taken.enter_context(owner.owned(tracking, start, folder))
+                run = taken.enter_context(owner.owned(tracking, start, folder, tags))
         except ValueError as error:
             print(f"refused {error}", flush=True)
             continue
@@ -228,12 +231,16 @@ def test_a_copy_waits_for_a_sign_of_life_from_another_machine(
     monkeypatch.setattr(owner, "LOOK", 0.05)
     (folder,) = copies(tmp_path, "study", 1)
     tracking = Tracking(tmp_path, "smoke")
-    run = tracking.start("search", {"study": "study", "kind": "search"})
+    tags = {"study": "study", "kind": "search"}
+    run = tracking.start("search", tags)
     there = replace(Owner.of(folder), host="elsewhere", process=1)
     with monkeypatch.context() as patch:
         patch.setattr(Owner, "of", lambda _: there)
         owner._claim(tracking, run, folder)
-    with owned(tracking, lambda: run, folder), monkeypatch.context() as patch:  # it gave no sign
+    with (
+        owned(tracking, lambda: run, folder, tags),
+        monkeypatch.context() as patch,
+    ):  # it gave no sign
         patch.setattr(Owner, "of", lambda _: there)
         with pytest.raises(ValueError, match=rf"{folder} \(process {os.getpid()} on "):
             owner._claim(tracking, run, folder)
@@ -266,7 +273,45 @@ def test_of_two_claims_at_once_one_is_refused_and_a_deleted_run_is_made_again(
     assert owner._claim(tracking, gone, folder) == 0
     offered = iter([gone, run])
     tracking.set_tags(run, {owner.BEAT: owner.ENDED})
-    assert owner._own(tracking, lambda: next(offered), folder) == (run, 2)
+    assert owner._own(tracking, lambda: next(offered), folder, tags) == (run, 2)
+
+
+def test_a_training_owns_its_run_on_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy on another machine is refused; it goes on in the same run after the end."""
+    monkeypatch.setattr(owner, "EVERY", 0.02)
+    monkeypatch.setattr(owner, "PATIENCE", 0.5)
+    monkeypatch.setattr(owner, "LOOK", 0.05)
+    monkeypatch.setattr(Tracking, "local", False)
+    monkeypatch.setattr(training, "only_writer", lambda *_: nullcontext())  # of another machine
+    folder, copy = copies(tmp_path, "smoke-1", 2)
+    tracking = Tracking(tmp_path, "smoke")
+    with training._only_training(folder, tracking), monkeypatch.context() as patch:
+        there = replace(Owner.of(copy), host="elsewhere", process=1)
+        patch.setattr(Owner, "of", lambda _: there)
+        with (
+            pytest.raises(ValueError, match=rf"^{copy}: {folder} \(process {os.getpid()} on "),
+            training._only_training(copy, tracking),
+        ):
+            pass
+    with pytest.raises(KeyboardInterrupt), training._only_training(copy, tracking):
+        raise KeyboardInterrupt
+    (run,) = tracking.client.search_runs([tracking.experiment])
+    assert run.info.status == "KILLED"
+    assert set(run.data.params) == {"owner/1", "owner/2"}
+    assert run.data.tags[owner.BEAT] == owner.ENDED
+    with pytest.raises(OSError, match="EIO"), training._only_training(copy, tracking):
+        raise OSError(5, "EIO")
+    assert tracking.client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_a_training_asks_its_store_before_it_trains(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    trial = Trial()
+    with pytest.raises(StoreError, match="not a database"):
+        train_trial(trial, name="smoke", runs=tmp_path)
+    assert not list(tmp_path.glob("smoke-*"))
 
 
 def test_free_locks_prove_the_end_of_an_owner(tmp_path: Path) -> None:
@@ -342,3 +387,39 @@ def test_a_copy_of_a_running_study_is_refused_and_goes_on_after_its_kill(
     (parent,) = (run for run in found if "trial" not in run.data.tags)
     assert {"owner/1", "owner/2"} <= set(parent.data.params)
     assert parent.data.tags[owner.BEAT] == owner.ENDED
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_its_kill(
+    tmp_path: Path, server: str, few_events: Path
+) -> None:
+    """The copy stands for one on another machine: it has locks of its own."""
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    runs.mkdir()
+    elsewhere.mkdir()
+    there = PROMPT | {"RAY_TMPDIR": str(elsewhere)}
+    training = train(runs, *of_steps(2000, 20, few_events), "--tracking-uri", server)
+    try:
+        until(training, r"step +20 ")
+        (folder,) = (path.parent for path in runs.glob("*/job.json"))
+        ignore = shutil.ignore_patterns("*.part*", "ray", "checkpoint-now", "*.new")
+        copy = Path(shutil.copytree(folder, elsewhere / folder.name, ignore=ignore))
+        status, _, err = finished(train(elsewhere, "--resume", str(copy), variables=there))
+        assert status == 2, err
+        assert f"{copy}: {folder} (process {training.pid} on " in err.strip().splitlines()[-1]
+    finally:
+        training.send_signal(signal.SIGINT)
+        training.communicate()
+    training = train(elsewhere, "--resume", str(copy), variables=there)
+    try:
+        until(training, r"step +\d+ ")
+        training.send_signal(signal.SIGINT)
+        status, _, err = finished(training)
+    finally:
+        training.kill()
+    assert status == INTERRUPTED, err
+    client = MlflowClient(tracking_uri=server)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "smoke"]
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.study = '{folder.name}'")
+    assert {"owner/1", "owner/2"} == set(run.data.params)
+    assert (run.info.status, run.data.tags[owner.BEAT]) == ("KILLED", owner.ENDED)

@@ -56,6 +56,8 @@ def test_aliases_and_merge_keys_repeat_values_and_keep_lines() -> None:
         ("x" * 300 + ": 1", "1: a key of 300 characters"),
         ("? " + "x" * 2000 + "\n: 1", "1: a key of 2000 characters"),
         ("b:\n  <<: 3", "2: <<: takes a mapping"),
+        (r'a: [1, "\ud800x"]', r"1: '\\ud800x': half a character; write UTF-8"),
+        (r'"\udfff": 1', r"1: '\\udfff': half a character"),
         ("hello", " must be a mapping"),
         ("", " must be a mapping"),
         ("- a", " must be a mapping"),

@@ -29,12 +29,17 @@ def read_start(path: Path) -> bytes:
 
     Raises:
         ValueError: if there is no such file.
+        OSError: with the name of the file, if its disk fails.
     """
     if not path.is_file():
         missing = FileNotFoundError(ENOENT, "no such file", str(path))
         raise BrokenFileError(f"{path}: no such file; give a file of events") from missing
-    with path.open("rb") as file:
-        return file.read(8)
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def open_hdf5(path: Path) -> tuple[h5py.File, FileBytes]:
