@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.formats.arrays import read_npy
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.pilarnet import MAX_SIDE_EVENTS
 from lartpc_ray.data.formats.pilarnet_writer import sidecar_path
@@ -27,6 +28,8 @@ ENDS = (".h5", ".hdf5", ".h5.xz", ".root", ".parquet", ".csv", ".npz")
 """Ends of the names of event files in a folder; other files are no events."""
 MAX_OPEN = 32
 """Files that are open at the same time."""
+MAX_HEADER_BYTES = 2**16
+"""Bytes of the header of a sidecar file, at most."""
 Opener = Callable[[Path, Layout], EventSource]
 
 
@@ -149,7 +152,12 @@ def read_sidecar(path: Path, events: EventSource) -> np.ndarray | None:
     if not sidecar.is_file():
         return None
     with locate_errors(sidecar):
-        sizes: np.ndarray = np.load(sidecar, mmap_mode="r", allow_pickle=False)
+        if sidecar.stat().st_size > MAX_HEADER_BYTES + 8 * len(events):
+            raise ValueError(
+                f"larger than the sizes of {len(events)} events of {path.name}; remove the sidecar "
+                "file or write it again"
+            )
+        sizes = read_npy(sidecar.read_bytes())
         if sizes.shape != (len(events),) or sizes.dtype.kind not in "iu":
             raise ValueError(
                 f"{sizes.dtype} of shape {sizes.shape} for {len(events)} events of {path.name}; "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.data.formats.arrays import read_arrays
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.thresholds_file import read_thresholds_file
@@ -27,6 +28,9 @@ from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events,
 from lartpc_ray.report.subject import Subject, load_evaluation
 from lartpc_ray.terminal.command import log
 from lartpc_ray.tracking.runs import Tracking
+
+MAX_SCORES = 2**32
+"""Bytes of an array of scores: by threshold and event."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,20 +147,20 @@ def _scan_of_outputs(subject: Subject) -> _Scan | None:
 def _read_scan(tracking: Tracking, run: str, method: Reconstruction, folder: Path) -> _Scan:
     content = read_thresholds_file(tracking.fetch(run, f"thresholds-{method.name}.yaml", folder))
     objectives = {name: str(row["objective"]) for name, row in content["classes"].items()}
-    with np.load(tracking.fetch(run, "scores.npz", folder)) as arrays:
-        axes = {axis: arrays[axis] for axis in method.axes()}
-        sums = {
-            name: ScoreSums.read(arrays, f"{name}/sums")
-            for name in objectives
-            if f"{name}/sums/events" in arrays
-        }
-        scores = {
-            name: objective_scores(
-                {metric: arrays[f"{name}/{metric}"] for metric in objective.split("*")}, objective
-            )
-            for name, objective in objectives.items()
-            if name not in sums
-        }
+    arrays = read_arrays(tracking.fetch(run, "scores.npz", folder), MAX_SCORES)
+    axes = {axis: arrays[axis] for axis in method.axes()}
+    sums = {
+        name: ScoreSums.read(arrays, f"{name}/sums")
+        for name in objectives
+        if f"{name}/sums/events" in arrays
+    }
+    scores = {
+        name: objective_scores(
+            {metric: arrays[f"{name}/{metric}"] for metric in objective.split("*")}, objective
+        )
+        for name, objective in objectives.items()
+        if name not in sums
+    }
     split = f"the {content['split']} split" if "split" in content else Path(content["data"]).name
     about = f"{content['events']} events of {split}, rule {content['rule']}"
     settings = ChoiceSettings(rule=content["rule"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from lartpc_ray.atomic import replace_file
+from lartpc_ray.data.formats.arrays import read_arrays
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import error_text
 
 EventScores = dict[str, dict[int, float]]
 """Class to event to score, at the best thresholds of a validation."""
@@ -41,18 +42,21 @@ def read_scores(folder: Path, step: int) -> EventScores:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
-            return {
-                name: dict(
-                    zip(
-                        arrays[f"{name}/event"].tolist(),
-                        arrays[f"{name}/score"].tolist(),
-                        strict=True,
-                    )
-                )
-                for name in names
-            }
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        log.warning(f"{path}: damaged ({error}); the trial is compared by its objective")
+        arrays = read_arrays(path)
+        names = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
+        return {name: _by_event(arrays[f"{name}/event"], arrays[f"{name}/score"]) for name in names}
+    except (OSError, ValueError, KeyError) as error:
+        log.warning(f"{error_text(error)}; damaged: the trial is compared by its objective")
         return {}
+
+
+def _by_event(events: np.ndarray, scores: np.ndarray) -> dict[int, float]:
+    """Return the score of each event.
+
+    Raises:
+        ValueError: for arrays that hold anything else.
+    """
+    kinds = events.dtype.kind, scores.dtype.kind
+    if events.ndim != 1 or scores.shape != events.shape or kinds != ("i", "f"):
+        raise ValueError(f"{scores.dtype} {scores.shape} for {events.dtype} {events.shape}")
+    return dict(zip(events.tolist(), scores.tolist(), strict=True))

@@ -1,6 +1,9 @@
 """The winner of a search: the default stays unless a trial is surely better."""
 
+import io
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -55,6 +58,44 @@ def test_scores_come_back_and_damaged_ones_are_none(
     file.write_bytes(file.read_bytes()[:100])
     assert read_scores(tmp_path, 20) == {}
     assert "the trial is compared by its objective" in caplog.text
+
+
+def test_scores_with_any_damage_are_none_and_end_no_search(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damaged, or of other types, or an array that claims a terabyte."""
+    write_scores(tmp_path, 20, {"MIP": {event: event / 100 for event in range(300)}})
+    file = scores_file(tmp_path, 20)
+    base = file.read_bytes()
+    for seed in range(300):
+        random, damaged = np.random.default_rng(seed), bytearray(base)
+        for place in random.integers(len(base), size=4):
+            damaged[place] ^= 1 << int(random.integers(8))
+        file.write_bytes(damaged)
+        read_scores(tmp_path, 20)
+    whole = np.arange(3, dtype=np.int32)
+    values: list[Any] = [
+        np.float32(3),
+        np.zeros((3, 2)),
+        np.array(["a", "b", "c"]),
+        whole,
+        whole[:2],
+    ]
+    for value in values:
+        with file.open("wb") as opened:
+            np.savez(opened, **{"MIP/event": whole, "MIP/score": value})
+        caplog.clear()
+        assert read_scores(tmp_path, 20) == {}
+        assert str(file) in caplog.text
+    claims = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**38,)}
+    np.lib.format.write_array_header_1_0(claims, header)
+    with ZipFile(file, "w") as packed:
+        packed.writestr("MIP/event.npy", claims.getvalue())
+    assert read_scores(tmp_path, 20) == {}
+    with file.open("wb") as opened:
+        np.save(opened, whole)
+    assert read_scores(tmp_path, 20) == {}
 
 
 def test_a_part_reports_after_its_start_until_the_validation_that_ends_it() -> None:

@@ -6,16 +6,15 @@ A test event of PILArNet-M is published in this format.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.formats.arrays import read_member
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import (
-    MAX_ARRAY_BYTES,
     EventSource,
     assign_classes,
     find_side,
@@ -64,25 +63,11 @@ class ArrayFile(EventSource):
         )
 
     def _array(self, name: str) -> np.ndarray:
-        """Read an array after a check of its header against the size of its bytes."""
-        entry = self._zip.getinfo(f"{name}.npy")
-        if entry.file_size > MAX_ARRAY_BYTES:
-            raise ValueError(f"{name} claims {entry.file_size} bytes; the file is broken")
-        data = self._zip.read(entry)
-        stream = io.BytesIO(data)
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
-        shape, fortran, kind = read(stream)
-        if kind.kind not in ARRAYS[name]:
-            raise ValueError(f"{name} holds {kind}, which it cannot be")
-        body = data[stream.tell() :]
-        if min(shape, default=0) < 0 or np.prod([float(n) for n in shape]) * kind.itemsize != len(
-            body
-        ):
-            raise ValueError(f"{name} claims shape {shape}, and holds {len(body)} bytes")
-        return np.frombuffer(body, kind).reshape(shape, order="F" if fortran else "C")
+        """Read an array of the right kind of numbers."""
+        array = read_member(self._zip, name)
+        if array.dtype.kind not in ARRAYS[name]:
+            raise ValueError(f"{name} holds {array.dtype}, which it cannot be")
+        return array
 
     def close(self) -> None:
         self._zip.close()

@@ -1,6 +1,7 @@
 """Broken folders of shards: a damaged shard or sidecar is read, or refused by its name."""
 
 import os
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -81,3 +82,20 @@ def test_a_sidecar_with_an_absurd_number_is_refused(tmp_path: Path) -> None:
         np.save(tmp_path / "shards" / names[1], [5, value])
         with pytest.raises(ValueError, match=rf"a_points\.npy: event 1 of a\.h5: {value} voxels"):
             open_events(tmp_path / "shards", mutants.LAYOUT)
+
+
+def test_a_sidecar_takes_no_more_memory_than_its_bytes(tmp_path: Path) -> None:
+    """A header of version 2 that claims 1.5 GB; an archive; more numbers than events."""
+    names = write_folder(tmp_path)
+    sidecar = tmp_path / "shards" / names[1]
+    header = b"\x93NUMPY\x02\x00" + (1_600_000_000).to_bytes(4, "little") + b"{'descr': '<i8'}"
+    limit, unlimited = 2**30, resource.RLIM_INFINITY
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for content in (header, b"PK\x03\x04", b"", np.zeros(100_000).tobytes()):
+        sidecar.write_bytes(content)
+        resource.setrlimit(resource.RLIMIT_AS, (used + limit, unlimited))
+        try:
+            with pytest.raises(ValueError, match=rf"^{sidecar}: "):
+                open_events(tmp_path / "shards", mutants.LAYOUT)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))

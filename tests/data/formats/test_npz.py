@@ -35,7 +35,7 @@ def test_the_real_event() -> None:
         ({"motif": np.array([0, 9])}, "event 0: semantic code 9"),
         ({"instance": np.array([0, 2**40])}, "event 0: cluster number 1099511627776"),
         ({"energy": np.array([1.0, np.nan])}, "event 0: voxel 1: energy nan"),
-        ({"energy": np.array([object(), 1])}, "event 0: energy holds object"),
+        ({"energy": np.array([object(), 1])}, "event 0: energy claims object"),
     ],
 )
 def test_what_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
