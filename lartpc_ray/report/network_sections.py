@@ -12,6 +12,7 @@ import numpy as np
 
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.formats.arrays import read_arrays
+from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.thresholds_file import read_thresholds_file
@@ -147,7 +148,9 @@ def _scan_of_outputs(subject: Subject) -> _Scan | None:
 def _read_scan(tracking: Tracking, run: str, method: Reconstruction, folder: Path) -> _Scan:
     content = read_thresholds_file(tracking.fetch(run, f"thresholds-{method.name}.yaml", folder))
     objectives = {name: str(row["objective"]) for name, row in content["classes"].items()}
-    arrays = read_arrays(tracking.fetch(run, "scores.npz", folder), MAX_SCORES)
+    path = tracking.fetch(run, "scores.npz", folder)
+    with locate_errors(path):
+        arrays = read_arrays(path, MAX_SCORES)
     axes = {axis: arrays[axis] for axis in method.axes()}
     sums = {
         name: ScoreSums.read(arrays, f"{name}/sums")

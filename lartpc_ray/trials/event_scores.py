@@ -10,6 +10,7 @@ import numpy as np
 
 from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.formats.arrays import read_arrays
+from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
 
@@ -42,10 +43,13 @@ def read_scores(folder: Path, step: int) -> EventScores:
     if not path.is_file():
         return {}
     try:
-        arrays = read_arrays(path)
-        names = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
-        return {name: _by_event(arrays[f"{name}/event"], arrays[f"{name}/score"]) for name in names}
-    except (OSError, ValueError, KeyError) as error:
+        with locate_errors(path):
+            arrays = read_arrays(path)
+            names = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
+            return {
+                name: _by_event(arrays[f"{name}/event"], arrays[f"{name}/score"]) for name in names
+            }
+    except ValueError as error:
         log.warning(f"{error_text(error)}; damaged: the trial is compared by its objective")
         return {}
 

@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from lartpc_ray.data.formats.source import MAX_ARRAY_BYTES, locate_errors
+from lartpc_ray.data.formats.source import MAX_ARRAY_BYTES
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -60,8 +60,8 @@ def read_arrays(path: Path, most: int = MAX_ARRAY_BYTES) -> dict[str, np.ndarray
         most: bytes of an array.
 
     Raises:
-        ValueError: in one line with the name of the file, for any damage.
+        Exception: of nearly any kind for a damaged file; see `locate_errors`.
     """
-    with locate_errors(path), ZipFile(path) as file:
+    with ZipFile(path) as file:
         names = [name.removesuffix(".npy") for name in file.namelist()]
         return {name: read_member(file, name, most) for name in names}
