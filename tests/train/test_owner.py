@@ -393,7 +393,7 @@ def test_a_copy_of_a_running_study_is_refused_and_goes_on_after_its_kill(
 def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_its_kill(
     tmp_path: Path, server: str, few_events: Path
 ) -> None:
-    """The copy stands for one on another machine: it has locks of its own."""
+    """The refused copy stands for one on another machine: it has locks of its own."""
     runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
     runs.mkdir()
     elsewhere.mkdir()
@@ -410,7 +410,7 @@ def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_its_kill(
     finally:
         training.send_signal(signal.SIGINT)
         training.communicate()
-    training = train(elsewhere, "--resume", str(copy), variables=there)
+    training = train(elsewhere, "--resume", str(copy), variables=PROMPT)
     try:
         until(training, r"step +\d+ ")
         training.send_signal(signal.SIGINT)
