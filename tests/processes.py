@@ -45,7 +45,7 @@ def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
     server = subprocess.Popen(
         command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
