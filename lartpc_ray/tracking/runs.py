@@ -31,6 +31,7 @@ from lartpc_ray.tracking.store import (
     chosen_store,
     local_store,
     sqlite_file,
+    with_tags,
 )
 
 LONGEST = 500
@@ -70,16 +71,6 @@ class TrialRun:
     numbers: dict[str, float]
     status: str
     error: str = ""
-
-
-def with_tags(tags: Mapping[str, str]) -> str:
-    """Return MLflow's filter for the runs that have all these tags.
-
-    Example:
-        >>> with_tags({"study": "smoke-1", "trial": "0"})
-        "tags.`study` = 'smoke-1' and tags.`trial` = '0'"
-    """
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 class Tracking:

@@ -59,6 +59,16 @@ def sqlite_file(uri: str) -> Path | None:
     return path if path.parent.is_dir() and os.access(path.parent, os.W_OK) else None
 
 
+def with_tags(tags: Mapping[str, str]) -> str:
+    """Return MLflow's filter for the runs that have all these tags.
+
+    Example:
+        >>> with_tags({"study": "smoke-1", "trial": "0"})
+        "tags.`study` = 'smoke-1' and tags.`trial` = '0'"
+    """
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
 def chosen_store(uri: str | None) -> str | None:
     """Return the URI of `--tracking-uri`, else of MLFLOW_TRACKING_URI; None for the local store.
 

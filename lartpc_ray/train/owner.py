@@ -29,8 +29,8 @@ from lartpc_ray.runtime.ray_session import private_folder
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import without_password
-from lartpc_ray.tracking.runs import Tracking, with_tags
-from lartpc_ray.tracking.store import INVALID, StoreError, one_try, sqlite_file
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.store import INVALID, StoreError, one_try, sqlite_file, with_tags
 
 OWNER, BEAT = "owner/", "owner_beat"
 """Parameter of a run, before its number, and tag of a run."""
