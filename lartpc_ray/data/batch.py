@@ -67,9 +67,14 @@ class VoxelBatch:
         }
         return replace(self, **moved)
 
-    def centred(self) -> Float[Tensor, "voxel axis"]:
-        """Return positions from -1 to 1 along each axis (CoordConv, Liu et al. 2018)."""
-        half = torch.tensor(self.shape, device=self.coords.device) / 2
+    def centred(self, span: int | None = None) -> Float[Tensor, "voxel axis"]:
+        """Return positions from -1 to 1 along each axis (CoordConv, Liu et al. 2018).
+
+        Args:
+            span: voxels from -1 to 1; by default the side of the image.
+        """
+        shape = (span,) * len(self.shape) if span else self.shape
+        half = torch.tensor(shape, device=self.coords.device) / 2
         return self.coords / half - 1
 
     def split(self, rows: Tensor) -> list[np.ndarray]:

@@ -131,10 +131,7 @@ class Event:
 
     def _check_positions(self) -> None:
         outside = ((self.coords < 0) | (self.coords >= np.array(self.shape))).any(axis=1)
-        advice = (
-            f"outside the image {self.shape}; give the side (--side, or layout.side); a trained "
-            "network reads images of the side that it was trained on"
-        )
+        advice = f"outside the image {self.shape}; give the side (--side, or layout.side)"
         _refuse(np.asarray(outside), self.coords, "position", advice)
         if len(self.coords):
             key = voxel_keys(self.coords, self.shape)

@@ -41,6 +41,12 @@ def parser() -> Parser:
         "--shard-events", type=int, default=1024, metavar="N", help="events of a shard of a folder"
     )
     made.add_argument(
+        "--side",
+        type=int,
+        metavar="N",
+        help="voxels along each axis of the images; default that of the training",
+    )
+    made.add_argument(
         "--layout",
         choices=("v1", "v2", "v3"),
         help="version of PILArNet-M (default v3), with the sidecar files of its readers",

@@ -53,6 +53,7 @@ def run_predict(options: argparse.Namespace) -> int:
     ray = LazyRay(Placement.of(options))
     states, thresholds = load_networks(options)
     check_tables(options, states[-1].trial.task)
+    states = with_image_side(states, options.side)
     layout = states[-1].trial.data.splits.layout
     source = FileEvents(files=event_files(options.events), layout=layout)
     events = parse_events(options.range, len(source.open()))
@@ -88,6 +89,31 @@ def check_options(options: argparse.Namespace, in_shards: bool) -> None:
         raise ValueError(f"{options.output}: a table in Parquet has no --layout and no --tables")
     if (options.semantics == "predicted") != bool(options.segmentation_run):
         raise ValueError("--semantics predicted and --segmentation-run ID go together")
+
+
+def with_image_side(states: Sequence[Checkpoint], side: int | None) -> list[Checkpoint]:
+    """Return the networks for images of another side, by default that of their training.
+
+    The positions of an embedding keep the unit of the training.
+
+    Raises:
+        ValueError: for a side below 1.
+    """
+    if side is not None and side < 1:
+        raise ValueError(f"--side {side}: give the voxels along each axis, at least 1")
+    return [state if side is None else _with_side(state, side) for state in states]
+
+
+def _with_side(state: Checkpoint, side: int) -> Checkpoint:
+    trained = state.trial.data.splits.layout.side
+    if side == trained:
+        return state
+    log.info(f"image size: {side} voxels per side; the network was trained with {trained}")
+    content = state.trial.model_dump()
+    content["data"]["splits"]["layout"]["side"] = side
+    trial = type(state.trial).model_validate(content)
+    task = state.trial.task.with_span(trained)
+    return replace(state, trial=trial.model_copy(update={"task": task}))
 
 
 def output_form(

@@ -175,7 +175,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                 seed = order[rank]
                 rank += 1
                 if state[0][seed] == FREE:
-                    table = _with_room(table, accepted)
+                    table = with_room(table, accepted)
                     accepted += _take(
                         seed, accepted, position, scale[seed], truth, limits[column],
                         min_size, assign_all, state, table,
@@ -190,7 +190,7 @@ def _sweep(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _with_room(table, clusters):  # type: ignore[no-untyped-def]
+def with_room(table, clusters):  # type: ignore[no-untyped-def]
     """Return a table of shared voxels with a column for one cluster more."""
     if clusters < table.shape[1]:
         return table
@@ -209,28 +209,28 @@ def _take(  # type: ignore[no-untyped-def]
         1 for a cluster, 0 for a seed with too few members, which is retired.
     """
     taken, label, nearest, q = state
-    _exponents(position, scale, seed, q)
+    find_exponents(position, scale, seed, q)
     members = 0
     for voxel in range(len(q)):
         members += taken[voxel] == FREE and q[voxel] <= limit
     if members < min_size:
         taken[seed] = RETIRED
-        _move(seed, -1, truth, label, table)
+        move_voxel(seed, -1, truth, label, table)
         return 0
     for voxel in range(len(q)):
         if taken[voxel] != FREE:
             continue
         if q[voxel] <= limit:
             taken[voxel] = number
-            _move(voxel, number, truth, label, table)
+            move_voxel(voxel, number, truth, label, table)
         elif assign_all and min(q[voxel], UNDERFLOW) < nearest[voxel]:
             nearest[voxel] = min(q[voxel], UNDERFLOW)
-            _move(voxel, number, truth, label, table)
+            move_voxel(voxel, number, truth, label, table)
     return 1
 
 
 @njit(cache=True, nogil=True)
-def _exponents(position, scale, seed, q):  # type: ignore[no-untyped-def]
+def find_exponents(position, scale, seed, q):  # type: ignore[no-untyped-def]
     """Write q = |f - f_seed|² / (2 sigma²) of every voxel."""
     q[:] = 0.0
     for axis in range(position.shape[0]):
@@ -243,7 +243,7 @@ def _exponents(position, scale, seed, q):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _move(voxel, new, truth, label, table):  # type: ignore[no-untyped-def]
+def move_voxel(voxel, new, truth, label, table):  # type: ignore[no-untyped-def]
     """Give a voxel a new label, and keep the table of shared voxels."""
     true = truth[voxel]
     if true >= 0:

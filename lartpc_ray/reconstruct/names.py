@@ -6,7 +6,8 @@ METHODS = ("seeds", "linked", "dbscan")
 """Reconstructions that a run can be read with."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
 """The untuned point of SPINE and lartpc_mlreco3d; every surface shows it."""
-ClusterRule = Literal["argmax", "first_come"]
-"""How seeds share the voxels: by the highest probability, or the first seed keeps its members."""
+ClusterRule = Literal["argmax", "counted", "first_come"]
+"""How seeds share the voxels: by the highest probability, with a list of seeds that may end early
+(lartpc_mlreco3d), or the first seed keeps its members (SPINE)."""
 Rule = Literal["best", "robust"]
 """How the point of a class is chosen: the highest mean, or the middle of the resamples' bests."""

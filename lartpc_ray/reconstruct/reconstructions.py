@@ -5,7 +5,7 @@ thresholds/tuning.py uses only the axes and the scores; a new reconstruction is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, product
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
 from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.counted import cluster_counted, sweep_counted
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_come
 from lartpc_ray.reconstruct.links import (
@@ -44,6 +45,18 @@ Count = Annotated[int, Field(ge=1)]
 Value = TypeVar("Value")
 NonEmpty = Annotated[tuple[Value, ...], Field(min_length=1)]
 """The points of an axis of thresholds: at least one."""
+SWEEPS: dict[ClusterRule, Callable[..., Scores]] = {
+    "argmax": sweep,
+    "counted": sweep_counted,
+    "first_come": sweep_first_come,
+}
+"""Rule to the function that scores it at every point (s0, p0)."""
+CLUSTERERS: dict[ClusterRule, Callable[..., Labels]] = {
+    "argmax": cluster,
+    "counted": cluster_counted,
+    "first_come": cluster_first_come,
+}
+"""Rule to the function that clusters by it."""
 
 
 class SeedClustering(Settings):
@@ -62,13 +75,15 @@ class SeedClustering(Settings):
     rule: ClusterRule = Field(
         default="argmax",
         description="argmax: each voxel joins the seed of highest probability, as in Koh et al. "
-        "2020 and lartpc_mlreco3d; first_come: a seed keeps its members, as in SPINE 1.4",
+        "2020; counted: the same, with a list of seeds that may end early, as in lartpc_mlreco3d; "
+        "first_come: a seed keeps its members, as in SPINE 1.4",
     )
 
     def axes(self) -> Points:
-        """Return 0 to 1 for both thresholds, p0 finer near 0."""
+        """Return 0 to 1 for both thresholds, p0 finer near 0; `counted` has no p0 of 1."""
         points = np.linspace(0, 1, self.grid_points)
-        return {"s0": points, "p0": np.union1d(points, self.extra_p0)}
+        p0 = points[:-1] if self.rule == "counted" else points
+        return {"s0": points, "p0": np.union1d(p0, self.extra_p0)}
 
     def refined(self, around: Iterable[float], between: int) -> SeedClustering:
         """Add `between` points of p0 on both sides of each of some."""
@@ -85,12 +100,11 @@ class SeedClustering(Settings):
     ) -> Scores:
         """Return metric to (s0, p0)."""
         rows = [voxels[name] for name in ("position", "margin", "seediness", "truth")]
-        score = sweep if self.rule == "argmax" else sweep_first_come
-        return score(*rows, **self.axes(), min_voxels=min_voxels, metrics=metrics)
+        return SWEEPS[self.rule](*rows, **self.axes(), min_voxels=min_voxels, metrics=metrics)
 
     def labels(self, voxels: Voxels, *, s0: float, p0: float) -> Labels:
-        find = cluster if self.rule == "argmax" else cluster_first_come
-        return find(voxels["position"], voxels["margin"], voxels["seediness"], s0, p0)
+        outputs = (voxels[name] for name in ("position", "margin", "seediness"))
+        return CLUSTERERS[self.rule](*outputs, s0, p0)
 
 
 LINKED_AXES = (

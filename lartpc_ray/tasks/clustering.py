@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from lartpc_ray.data.batch import VoxelBatch
@@ -73,6 +73,10 @@ class ClusteringTask(Task):
         gt=0,
         le=2,
         description="factor of the margin's sigmoid; Koh II.1 has 2",
+    )
+    span: PositiveInt | None = Field(
+        default=None,
+        description="voxels over which positions span -1 to 1, L in Koh II.1; null: the image's",
     )
     init_offset_scale: float = Field(
         validation_alias=AliasChoices("init_offset_scale", "start_scale"),
@@ -144,6 +148,9 @@ class ClusteringTask(Task):
         super().with_method(method)
         return self.model_copy(update={"method": method})
 
+    def with_span(self, voxels: int) -> Self:
+        return self if self.span else self.model_copy(update={"span": voxels})
+
     @property
     def method_label(self) -> str:
         return LABELS.get(self.method, "DBSCAN, tuned")
@@ -196,7 +203,7 @@ class ClusteringTask(Task):
         """
         parts = [torch.log1p(batch.energy)[:, None]]
         if self.coordinates:
-            parts.append(batch.centred())
+            parts.append(batch.centred(self.span))
         if self.classes:
             known = torch.arange(len(ParticleClass), device=batch.semantic.device)
             parts.append((batch.semantic[:, None] == known).float())
@@ -218,7 +225,8 @@ class ClusteringTask(Task):
     def _embedding(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> Embedding:
         if self.class_heads:
             outputs = {name: own_head(rows, batch.semantic) for name, rows in outputs.items()}
-        return Embedding.of(outputs, batch.coords, batch.shape, self.max_margin)
+        shape = (self.span,) * len(batch.shape) if self.span else batch.shape
+        return Embedding.of(outputs, batch.coords, shape, self.max_margin)
 
     def class_voxels(self, event: Event, outputs: Outputs) -> dict[str, Voxels]:
         """Return the voxels of each class with a cluster to score."""
@@ -308,7 +316,8 @@ class ClusteringTask(Task):
         sizes = {}
         for name, mask in self._classes(event):
             index = true_index(event.cluster[mask], self.min_voxels)
-            coords, margin = 2 * event.coords[mask] / np.array(event.shape), outputs["margin"][mask]
+            span = np.array(self.span or event.shape)
+            coords, margin = 2 * event.coords[mask] / span, outputs["margin"][mask]
             members = (index == number for number in range(index.max() + 1))
             sizes[name] = np.array(
                 [(np.ptp(coords[own], axis=0).max(), margin[own].mean()) for own in members]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -78,6 +78,11 @@ class SegmentationTask(Task):
 
     def input_channels(self, axes: int) -> int:
         return 1 + axes * self.coordinates
+
+    def with_span(self, voxels: int) -> Self:
+        if self.coordinates:
+            raise ValueError(f"--side: the network sees positions in images of {voxels} voxels")
+        return self
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:
         event = window(event, self.min_energy, self.max_energy)

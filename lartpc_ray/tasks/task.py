@@ -344,6 +344,14 @@ class Task(Settings, ABC):
             raise ValueError(f"the task {self.name} fills no dead regions; leave out --dead")
         return self
 
+    def with_span(self, voxels: int) -> Self:
+        """Return the task for images of another side than that of the training.
+
+        Args:
+            voxels: side of the images of the training, the unit of an embedding's positions.
+        """
+        return self
+
     def with_trained(self, trained: Task) -> Self:
         """Return the task that reads the network of another task.
 

@@ -8,7 +8,7 @@ import yaml
 
 from lartpc_ray.reconstruct.names import UNTUNED, ClusterRule
 
-RULES: dict[str, ClusterRule] = {"spine": "first_come", "mlreco": "argmax"}
+RULES: dict[str, ClusterRule] = {"spine": "first_come", "mlreco": "counted"}
 """Program to the rule by which its seeds share the voxels (SPINE 1.4, lartpc_mlreco3d)."""
 
 

@@ -15,16 +15,14 @@ from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.trained_model import load_model
-from lartpc_ray.reconstruct.first_come import sweep_first_come
 from lartpc_ray.reconstruct.grid import (
     ThresholdGrid,
     choose,
     objective_scores,
 )
 from lartpc_ray.reconstruct.names import ClusterRule, Rule
-from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.reconstructions import SWEEPS, SeedClustering
 from lartpc_ray.reconstruct.resampling import ChoiceSettings
-from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.thresholds.source import class_voxels
 from lartpc_ray.thresholds.tuning import class_objectives
 
@@ -57,7 +55,8 @@ def tune_thresholds(
         min_voxels: true clusters with fewer voxels are not scored.
         rule: `best`, the point of highest mean; or `robust`, the middle of the best points of
             resampled events.
-        cluster_rule: `argmax` (Koh et al. 2020, lartpc_mlreco3d) or `first_come` (SPINE 1.4).
+        cluster_rule: `argmax` (Koh et al. 2020), `counted` (lartpc_mlreco3d) or `first_come`
+            (SPINE 1.4).
 
     Returns:
         a table with one row per class and the columns class, s0, p0, score (the mean over the
@@ -77,18 +76,17 @@ def tune_thresholds(
     """
     metrics = objective.split("*")
     objectives = class_objectives([objective], SeedClustering.metrics)
-    axes = SeedClustering().axes()
+    axes = SeedClustering(rule=cluster_rule).axes()
     axes |= {
         name: np.asarray(values, np.float64)
         for name, values in (("s0", s0), ("p0", p0))
         if values is not None
     }
-    score = sweep if cluster_rule == "argmax" else sweep_first_come
     scores: dict[str, list[np.ndarray]] = {name: [] for name in CLASS_NAMES}
     for event in _events(outputs):
         for name, voxels in class_voxels(event, min_voxels):
             rows = [voxels[key] for key in ("position", "margin", "seediness", "truth")]
-            surfaces = score(*rows, **axes, min_voxels=min_voxels, metrics=metrics)
+            surfaces = SWEEPS[cluster_rule](*rows, **axes, min_voxels=min_voxels, metrics=metrics)
             scores[name].append(objective_scores(surfaces, objectives[name]))
     grid = ThresholdGrid(axes, {name: np.stack(rows) for name, rows in scores.items() if rows})
     return _table(grid, ChoiceSettings(rule=rule))

@@ -24,6 +24,7 @@ from lartpc_ray.predict import __main__ as predict
 from lartpc_ray.predict import write_predictions
 from lartpc_ray.predict.input_tables import InputTables
 from lartpc_ray.predict.sources import FileEvents
+from lartpc_ray.predict.write_predictions import with_image_side
 from lartpc_ray.tasks.segmentation import SegmentationTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -222,6 +223,42 @@ def test_the_published_readers_open_a_prediction(
             else:
                 assert 4 not in found.semantic
                 assert len(found.coord) == len(known.coord), "no voxel of a particle is removed"
+
+
+def test_images_of_another_side_keep_the_unit_of_the_embedding(
+    model: Path, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_published(tmp_path / "a.h5", rng, SIZES)
+    apply(model, source, tmp_path / "near.h5")
+    apply(model, source, tmp_path / "side.h5", "--side", "100")
+    assert "100 voxels per side; the network was trained with 64" in capsys.readouterr().err
+    with h5py.File(tmp_path / "near.h5") as near, h5py.File(tmp_path / "side.h5") as wide:
+        for name in ("point", "cluster", "truth"):
+            for known, found in zip(near[name], wide[name], strict=True):
+                np.testing.assert_array_equal(known, found)
+    with h5py.File(source, "a") as file:
+        point = file["point"][0].reshape(-1, 8)
+        point[-1, 0] = 90
+        file["point"][0] = point.reshape(-1)
+    arguments = [str(source), "-o", str(tmp_path / "far.h5"), "--run", str(model)]
+    assert run_command(predict.parser(), predict.main, arguments) == 2
+    assert "give the side (--side" in capsys.readouterr().err
+    assert run_command(predict.parser(), predict.main, [*arguments, "--side", "0"]) == 2
+    assert "--side 0: give the voxels" in capsys.readouterr().err
+    apply(model, source, tmp_path / "far.h5", "--side", "91")
+
+
+def test_a_segmentation_that_sees_positions_reads_one_side_only() -> None:
+    settings = {"task.name": "segmentation", "data.splits.layout.side": 64}
+    for coordinates, message in ((False, None), (True, "positions in images of 64 voxels")):
+        trial = make_trial(settings | {"task.coordinates": coordinates})
+        state = Checkpoint(trial, 0, {}, {}, [])
+        if message is None:
+            (wider,) = with_image_side([state], 96)
+            assert wider.trial.data.splits.layout.side == 96
+            continue
+        with pytest.raises(ValueError, match=message):
+            with_image_side([state], 96)
 
 
 def test_a_prediction_reads_back_as_it_is_and_names_its_layout(

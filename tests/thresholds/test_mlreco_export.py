@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.counted import cluster_counted
 from lartpc_ray.thresholds.export import exported
 
 NUMBERS = {"SHOWER": 0, "MIP": 1, "MICHEL": 2, "DELTA": 3}
@@ -45,14 +45,22 @@ def fragments(
 def joined(
     position: np.ndarray, margin: np.ndarray, seediness: np.ndarray, s: float, p: float
 ) -> np.ndarray:
-    """Let seeds take voxels above p until the best is below s; each voxel joins its best seed."""
-    free, kernels = seediness.copy(), []
-    while (free >= 0).any() and free.max() >= s:
+    """Let seeds take voxels above p until the best is below s; each voxel joins its best seed.
+
+    The loop also ends once the voxels above p, counted anew at each seed, are as many as there
+    are. Without a seed all voxels are one cluster.
+    """
+    position, margin = position.astype(np.float32), margin.astype(np.float32)
+    free, kernels, counted = seediness.astype(np.float32), [], 0
+    while counted < len(position):
         seed = int(free.argmax())
+        if seediness[seed] < s:
+            break
         far = ((position - position[seed]) ** 2).sum(axis=1)
         kernels.append(np.exp(-far / (2 * margin[seed] ** 2)))
-        free[kernels[-1] > p] = -1
-    return np.argmax(kernels, axis=0) if kernels else np.full(len(position), -1)
+        free[kernels[-1] > np.float32(p)] = 0
+        counted += int((kernels[-1] > np.float32(p)).sum())
+    return np.argmax(kernels, axis=0) if kernels else np.ones(len(position), int)
 
 
 def test_its_fragments_are_our_clusters(rng: np.random.Generator) -> None:
@@ -72,7 +80,7 @@ def test_its_fragments_are_our_clusters(rng: np.random.Generator) -> None:
         voxels = np.flatnonzero(semantic == code)
         row = CONTENT["classes"][name]
         position, margin, seediness = (outputs[key][voxels] for key in outputs)
-        labels = cluster(position, margin, seediness, row["s0"], row["p0"])
+        labels = cluster_counted(position, margin, seediness, row["s0"], row["p0"])
         ours += [voxels[labels == label] for label in np.unique(labels) if label >= 0]
     assert len(found) > 20
     assert len({len(part) for part in found}) > 3

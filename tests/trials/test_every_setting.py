@@ -137,6 +137,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "task.loss.inter_distance": Change(2.0),
         "task.init_margin": Change(0.2),
         "task.max_margin": Change(1.5),
+        "task.span": Change(300),
         "task.init_offset_scale": Change(0.1),
         "task.seediness_from": Change(1),
         "task.coordinates": Change(True),
