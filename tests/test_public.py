@@ -15,6 +15,7 @@ import lartpc_ray
 from lartpc_ray.data.splits import sample
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.registry import table_of
+from lartpc_ray.reconstruct.names import ClusterRule
 
 SIGNATURES = {
     "Event": [
@@ -185,20 +186,24 @@ def test_thresholds_are_the_same_from_a_table() -> None:
     )
 
 
-def test_thresholds_are_tuned_for_the_rule_of_the_program_that_reads_them() -> None:
-    """Its own best point is at least as good, under SPINE's rule, as that of the other rule."""
-    outputs, points = outputs_of_the_sample(6), np.linspace(0, 1, 6)
+@pytest.mark.parametrize("own", ["counted", "first_come"])
+def test_thresholds_are_tuned_for_the_rule_of_the_program_that_reads_them(
+    own: ClusterRule,
+) -> None:
+    """Its own best point is at least as good, under that rule, as that of the paper's rule."""
+    outputs, points = outputs_of_the_sample(6), np.linspace(0, 0.9, 6)
+    rules: tuple[ClusterRule, ...] = ("argmax", own)
     tables = {
         rule: lartpc_ray.tune_thresholds(
             outputs, s0=points, p0=points, rule="best", cluster_rule=rule
         ).set_index("class")
-        for rule in ("argmax", "first_come")
+        for rule in rules
     }
     better = []
-    for name, row in tables["first_come"].iterrows():
+    for name, row in tables[own].iterrows():
         other = tables["argmax"].loc[name, ["s0", "p0"]]
         at_other = lartpc_ray.tune_thresholds(
-            outputs, s0=[other["s0"]], p0=[other["p0"]], cluster_rule="first_come"
+            outputs, s0=[other["s0"]], p0=[other["p0"]], cluster_rule=own
         ).set_index("class")
         assert row["score"] >= at_other.loc[name, "score"]
         better.append(row["score"] > at_other.loc[name, "score"])

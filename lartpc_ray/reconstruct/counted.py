@@ -53,7 +53,7 @@ def cluster_counted(
         if nearest[seed] < limit:
             continue
         q = ((position - position[seed]) ** 2).sum(axis=1) * (0.5 / margin[seed] ** 2)
-        counted += np.count_nonzero(q < limit)
+        counted += int(np.count_nonzero(q < limit))
         q = np.minimum(q, UNDERFLOW)
         closer = q < nearest
         labels[closer], nearest[closer] = seeds, q[closer]

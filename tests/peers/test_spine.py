@@ -1,6 +1,7 @@
 """Clusters and metrics equal those of SPINE itself: `make test-peers` installs its wheel."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from lartpc_ray.data.splits import sample
 from lartpc_ray.metrics.clustering import ari, efficiency, purity, sbd
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.first_come import cluster_first_come
+from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.export import exported
 from lartpc_ray.trials import checkpoint
@@ -28,7 +30,11 @@ pytestmark = [
     pytest.mark.skipif(not (PEERS / "spine").is_dir(), reason="no SPINE here: make test-peers"),
 ]
 OUTPUTS = ("position", "margin", "seediness")
-S0, P0 = (0.0, 0.5, 0.85), (0.0, 1e-4, 0.1, 0.5, 1.0)
+AXES = SeedClustering().axes()
+EVERY = os.environ.get("LARTPC_EVERY_POINT") == "1"
+"""Compare all 525 points of the default grid, an hour of a core, instead of 15."""
+S0 = tuple(AXES["s0"]) if EVERY else (0.0, 0.5, 0.85)
+P0 = tuple(AXES["p0"]) if EVERY else (0.0, 1e-4, 0.1, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")

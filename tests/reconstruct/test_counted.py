@@ -1,4 +1,4 @@
-"""The paper's rule as lartpc_mlreco3d computes it: by hand, and the sweep against the plain loop."""
+"""The rule of the paper as lartpc_mlreco3d computes it: by hand, and against the plain loop."""
 
 import numpy as np
 import pytest

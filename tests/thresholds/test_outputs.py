@@ -117,7 +117,8 @@ def test_the_command_tunes_a_file_and_keeps_all_that_a_run_has(
     assert content["data"] == str(path)
     assert content["classes"]["MIP"]["score"] > 0.95
     assert content["classes"]["MIP"]["held_out"] > 0.9
-    assert run_command(*command, [*arguments, "--export", "mlreco"]) == 0
+    export = [*arguments, "--cluster-rule", "argmax", "--export", "mlreco"]
+    assert run_command(*command, export) == 0
     printed = capsys.readouterr()
     assert "tuning" not in printed.err, "printed from the run"
     lists = yaml.safe_load(printed.out)
