@@ -28,23 +28,12 @@ def parser() -> Parser:
         "Write what a trained run finds in events, in the PILArNet-M layout.",
         "--run 0123abcd events.h5 -o clusters.h5",
     )
-    made.add_argument(
-        "events", type=Path, nargs="+", metavar="EVENTS", help="files of events, or folders of them"
-    )
+    add_events(made)
     made.add_argument(
         "-o", "--output", type=Path, required=True, help="file, NAME.parquet or folder to write"
     )
     made.add_argument(
-        "--events", dest="range", metavar="A:B", help="numbers of the events, B excluded"
-    )
-    made.add_argument(
         "--shard-events", type=int, default=1024, metavar="N", help="events of a shard of a folder"
-    )
-    made.add_argument(
-        "--side",
-        type=int,
-        metavar="N",
-        help="voxels along each axis of the images; default that of the training",
     )
     made.add_argument(
         "--layout",
@@ -68,6 +57,22 @@ def parser() -> Parser:
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     return made
+
+
+def add_events(made: Parser) -> None:
+    """Add the arguments of the input: the events, and the size of their images."""
+    made.add_argument(
+        "events", type=Path, nargs="+", metavar="EVENTS", help="files of events, or folders of them"
+    )
+    made.add_argument(
+        "--events", dest="range", metavar="A:B", help="numbers of the events, B excluded"
+    )
+    made.add_argument(
+        "--side",
+        type=int,
+        metavar="N",
+        help="voxels along each axis of the images; default that of the training",
+    )
 
 
 def add_tables(made: Parser) -> None:
