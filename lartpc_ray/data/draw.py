@@ -132,7 +132,7 @@ def write_drawing(
     text = figure.to_html(include_plotlyjs=True, post_script=FIT, config={"responsive": True})
     if links:
         anchors = (f'<a href="{quote(name)}">{escape(to)}</a>' for to, name in links.items())
-        style = "position: fixed; z-index: 9; top: 4px; right: 12px; font: 14px sans-serif"
+        style = "position: fixed; z-index: 9; bottom: 6px; right: 12px; font: 14px sans-serif"
         text = text.replace("<body>", f'<body><nav style="{style}">{" · ".join(anchors)}</nav>', 1)
     panels = _make_picture(event, title, shown, voxel_cm)
     write_text(page, text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,9 +126,19 @@ def _template() -> jinja2.Template:
     """Read the template; arrays become lists in JSON, and NaN becomes null."""
     loader = jinja2.FileSystemLoader(shipped("dashboards"))
     page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters |= {"legend": _legend, "scene": _scene}
+    page.filters |= {"legend": _legend, "scene": _scene, "parts": _parts}
     page.policies |= {"json.dumps_function": to_json_plotly, "json.dumps_kwargs": {}}
     return page.get_template("page.html")
+
+
+def _parts(text: str) -> list[str]:
+    """Split a text at its backticks: each second part is code.
+
+    Example:
+        >>> _parts("more `steps` of it")
+        ['more ', 'steps', ' of it']
+    """
+    return re.split(r"`([^`]+)`", text)
 
 
 def _legend(view: View) -> list[tuple[str, str]]:

@@ -7,25 +7,27 @@ from typing import get_args
 
 from lartpc_ray.data.splits import Split
 from lartpc_ray.report.subject import Subject
+from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.terminal.text import format_duration, format_value
 from lartpc_ray.tracking.runs import as_folder
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.trial import Trial
 
 
-def facts(subject: Subject, trial: Trial | None) -> dict[str, str]:
+def facts(subject: Subject, trial: Trial | None, compared: bool = False) -> dict[str, str]:
     """Return the facts below the title of a page.
 
     Args:
         subject: of the page.
         trial: of its network; None if no checkpoint can be read.
+        compared: whether the search has compared its best trial with the default, event by event.
     """
     made: dict[str, str] = {}
     tracking, rows = subject.tracking, subject.rows
     about = tracking.run_info(subject.run or rows[0].run)
     search = tracking.run_info(about["mlflow.parentRunId"]) if rows else {}
     if rows:
-        made |= _search_facts(subject, search)
+        made |= _search_facts(subject, search, compared)
     known = search or about
     made |= {"begun": known["started"]} if "started" in known else {}
     made |= {"took": _took(known)} if "started" in known else {}
@@ -42,15 +44,25 @@ def facts(subject: Subject, trial: Trial | None) -> dict[str, str]:
     return {name: text for name, text in made.items() if text}
 
 
-def _search_facts(subject: Subject, search: dict[str, str]) -> dict[str, str]:
+def _search_facts(subject: Subject, search: dict[str, str], compared: bool) -> dict[str, str]:
     rows = subject.rows
     failed = sum(row.status == "FAILED" for row in rows)
     made = {
         "search": search["name"],
         "trials": f"{len(rows)}" + (f", {failed} failed" if failed else ""),
     }
-    best = next((row for row in rows if row.objective is not None), None)
-    return made | ({"best objective": f"{best.objective:.4f} (trial {best.trial})"} if best else {})
+    known = [row for row in rows if row.objective is not None]
+    best = next((row for row in known if row.run == subject.run), None)
+    return made | ({"best trial": _best(best, known[0], compared)} if best else {})
+
+
+def _best(best: TrialRow, highest: TrialRow, compared: bool) -> str:
+    """Return the trial of the page's network, and the trial of highest objective if another."""
+    text = f"trial {best.trial}, objective {best.objective:.4f}"
+    if highest.trial == best.trial:
+        return text
+    why = "not surely better" if compared else "the highest"
+    return f"{text} (trial {highest.trial}: {highest.objective:.4f}, {why})"
 
 
 def _took(about: dict[str, str]) -> str:

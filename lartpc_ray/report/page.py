@@ -65,9 +65,9 @@ def write(path: Path, subject: Subject) -> None:
     network_sections.write(page, subject, shown.get("page", {}))
     order = {title: number for number, title in enumerate(OPEN)}
     page.sections.sort(key=lambda section: order.get(section.title, len(OPEN)))
-    page.write(
-        path, subject.name, facts(subject, evaluation.state.trial if evaluation else None), OPEN
-    )
+    trial = evaluation.state.trial if evaluation else None
+    head = facts(subject, trial, compared=bool(effects and effects.verdict))
+    page.write(path, subject.name, head, OPEN)
 
 
 def _space(subject: Subject) -> str:

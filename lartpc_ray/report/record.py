@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,9 +51,15 @@ def record_result(
     return result
 
 
-def described(result: EvaluationResult) -> str:
-    """Return the verdict and the summary for a description: its first line is plain text."""
-    return "\n\n".join([*verdict(result), f"```\n{summary_text(result)}\n```"])
+def described(result: EvaluationResult, sentences: Sequence[str] | None = None) -> str:
+    """Return the verdict and the summary for a description: its first line is plain text.
+
+    Args:
+        result: of a network.
+        sentences: to begin with, in place of the verdict on the network.
+    """
+    first = verdict(result) if sentences is None else sentences
+    return "\n\n".join([*first, f"```\n{summary_text(result)}\n```"])
 
 
 def _metrics(evaluation: Evaluation, result: EvaluationResult) -> dict[str, float]:

@@ -109,11 +109,10 @@ def _compared(result: EvaluationResult, method: str, differences: Differences) -
     head = differences.get(TASKS[result.task].headline)
     if head is None:
         return f"{_words(method)}: the same in every event."
-    text = difference_text(head, _words(method))
     classes = {name: differences[name] for name in CLASS_NAMES if name in differences}
     varying = [name for name, row in classes.items() if row.difference or row.error]
-    if TASKS[result.task].headline == MEAN and len(varying) < len(classes):
-        text = f"{text[:-1]}, mean over {', '.join(varying)}."
+    part = TASKS[result.task].headline == MEAN and len(varying) < len(classes)
+    text = difference_text(head, _words(method), ", ".join(varying) if part else "")
     better, worse = (
         [
             f"{name} {of_class.difference:+.3f} ± {of_class.error:.3f}"
@@ -127,26 +126,34 @@ def _compared(result: EvaluationResult, method: str, differences: Differences) -
     return f"{text} By class: {'; '.join(parts)}." if parts else text
 
 
-def difference_text(head: PairedDifference, other: str) -> str:
+def difference_text(head: PairedDifference, other: str, classes: str = "") -> str:
     """Return a paired difference as a sentence, and how many events would tell where these do not.
+
+    Args:
+        head: the difference.
+        other: what the network is compared with.
+        classes: of the mean, where it leaves some out.
 
     Example:
         >>> difference_text(PairedDifference(0.1, 0.02, 0.9999, 60), "DBSCAN")
         'Better than DBSCAN by 0.100 ± 0.020 (P(better) > 0.99).'
         >>> difference_text(PairedDifference(-0.02, 0.02, 0.16, 60), "DBSCAN")
         '60 events cannot tell it from DBSCAN: -0.020 ± 0.020 (P(better) 0.16); about 240 would.'
+        >>> difference_text(PairedDifference(0.1, 0.02, 0.9999, 60), "DBSCAN", "HIP, MIP")
+        'Better than DBSCAN by 0.100 ± 0.020 (P(better) > 0.99), mean over HIP, MIP.'
     """
     if head.events < MIN_EVENTS:
         return f"{head.events} events are too few to compare it with {other}."
     known = abs(head.difference) > SIGMAS * head.error
     chance = f"{head.p_better:.2f}"
     chance = "> 0.99" if head.p_better > 0.995 else "< 0.01" if head.p_better < 0.005 else chance
+    over = f", mean over {classes}" if classes else ""
     if known:
         word = "Better" if head.difference > 0 else "Worse"
         size = f"{abs(head.difference):.3f} ± {head.error:.3f}"
-        return f"{word} than {other} by {size} (P(better) {chance})."
+        return f"{word} than {other} by {size} (P(better) {chance}){over}."
     text = f"{head.events} events cannot tell it from {other}: "
-    text += f"{head.difference:+.3f} ± {head.error:.3f} (P(better) {chance})"
+    text += f"{head.difference:+.3f} ± {head.error:.3f} (P(better) {chance}){over}"
     if abs(head.difference) <= head.error / 10:
         return text + "; they are as good as equal."
     enough = ceil(round(head.events * (SIGMAS * head.error / head.difference) ** 2, 6))

@@ -21,7 +21,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import format_duration
+from lartpc_ray.terminal.text import format_clock
 
 FIRST = 1.5
 """Seconds until the first line without a terminal; quicker work prints none."""
@@ -42,7 +42,7 @@ class _Work:
     def text_now(self) -> str:
         """Return the text with the seconds so far."""
         passed = time.monotonic() - self.began
-        return f"{self.text}, {format_duration(passed)}"
+        return f"{self.text}, {format_clock(passed)}"
 
 
 class Line:

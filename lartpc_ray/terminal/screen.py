@@ -20,7 +20,7 @@ from rich.text import Text
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import AGAIN, line
 from lartpc_ray.terminal.pulse import STEPS, Pulse
-from lartpc_ray.terminal.text import format_duration, format_value, short_names
+from lartpc_ray.terminal.text import format_clock, format_duration, format_value, short_names
 
 Item = TypeVar("Item")
 STATUS = 24
@@ -214,7 +214,7 @@ class Trials:
         """Return a table of as many of the best trials and of the settings as fit."""
         with self._lock:
             ended = sum(bool(row.get("ended")) for row in self._rows.values())
-            passed = format_duration(time.monotonic() - self._began)
+            passed = format_clock(time.monotonic() - self._began)
             title = f"{self._title}: {ended} of {self._trials} trials, {passed}"
             best = sorted(self._rows.items(), key=lambda item: -item[1].get("objective", -1))
             shown = best[: max(1, self._console.height - FRAME)]

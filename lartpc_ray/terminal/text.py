@@ -104,6 +104,19 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def format_clock(seconds: float) -> str:
+    """Return the time since a start, which changes each second.
+
+    Example:
+        >>> format_clock(40), format_clock(330), format_clock(7384)
+        ('40 s', '5 min 30 s', '2 h 3 min 4 s')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(hours or minutes)
+    return " ".join([*parts, f"{rest} s"])
+
+
 def without_password(text: str) -> str:
     """Remove the passwords of all URIs in a text.
 

@@ -151,7 +151,7 @@ class _Progress:
     """Show the progress of a scan on the terminal and in the live metrics."""
 
     def __init__(self, task: Task, events: int) -> None:
-        self._bar = ProgressBar("grid: event", max(1, events))
+        self._bar = ProgressBar("thresholds: event", max(1, events))
         self._method = task.active_method
         self._points = prod(len(axis) for axis in self._method.axes().values())
         self._events = events

@@ -10,6 +10,9 @@ from pathlib import Path
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import Tracking
 
+TRAINING = "workflowType=machine_learning"
+"""Without it MLflow 3 opens an experiment on a page about traces of language models."""
+
 
 def store_arguments(tracking: Tracking) -> str:
     """Return the arguments by which a command in this folder finds the store, without secrets.
@@ -31,13 +34,24 @@ def _site(tracking: Tracking) -> str:
 
 def run_page(tracking: Tracking, run: str) -> str:
     """Return the address of a run in the browser."""
-    return f"{_site(tracking)}/#/experiments/{tracking.experiment}/runs/{run}"
+    return f"{_site(tracking)}/{run_link(tracking, run)}"
 
 
 def study_page(tracking: Tracking, study: str) -> str:
     """Return the address of a study's trials, as `show_study` arranges them."""
-    view = f"workflowType=machine_learning&viewStateShareKey={study}"
-    return f"{_site(tracking)}/#/experiments/{tracking.experiment}/runs?{view}"
+    return f"{_site(tracking)}/{study_link(tracking, study)}"
+
+
+def run_link(tracking: Tracking, run: str, artefact: str = "") -> str:
+    """Return the address of a run, or of an artefact of it, within MLflow's pages."""
+    part = f"/artifacts/{artefact}" if artefact else ""
+    return f"#/experiments/{tracking.experiment}/runs/{run}{part}?{TRAINING}"
+
+
+def study_link(tracking: Tracking, study: str) -> str:
+    """Return the address of a study's trials within MLflow's pages."""
+    view = f"{TRAINING}&viewStateShareKey={study}"
+    return f"#/experiments/{tracking.experiment}/runs?{view}"
 
 
 def show_study(tracking: Tracking, study: str, settings: Sequence[str]) -> None:

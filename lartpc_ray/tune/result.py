@@ -34,6 +34,8 @@ from lartpc_ray.tune.study import Study
 from lartpc_ray.tune.winner import Winner, choose_winner
 
 PICK = f"picked: of those within {TOLERANCE} of the best objective the one of least first cost"
+MARK = " · best"
+"""End of the name of the best trial's run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +205,6 @@ def finish(
     result = record_result(tracking, run, evaluation, choose_method=not fixed)
     state = evaluation.state
     tune_best(tracking, run, evaluation)
-    tracking.set_tags(run, {"best": "true"})
     verdict = judged(study, winner, evaluation, result)
     models, unregistered = [], ""
     try:
@@ -211,8 +212,9 @@ def finish(
     except StoreError as error:  # the table of hours of work is printed first
         unregistered = str(error)
     reached = state.history[-1]["objective"]
-    note = study.note(count, number, state, described(result), verdict.paragraphs())
+    note = study.note(count, number, state, result, verdict)
     search = study.finish(result, {"objective": reached, "trials": float(count)}, note)
+    mark_best(tracking, search, run)
     log_effects(tracking, search, verdict.measured())
     subject = Subject(study.space.name, tracking, run, [], result, evaluation=evaluation)
     log_report_page(tracking, search, subject)
@@ -230,6 +232,16 @@ def finish(
         "settings": study.space.key_settings(state.trial),
         **result_content(result),
     }
+
+
+def mark_best(tracking: Tracking, search: str, run: str) -> None:
+    """Mark the run of the best trial by a tag and in its name, and no other run of the search."""
+    for earlier in tracking.children(search, best="true"):
+        if earlier != run:
+            tracking.client.delete_tag(earlier, "best")
+            tracking.rename(earlier, tracking.run_info(earlier)["name"].removesuffix(MARK))
+    tracking.set_tags(run, {"best": "true"})
+    tracking.rename(run, tracking.run_info(run)["name"].removesuffix(MARK) + MARK)
 
 
 def best_lines(space: Space, number: int, count: int, state: Checkpoint) -> list[str]:

@@ -83,11 +83,6 @@ class SearchVerdict:
         sentences, table = self.sentences(), self.effect_table()
         return [*(["", wrapped(sentences)] if sentences else []), *(["", *table] if table else [])]
 
-    def paragraphs(self) -> list[str]:
-        """Return the verdict and the effects as paragraphs of Markdown."""
-        table = "\n".join(self.effect_table())
-        return [*self.sentences(), *([f"```\n{table}\n```"] if table else [])]
-
     def measured(self) -> Effects:
         """Return the effects with the trials that they follow from, and the verdict."""
         return Effects(

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from ray import tune
 from lartpc_ray.atomic import write_text
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
+from lartpc_ray.report.record import described
 from lartpc_ray.report.tables import table
-from lartpc_ray.report.verdict import result_text
+from lartpc_ray.report.verdict import result_text, verdict
 from lartpc_ray.runtime.run_folder import (
     locked,
     new_folder,
@@ -34,7 +35,7 @@ from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.describe import describe_trial, settings_text
-from lartpc_ray.tracking.pages import show_study
+from lartpc_ray.tracking.pages import run_link, show_study, study_link
 from lartpc_ray.tracking.provenance import Source, data_hash, sources
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.tracking.store import kept_store
@@ -59,6 +60,7 @@ from lartpc_ray.tune.ray_search import (
 )
 from lartpc_ray.tune.run_trial import NOTES, TrialContext, run_trial
 from lartpc_ray.tune.sampled import SampledSettings, sampled_settings, trial_folder
+from lartpc_ray.tune.search_verdict import SearchVerdict
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 
 RETRIES = 2
@@ -235,25 +237,39 @@ class Study:
         return register(self.tracking, self.space.name, runs[number], state, at, about, note)
 
     def note(
-        self, count: int, number: int, state: Checkpoint, best: str, found: Sequence[str]
+        self,
+        count: int,
+        number: int,
+        state: Checkpoint,
+        result: EvaluationResult,
+        found: SearchVerdict,
     ) -> str:
         """Return the description of the search: its best trial, its verdict, its effects.
+
+        MLflow shows its first line above the runs: the best trial, and the comparison with DBSCAN
+        where there is one.
 
         Args:
             count: of the trials.
             number: of the best trial.
             state: of the best trial.
-            best: description of the best trial.
-            found: paragraphs of the verdict on the search.
+            result: of the best trial.
+            found: the verdict on the search.
         """
-        chosen = self.space.key_settings(state.trial)
+        first, *further = verdict(result)
+        answer, rest = (further[0], [first, *further[1:]]) if further else (first, [])
+        trials = f"[{count} trials]({study_link(self.tracking, self.folder.name)})"
+        report = run_link(self.tracking, self._start(), "report.html")
         objective = state.history[-1]["objective"]
-        trial = (
-            f"Best of {count} trials: trial {number}, objective {objective:.4f} on the tune split "
-            f"after {state.step} steps ({settings_text(chosen)})."
+        about = (
+            f"Objective of trial {number}: {objective:.4f} on the tune split after {state.step} "
+            f"steps ({settings_text(self.space.key_settings(state.trial))}). {self.folder.name}, "
+            f"budget {self.space.budget_name}."
         )
-        budget = f"{self.folder.name}, budget {self.space.budget_name}"
-        return "\n\n".join([trial, *found, best, budget])
+        sentences = [f"Trial {number} is best of {trials}. {answer}", *rest, *found.sentences()]
+        text = described(result, [*sentences, f"[All of it as a page]({report})"])
+        table = "\n".join(found.effect_table())
+        return "\n\n".join([text, *([f"```\n{table}\n```"] if table else []), about])
 
     def finish(self, result: EvaluationResult, numbers: dict[str, float], note: str) -> str:
         """Finish the search run with the table of its best trial; return the id of the run."""

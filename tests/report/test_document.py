@@ -23,12 +23,14 @@ def test_no_text_of_any_block_is_code(tmp_path: Path) -> None:
         Grid([Plot(plot, EVIL, EVIL)]),
         EventFigure([Panel(view, np.array([[0, 0], [3, 1]]))], EVIL),
         *(Text(kind, EVIL) for kind in ("heading", "note", "verbatim")),
+        Text("sentence", "more `steps & trials` of it"),
     )
     page.write(tmp_path / "page.html", EVIL, {EVIL: EVIL})
     text = (tmp_path / "page.html").read_text()
     numbers = '<script type="application/json">'
     own = text.partition("<script>")[0].replace(numbers, "")
     assert own.count("&lt;/script&gt;&lt;script&gt;alert(&#39;1&#39;)") == 20
+    assert "<p>more <code>steps &amp; trials</code> of it</p>" in own
     assert "<script" not in own
     assert "<i title" not in own
     assert "alert('1')</script>" not in text

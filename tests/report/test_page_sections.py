@@ -86,7 +86,21 @@ def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
     assert labels == ["objective", "learning_rate", "mask"]
     assert len(curves["data"]) == 3
     assert "<dd>4, 1 failed</dd>" in text
-    assert "<dd>0.5200 (trial 2)</dd>" in text
+    assert "<dd>trial 2, objective 0.5200</dd>" in text
+
+
+def test_the_head_has_the_trial_of_the_page_and_a_higher_one(tmp_path: Path) -> None:
+    """The default is kept by a comparison of events; a trial of least cost is picked without."""
+    tracking = study(tmp_path, 4)
+    trials = tracking.trials("clustering")
+    tracking.set_tags(trials[1].id, {"best": "true"})
+    text, _ = write(tmp_path, "clustering")
+    assert "<dd>trial 1, objective 0.2700 (trial 2: 0.5200, the highest)</dd>" in text
+    search = tracking.run_info(trials[1].id)["mlflow.parentRunId"]
+    effects = Effects(effects=[], step=0, trials=0, verdict=["It is kept; more `trials` help."])
+    log_effects(tracking, search, effects)
+    text, _ = write(tmp_path, "clustering")
+    assert "<dd>trial 1, objective 0.2700 (trial 2: 0.5200, not surely better)</dd>" in text
 
 
 def test_text_from_outside_is_no_code(tmp_path: Path) -> None:

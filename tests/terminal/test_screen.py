@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lartpc_ray.terminal.command import Parser, log, run
-from lartpc_ray.terminal.phases import AGAIN, phase
+from lartpc_ray.terminal.phases import AGAIN, line, phase
 from lartpc_ray.terminal.pulse import FILE, Pulse, PulseWriter, read_pulse
 from lartpc_ray.terminal.screen import FIRST, PAUSE, ProgressBar, Trials, track
 from lartpc_ray.terminal.text import align_columns
@@ -223,6 +223,16 @@ def test_a_phase_without_a_terminal_is_a_line_with_its_seconds(
         with ProgressBar("event", 10):
             time.sleep(0.3)
     assert caplog.messages == ["evaluating, 0 s"], "a bar takes the place of the line"
+
+
+def test_the_clock_of_a_long_phase_changes_each_second() -> None:
+    texts = []
+    with phase("evaluating"):
+        for passed in range(100, 200):
+            line.work[-1].began = time.monotonic() - passed - 0.1
+            texts.append(line.work[-1].text_now())
+    assert texts[0] == "evaluating, 1 min 40 s"
+    assert len(set(texts)) == len(texts)
 
 
 def test_a_phase_on_a_terminal_ticks_and_leaves_nothing(

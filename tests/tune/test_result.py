@@ -131,11 +131,12 @@ def test_a_winner_is_compared_with_the_default_on_the_test_split(
     study = Study.create(tmp_path, space, None)
     results: Any = []
     runs = {}
+    parent = study.tracking.start("search", {"study": study.folder.name, "kind": "search"})
     for number, objective in enumerate((0.4, 0.5)):
         settings = {"network.filters": 4 + number, "optimizer.learning_rate": 1e-3}
         results += finished_study(space.trial(settings), settings, study, number, objective)
         tags = {"study": study.folder.name, "trial": str(number)}
-        runs[number] = study.tracking.start(f"trial {number}", tags)
+        runs[number] = study.tracking.start(f"trial {number}", tags, parent)
     progress: Any = SimpleNamespace(runs=runs)
     text, content = result.finish(study, results, progress)
     assert content["best"]["trial"] == 1
@@ -144,7 +145,13 @@ def test_a_winner_is_compared_with_the_default_on_the_test_split(
     said = " ".join(text.split())
     assert "Trial 1 is better than the default (trial 0) by +0.1000" in said
     assert "on the 3 test events by" in said
-    (search,) = study.tracking.client.search_runs(
-        [study.tracking.client.get_run(runs[0]).info.experiment_id], "tags.kind = 'search'"
-    )
-    assert "Trial 1 is better than the default" in search.data.tags["mlflow.note.content"]
+    note = study.tracking.run_info(parent)["mlflow.note.content"]
+    assert note.startswith("Trial 1 is best of [2 trials](#/experiments/1/runs?workflowType=")
+    assert "Trial 1 is better than the default" in note
+    assert f"/runs/{parent}/artifacts/report.html?" in note
+    names = {number: study.tracking.run_info(run)["name"] for number, run in runs.items()}
+    assert names == {0: "trial 0", 1: "trial 1 · best"}
+    result.mark_best(study.tracking, parent, runs[0])
+    names = {number: study.tracking.run_info(run)["name"] for number, run in runs.items()}
+    assert names == {0: "trial 0 · best", 1: "trial 1"}, "as after a resume"
+    assert study.tracking.children(parent, best="true") == [runs[0]]
