@@ -1,6 +1,6 @@
 """What a person sees of a search in MLflow's own pages.
 
-`make screenshots` keeps the comparison of two trials in docs/.
+`make screenshots` keeps the runs and the comparison of two trials in docs/.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
@@ -28,9 +28,16 @@ NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad
 pytestmark = pytest.mark.slow
 
 
+class Search(NamedTuple):
+    """The output of a search, and its MLflow store."""
+
+    out: str
+    store: str
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> str:
-    """Make the MLflow store of a search of two trials by the command."""
+def search(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> Search:
+    """Search two trials by the command."""
     runs = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "smoke"]
     done = subprocess.run(
@@ -41,7 +48,13 @@ def store(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> str:
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    return f"sqlite:///{runs / 'mlflow.db'}"
+    return Search(done.stdout, f"sqlite:///{runs / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def store(search: Search) -> str:
+    """Give the MLflow store of the search."""
+    return search.store
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +90,59 @@ def ui(page: "Page") -> "Page":
     return page
 
 
+def keep(page: "Page", name: str) -> None:
+    """Keep a picture of the page, if `make screenshots` asks for it."""
+    if folder := os.environ.get("LARTPC_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / name)
+
+
 def runs(store: str) -> dict[str, Run]:
     return {
         run.info.run_name.split(" · ")[0]: run for run in MlflowClient(store).search_runs(["1"])
     }
+
+
+def answer(page: "Page") -> str:
+    """Return the first line of the description above the runs, as far as it is on the screen."""
+    box = page.get_by_text(re.compile(r"^Trial [01] is best of")).first
+    box.wait_for()
+    place, size = box.bounding_box(), page.viewport_size
+    assert place is not None
+    assert size is not None
+    assert 0 <= place["y"] < size["height"] / 4
+    return box.inner_text()
+
+
+def test_the_printed_address_shows_the_runs_and_the_answer_in_a_new_browser(
+    search: Search, site: str, page: "Page"
+) -> None:
+    """The first click of a browser that never saw MLflow."""
+    page.set_default_timeout(PATIENCE)
+    printed = re.findall(r"http://127\.0\.0\.1:5000/#(/experiments/\S+)", search.out)
+    assert len(printed) == 1, search.out
+    page.goto(site + printed[0])
+    best = page.get_by_role("link", name=re.compile(r"^trial [01] · 0\.\d+ · best$"))
+    best.wait_for()
+    assert page.get_by_role("link", name=re.compile(r"^trial [01] · ")).count() == 2
+    for column in ("objective", "objective_error", "learning_rate", "filters"):
+        assert page.locator(".ag-header").get_by_text(column, exact=True).count() == 1, column
+    assert "DBSCAN" in answer(page)
+    keep(page, "mlflow-runs.png")
+
+
+def test_the_runs_are_one_click_away_from_the_experiment(site: str, page: "Page") -> None:
+    """MLflow opens an experiment on a page about traces; the description links to the runs."""
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{site}/")
+    page.get_by_role("link", name="smoke", exact=True).first.click()
+    assert "DBSCAN" in answer(page)
+    assert page.get_by_role("link", name=re.compile("^trial ")).count() == 0, "it opens elsewhere"
+    page.add_locator_handler(page.get_by_role("button", name="Got it"), lambda seen: seen.click())
+    with page.context.expect_page(timeout=PATIENCE) as opened:
+        page.get_by_role("link", name="2 trials").first.click()
+    runs_page = opened.value
+    runs_page.set_default_timeout(PATIENCE)
+    runs_page.get_by_role("link", name=re.compile(r"^trial [01] · 0\.\d+ · best$")).wait_for()
 
 
 def test_nested_runs_are_shown_and_two_trials_are_compared(
@@ -105,10 +167,8 @@ def test_nested_runs_are_shown_and_two_trials_are_compared(
         for key in ("filters", "learning_rate"):
             value = found[trial].data.params[key]
             assert parameters.get_by_text(value, exact=True).count() >= 1, (trial, key, value)
-    picture = os.environ.get("LARTPC_SCREENSHOTS")
-    if picture:
-        ui.locator(".main-svg").first.wait_for()
-        ui.screenshot(path=Path(picture) / "mlflow-compare.png")
+    ui.locator(".main-svg").first.wait_for()
+    keep(ui, "mlflow-compare.png")
 
 
 def test_a_surface_and_an_event_are_drawn(store: str, site: str, ui: "Page") -> None:
