@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-METHODS = ("seeds", "linked", "dbscan")
+METHODS = ("seeds", "linked", "pieces", "dbscan")
 """Reconstructions that a run can be read with."""
 UNTUNED = {"s0": 0.0, "p0": 0.5}
 """The untuned point of SPINE and lartpc_mlreco3d; every surface shows it."""

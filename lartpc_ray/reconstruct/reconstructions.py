@@ -30,6 +30,7 @@ from lartpc_ray.reconstruct.links import (
 )
 from lartpc_ray.reconstruct.michels import Candidate, MichelSettings, find_candidates, find_tracks
 from lartpc_ray.reconstruct.names import ClusterRule
+from lartpc_ray.reconstruct.pieces import joined
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.settings import Settings
 
@@ -241,6 +242,54 @@ class DbscanClustering(Settings):
         return dbscan(voxels["coords"], eps=eps, min_points=int(min_points))
 
 
+class PiecesClustering(Settings):
+    """Pieces of the clusters of untuned seeds, joined by a trained network.
+
+    Pieces join by average linkage in the order of their probability of one particle; those that
+    join with at least `join_probability` are one cluster. Clusters of fewer than
+    `min_cluster_voxels` voxels go to the nearest larger one.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = SCORES
+    name: Literal["pieces"] = "pieces"
+    join_probability: tuple[Share, ...] = Field(
+        default=tuple(number / 20 for number in range(1, 20)),
+        description="points of the probability from which groups of pieces are one cluster",
+    )
+    min_cluster_voxels: tuple[Count, ...] = Field(
+        default=(1, 6), description="voxels of a cluster; smaller ones go to the nearest larger"
+    )
+
+    def axes(self) -> Points:
+        """Return the points of the probability, and of the voxels of the smallest cluster."""
+        names = ("join_probability", "min_cluster_voxels")
+        return {name: np.array(getattr(self, name), float) for name in names}
+
+    def scores(
+        self, voxels: Voxels, metrics: Sequence[str] = SCORES, *, min_voxels: int = 0
+    ) -> Scores:
+        """Return metric to (join_probability, min_cluster_voxels)."""
+        coords, near = voxels["coords"], nearest_voxels(voxels["coords"])
+        labels = (
+            absorb_small(whole, coords, near, min_size)
+            for whole in (self._joined(voxels, limit) for limit in self.join_probability)
+            for min_size in self.min_cluster_voxels
+        )
+        shape = tuple(len(points) for points in self.axes().values())
+        return _scores(voxels, labels, shape, min_voxels, metrics)
+
+    def labels(
+        self, voxels: Voxels, *, join_probability: float, min_cluster_voxels: float
+    ) -> Labels:
+        labels, coords = self._joined(voxels, join_probability), voxels["coords"]
+        return absorb_small(labels, coords, nearest_voxels(coords), int(min_cluster_voxels))
+
+    @staticmethod
+    def _joined(voxels: Voxels, limit: float) -> Labels:
+        parent, probability = voxels["piece_parent"], voxels["piece_probability"]
+        return joined(voxels["piece"], parent, probability, limit)
+
+
 def _scores(
     voxels: Voxels,
     labels: Iterable[Labels],
@@ -343,7 +392,7 @@ class ActiveVoxels(Settings):
         return {name: np.nan_to_num(scores[name]).mean(axis=0) for name in metrics}
 
 
-Clustering = SeedClustering | LinkedClustering | DbscanClustering
+Clustering = SeedClustering | LinkedClustering | PiecesClustering | DbscanClustering
 """The reconstructions that cluster the voxels of a class."""
 Reconstruction = Annotated[
     Clustering | MichelReconstruction | ActiveVoxels, Field(discriminator="name")

@@ -36,14 +36,16 @@ from lartpc_ray.reconstruct.reconstructions import (
     Clustering,
     DbscanClustering,
     LinkedClustering,
+    PiecesClustering,
     SeedClustering,
     Voxels,
 )
-from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Task, Thresholds
+from lartpc_ray.tasks.joining import JOINING, VALUES, fit_classes, joined_outputs
+from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Prediction, Task, Thresholds
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
-LABELS = {"seeds": "seeds", "linked": "linked voxels"}
+LABELS = {"seeds": "seeds", "linked": "linked voxels", "pieces": "joined pieces"}
 """Reconstructions that a result compares, and their labels."""
 OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
 """Metrics that thresholds are tuned for: the best value is the highest."""
@@ -107,7 +109,13 @@ class ClusteringTask(Task):
     )
     min_energy: float = Field(default=0.0, ge=0, description="voxels above it are used, MeV")
     min_voxels: int = Field(default=10, ge=0, description="smaller true clusters are not scored")
-    method: Literal["seeds", "linked", "dbscan"] = Field(
+    joining_events: int = Field(
+        default=0,
+        ge=0,
+        description="train events that a small network learns from at each validation to join "
+        "pieces, for method pieces; 0: no such network",
+    )
+    method: Literal["seeds", "linked", "pieces", "dbscan"] = Field(
         validation_alias=AliasChoices("method", "by"),
         default="seeds",
         description="how voxels become clusters: which thresholds are tuned",
@@ -116,6 +124,7 @@ class ClusteringTask(Task):
         default=SeedClustering(), validation_alias=AliasChoices("seeds", "cut")
     )
     linked: LinkedClustering = LinkedClustering()
+    pieces: PiecesClustering = PiecesClustering()
     dbscan: DbscanClustering = DbscanClustering()
     metric: str = Field(
         default="ari",
@@ -136,9 +145,18 @@ class ClusteringTask(Task):
             raise ValueError(f"init_margin: must be below max_margin {self.max_margin}")
         return self
 
+    @model_validator(mode="after")
+    def _pieces_are_joined(self) -> ClusteringTask:
+        if self.method == "pieces" and not self.joining_events:
+            raise ValueError(
+                "method pieces: no network joins the pieces; set joining_events, for example 700"
+            )
+        return self
+
     @property
     def methods(self) -> Mapping[str, Clustering]:
-        return {"seeds": self.seeds, "linked": self.linked, "dbscan": self.dbscan}
+        joining: dict[str, Clustering] = {"pieces": self.pieces} if self.joining_events else {}
+        return {"seeds": self.seeds, "linked": self.linked, **joining, "dbscan": self.dbscan}
 
     @property
     def active_method(self) -> Clustering:
@@ -161,7 +179,9 @@ class ClusteringTask(Task):
 
     def alternatives(self) -> Mapping[str, Self]:
         return {
-            label: self.with_method(name) for name, label in LABELS.items() if name != self.method
+            label: self.with_method(name)
+            for name, label in LABELS.items()
+            if name != self.method and name in self.methods
         }
 
     @property
@@ -182,10 +202,24 @@ class ClusteringTask(Task):
     def input_channels(self, axes: int) -> int:
         return 1 + axes * self.coordinates + len(ParticleClass) * self.classes
 
+    def global_parameters(self) -> dict[str, int]:
+        return {JOINING: VALUES} if self.joining_events else {}
+
     def init_weights(self, network: UResNet) -> None:
         init_embedding(
             network, self.init_margin, self.init_offset_scale, self.max_margin, self.heads
         )
+        if self.joining_events:
+            network.constants[JOINING].requires_grad_(False)
+
+    @property
+    def fitted_events(self) -> int:
+        return self.joining_events
+
+    def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
+        """Train the network that joins pieces; zeros join none, so they cost no time here."""
+        network.constants[JOINING].zero_()
+        network.constants[JOINING].copy_(fit_classes(predictions, seed))
 
     def frozen(self, step: int) -> tuple[str, ...]:
         """Freeze the seediness decoder in phase one (Koh III.A)."""
@@ -220,9 +254,13 @@ class ClusteringTask(Task):
         return clustering_loss(embedding, clusters, settings)
 
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
-        return dict(vars(self._embedding(outputs, batch)))
+        embedding = dict(vars(self._embedding(outputs, batch)))
+        if not self.joining_events:
+            return embedding
+        return embedding | joined_outputs(outputs[JOINING], embedding, batch)
 
     def _embedding(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> Embedding:
+        outputs = {name: rows for name, rows in outputs.items() if name != JOINING}
         if self.class_heads:
             outputs = {name: own_head(rows, batch.semantic) for name, rows in outputs.items()}
         shape = (self.span,) * len(batch.shape) if self.span else batch.shape

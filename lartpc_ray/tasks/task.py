@@ -130,6 +130,21 @@ class Task(Settings, ABC):
         """Return learned parameters of the network that belong to no voxel, with their sizes."""
         return {}
 
+    @property
+    def fitted_events(self) -> int:
+        """Return the number of training events of which `fit` learns; 0: there is none to do."""
+        return 0
+
+    def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
+        """Set the global parameters that no gradient of the training reaches.
+
+        Args:
+            network: in its present state; its first outputs are taken after the first of these
+                parameters are set to 0.
+            predictions: of `fitted_events` training events, computed when they are read.
+            seed: of the trial.
+        """
+
     def init_weights(self, network: UResNet) -> None:
         """Set first weights of a new network where the task needs other than random ones."""
 

@@ -31,7 +31,7 @@ from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.terminal.command import log
 from lartpc_ray.train.part import WHOLE, TrainingPart
 from lartpc_ray.train.shared_validation import share_averages
-from lartpc_ray.train.validation import recalibrate_batchnorm, validated
+from lartpc_ray.train.validation import fit_constants, recalibrate_batchnorm, validated
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
 from lartpc_ray.trials.event_scores import write_scores
@@ -247,12 +247,13 @@ class _Run:
     def validate(self, events: Events, tune_events: Events, folder: Path) -> dict[str, float]:
         """Validate on all ranks, each a share; return the numbers on rank 0.
 
-        Rank 0 recalibrates BatchNorm on training events before. The scores of the events are
-        written before the checkpoint that counts the validation.
+        Rank 0 recalibrates BatchNorm on training events before, and fits the task's constants. The
+        scores of the events are written before the checkpoint that counts the validation.
         """
         rank, device = self.worker.rank, self.worker.device
         if not rank:
             recalibrate_batchnorm(self.network, self.trial, events, self.step, device)
+            fit_constants(self.network, self.trial, events, device)
         place = rank, self.worker.world_size
         if self.worker.world_size > 1:
             share_averages(self.network)

@@ -31,7 +31,10 @@ def share(events: int, rank: int, world_size: int, device: str) -> list[int]:
 
 
 def share_averages(network: UResNet) -> None:
-    """Give the averages of BatchNorm of rank 0, with which networks are used, to all ranks."""
+    """Give all ranks rank 0's averages of BatchNorm and its values that no gradient reaches."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            distributed.broadcast(parameter.data, 0)
     for module in network.modules():
         if isinstance(module, Norm):
             for values in module.buffers():

@@ -12,6 +12,7 @@ from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.loader import batches
 from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm
 from lartpc_ray.networks.uresnet import UResNet
+from lartpc_ray.predict.inference import predict
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.train.shared_validation import gather_parts, own_parts, share
 from lartpc_ray.trials.event_scores import EventScores
@@ -42,6 +43,23 @@ def recalibrate_batchnorm(
         if not norm.num_batches_tracked:  # all batches had 0 or 1 voxels
             norm.load_state_dict(averages)
     _set_local_statistics(norms, False)
+
+
+def fit_constants(network: UResNet, trial: Trial, events: Sequence[Event], device: str) -> None:
+    """Let the task set the values that no gradient reaches, with the network as it is.
+
+    They depend only on the weights, the events and the seed, so a run that continues from a
+    checkpoint sets the same ones.
+
+    Args:
+        network, trial: that is trained.
+        events: of the train split; the first ones are taken, without augmentation.
+        device: where the network is.
+    """
+    task = trial.task
+    if count := min(task.fitted_events, len(events)):
+        chosen = (events[number] for number in range(count))
+        task.fit(network, predict(network, task, chosen, device=device), trial.seed)
 
 
 def _set_local_statistics(norms: Sequence[Norm], alone: bool) -> None:

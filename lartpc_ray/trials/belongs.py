@@ -61,6 +61,8 @@ class Need(NamedTuple):
 NEEDS = (
     Need("task.seeds.", "task.method", ("seeds",)),
     Need("task.linked.", "task.method", ("linked",)),
+    Need("task.joining_events", "task.method", ("pieces",)),
+    Need("task.pieces.", "task.method", ("pieces",)),
     Need("task.dbscan.", "task.method", ("dbscan",)),
     Need("task.loss.inter_distance", "task.loss.inter"),
     Need("task.regions.", "task.dead", (None,)),

@@ -183,18 +183,27 @@ def last_thresholds(state: Checkpoint) -> dict[str, dict[str, float]]:
 def start_weights(trial: Trial) -> Checkpoint | None:
     """Return the checkpoint of `start_weights`; None without one.
 
+    Values that its network lacks and that belong to no voxel start at 0, as in a new network.
+
     Raises:
         ValueError: for a network whose weights do not fit.
     """
     if not trial.start_weights:
         return None
     start = load(Path(trial.start_weights))
+    start = replace(start, network=with_constants(start.network, trial))
     if differs := _differing_shape(trial, start.network):
         raise ValueError(
             f"start_weights: {trial.start_weights}: {differs}; take the network and task settings "
             "of its trial"
         )
     return start
+
+
+def with_constants(network: dict[str, Any], trial: Trial) -> dict[str, Any]:
+    """Return weights with zeros for the values of a trial that they lack and all voxels share."""
+    sizes = trial.task.global_parameters().items()
+    return {f"constants.{name}": torch.zeros(count) for name, count in sizes} | network
 
 
 def newest(

@@ -26,6 +26,7 @@ TASKS = [
     ClusteringTask(classes=True, class_heads=True, poster_classes=True, min_voxels=1),
     ClusteringTask(method="linked", min_voxels=1),
     ClusteringTask(method="dbscan", min_voxels=1),
+    ClusteringTask(method="pieces", joining_events=4, min_voxels=1),
     SegmentationTask(),
     SegmentationTask(
         coordinates=True, weights="cluster_vertex", relabel=True, reduction="sum", metric="iou"

@@ -61,6 +61,7 @@ HITS = {"data.splits.path": "HITS", **FIVE_EVENTS}
 PLANE_2 = {**HITS, "data.splits.layout.hits.plane": 2}
 PLANE_U, PLANE_V, PLANE_Y = ({"data.splits.plane": plane} for plane in "UVY")
 LINKED, DBSCAN = {"task.method": "linked"}, {"task.method": "dbscan"}
+PIECES = {"task.method": "pieces", "task.joining_events": 2}
 COMMON = {
     "task.name": Change("unknown"),
     "network.engine": Change("dense", {"data.splits.box": 128}),
@@ -160,6 +161,10 @@ CHANGES: dict[str, dict[str, Change]] = {
         "task.linked.max_voxel_distance": Change((3.0,), LINKED),
         "task.linked.max_embedding_distance": Change((0.4,), LINKED),
         "task.linked.min_cluster_voxels": Change((1, 9), LINKED),
+        "task.joining_events": Change(2),
+        "task.pieces.name": Change("unknown"),
+        "task.pieces.join_probability": Change((0.0,), PIECES),
+        "task.pieces.min_cluster_voxels": Change((1, 9), PIECES),
         "task.dbscan.name": Change("unknown"),
         "task.dbscan.eps": Change((2.0, 4.0), DBSCAN),
         "task.dbscan.min_points": Change((1, 7), DBSCAN),
