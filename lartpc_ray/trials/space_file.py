@@ -71,11 +71,7 @@ def read_space(
     content = read_file(path)
     check_name(path.stem)
     file = _SpaceFile.parse(path, content)
-    for key in file.content:
-        if key not in KEYS:
-            raise ValueError(f"{file.position(key)}: unknown key{nearest(key, KEYS)}")
-    if not isinstance(about := file.content.get("about", ""), str | None):
-        raise ValueError(f"{file.position('about')}: {str(about)[:80]}: write one line of text")
+    file.check_keys()
     chosen = file.budget(budget)
     overrides = _present_overrides(overrides or {}, file.task)
     own = file.fixed({})
@@ -188,6 +184,14 @@ class _SpaceFile(YamlFile):
             raise ValueError(f"{file.position('task')}: no task {task!r}{near}")
         file = with_present_paths(file, task)
         return _SpaceFile(path, file.content, file.lines, task)
+
+    def check_keys(self) -> None:
+        """Refuse unknown keys of the file, and an `about` that is no text."""
+        for key in self.content:
+            if key not in KEYS:
+                raise ValueError(f"{self.position(key)}: unknown key{nearest(key, KEYS)}")
+        if not isinstance(about := self.content.get("about", ""), str | None):
+            raise ValueError(f"{self.position('about')}: {str(about)[:80]}: write one line of text")
 
     def group(self, name: str) -> dict[str, Any]:
         """Return the mapping under a key; an empty mapping without the key."""
