@@ -191,7 +191,7 @@ def test_thresholds_are_tuned_for_the_rule_of_the_program_that_reads_them(
     own: ClusterRule,
 ) -> None:
     """Its own best point is at least as good, under that rule, as that of the paper's rule."""
-    outputs, points = outputs_of_the_sample(6), np.linspace(0, 0.9, 6)
+    outputs, points = outputs_of_the_sample(6), np.linspace(0, 0.95, 20)
     rules: tuple[ClusterRule, ...] = ("argmax", own)
     tables = {
         rule: lartpc_ray.tune_thresholds(

@@ -40,7 +40,7 @@ def cluster_counted(
         >>> position = np.array([[0.0], [0.6], [1.4]])
         >>> outputs = position, np.full(3, 0.5), np.array([0.9, 0.8, 0.7])
         >>> cluster_counted(*outputs, 0.5, 0.4), cluster_counted(*outputs, 0.95, 0.4)
-        (array([0, 1, 1]), array([0, 0, 0]))
+        (array([0, 0, 1]), array([0, 0, 0]))
     """
     position, margin, seediness = checked(position, margin, seediness)
     check_threshold("s0", s0)

@@ -79,7 +79,7 @@ def test_a_finished_network_learns_to_join(tmp_path: Path) -> None:
     for (event, outputs), event_again in zip(pairs, again, strict=True):
         own = task.reconstruct(event, outputs, found.thresholds)
         np.testing.assert_array_equal(own.cluster, event_again.cluster)
-        assert set(own.cluster) > {-1, 0}, "several clusters"
+        assert len(set(own.cluster)) > 2, "several clusters"
 
 
 def test_a_class_with_enough_pairs_takes_no_further_event(
