@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,17 @@ def until(process: subprocess.Popen[str], pattern: str) -> None:
             return
         assert time.monotonic() < deadline, pattern
     raise AssertionError(f"it ended before {pattern!r}")
+
+
+def copy_running(folder: Path, into: Path) -> Path:
+    """Copy the folder of a running search or training, whose old checkpoints may go meanwhile."""
+    ignore = shutil.ignore_patterns("*.part*", "ray", "checkpoint-now", "*.new")
+    for _ in range(10):
+        try:
+            return Path(shutil.copytree(folder, into / folder.name, ignore=ignore))
+        except shutil.Error:
+            shutil.rmtree(into / folder.name)
+    raise AssertionError(f"{folder}: its files change all the time")
 
 
 def finished(process: subprocess.Popen[str], limit: float = 600) -> tuple[int, str, str]:

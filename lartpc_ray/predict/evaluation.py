@@ -66,11 +66,14 @@ class Predictions(Sequence[Prediction]):
             self._read(1)
 
     def _read(self, until: int) -> None:
-        """Compute the next ones, up to a number; where Ray runs all."""
+        """Compute the predictions up to a number; where Ray runs, compute all."""
         until = until if cluster_resources() is None else self._count
         for prediction in islice(self._source, until - len(self._starts)):
             self._starts.append(self._file.seek(0, 2))
             pickle.dump(prediction, self._file, pickle.HIGHEST_PROTOCOL)
+        if len(self._starts) < until:
+            count = f"{len(self._starts)} of {self._count}"
+            raise RuntimeError(f"{count} predictions: the pass over the split has ended early")
         if len(self._starts) == self._count:
             next(self._source, None)  # the source ends: its workers leave their cores
 

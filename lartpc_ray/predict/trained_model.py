@@ -77,8 +77,8 @@ def load_model(
         source: the id of an MLflow run; a folder with `checkpoint.pt` and the thresholds files,
             such as models/clustering; or a registered model, `models:/NAME@ALIAS` or
             `models:/NAME/VERSION`.
-        method: reconstruction whose thresholds are used, `seeds`, `linked` or `dbscan`; by
-            default that of the trained task.
+        method: reconstruction whose thresholds are used, `seeds`, `linked`, `pieces` or `dbscan`;
+            by default that of the trained task.
         runs: folder of the MLflow store that the commands write.
         tracking_uri: another MLflow store.
 

@@ -88,6 +88,9 @@ def find_pieces(voxels: Mapping[str, np.ndarray]) -> Labels:
         smallest = min(smallest, int(sizes.max()))
         labels = absorb_small(labels, coords, nearest_voxels(coords), smallest)
         labels = np.unique(labels, return_inverse=True)[1]
+        rest = labels >= MAX_PIECES  # of equal size
+        if rest.any():
+            labels[rest] = labels[~rest][cKDTree(coords[~rest]).query(coords[rest])[1]]
     return np.asarray(labels, np.int64)
 
 

@@ -252,11 +252,11 @@ class PiecesClustering(Settings):
 
     metrics: ClassVar[tuple[str, ...]] = SCORES
     name: Literal["pieces"] = "pieces"
-    join_probability: tuple[Share, ...] = Field(
+    join_probability: NonEmpty[Share] = Field(
         default=tuple(number / 20 for number in range(1, 20)),
         description="points of the probability from which groups of pieces are one cluster",
     )
-    min_cluster_voxels: tuple[Count, ...] = Field(
+    min_cluster_voxels: NonEmpty[Count] = Field(
         default=(1, 6), description="voxels of a cluster; smaller ones go to the nearest larger"
     )
 

@@ -163,6 +163,11 @@ class ClusteringTask(Task):
         return self.methods[self.method]
 
     def with_method(self, method: str) -> Self:
+        if method == "pieces" and method not in self.methods:
+            raise ValueError(
+                "--method pieces: no network joins the pieces; train with task.joining_events, for "
+                "example 700"
+            )
         super().with_method(method)
         return self.model_copy(update={"method": method})
 
@@ -217,7 +222,7 @@ class ClusteringTask(Task):
         return self.joining_events
 
     def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
-        """Train the network that joins pieces; zeros join none, so they cost no time here."""
+        """Train the network that joins pieces. Its values are 0 before, which join nothing."""
         network.constants[JOINING].zero_()
         network.constants[JOINING].copy_(fit_classes(predictions, seed))
 

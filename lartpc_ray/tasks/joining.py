@@ -12,6 +12,7 @@ from torch import Tensor
 from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.clustering import true_index
 from lartpc_ray.networks.joining import fit_joining, joining_size, pair_logits
 from lartpc_ray.reconstruct.pieces import (
     FEATURES,
@@ -63,7 +64,8 @@ def _of_classes(semantic: np.ndarray, voxels: Voxels) -> Iterator[tuple[Particle
 def _true_pairs(voxels: Voxels) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of pairs of pieces, and whether both belong to one true cluster."""
     pieces = Pieces.of(find_pieces(voxels))
-    truth, width = voxels["cluster"].astype(np.int64) + 1, int(voxels["cluster"].max()) + 2
+    truth = true_index(voxels["cluster"], 0) + 1
+    width = int(truth.max()) + 1
     counts = np.bincount(pieces.labels * width + truth, minlength=len(pieces.size) * width)
     owner = counts.reshape(-1, width).argmax(axis=1) - 1
     first, second = all_pairs(pieces)

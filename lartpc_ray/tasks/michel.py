@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,6 +63,9 @@ class MichelTask(Task):
         if not isinstance(trained, SegmentationTask):
             raise ValueError(f"--run: its task is {trained.name}, not segmentation")
         return self.model_copy(update={"segmentation": trained})
+
+    def with_span(self, voxels: int) -> Self:
+        return self.model_copy(update={"segmentation": self.segmentation.with_span(voxels)})
 
     @property
     def smallest_cluster(self) -> int:

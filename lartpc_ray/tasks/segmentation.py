@@ -81,7 +81,10 @@ class SegmentationTask(Task):
 
     def with_span(self, voxels: int) -> Self:
         if self.coordinates:
-            raise ValueError(f"--side: the network sees positions in images of {voxels} voxels")
+            raise ValueError(
+                f"--side: the network sees positions in images of {voxels} voxels; leave out "
+                "--side, or train a network for this side"
+            )
         return self
 
     def prepare(self, event: Event, rng: np.random.Generator | None = None) -> Event:

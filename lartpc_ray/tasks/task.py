@@ -132,15 +132,15 @@ class Task(Settings, ABC):
 
     @property
     def fitted_events(self) -> int:
-        """Return the number of training events of which `fit` learns; 0: there is none to do."""
+        """Return the number of training events that `fit` learns from; 0 if it fits nothing."""
         return 0
 
     def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
         """Set the global parameters that no gradient of the training reaches.
 
         Args:
-            network: in its present state; its first outputs are taken after the first of these
-                parameters are set to 0.
+            network: as it is now. Set its global parameters before the first prediction is read:
+                the predictions are computed with them.
             predictions: of `fitted_events` training events, computed when they are read.
             seed: of the trial.
         """

@@ -300,8 +300,8 @@ class ProgressBar:
     """Show a progress bar on a terminal; elsewhere print lines.
 
     The first line is printed after two seconds, the others at each tenth and after `AGAIN` seconds.
-    A line has the items per second and the time left, from the first items on: the time before them
-    is that of a start.
+    A line has the items per second and the time left. Both count from the first items on, without
+    the start of the workers.
 
     Args:
         title: of the work.

@@ -363,8 +363,7 @@ class Tracking:
             return []
         experiment = self.client.get_run(run).info.experiment_id
         wanted = {"mlflow.parentRunId": run, **tags}
-        text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-        runs = self.client.search_runs([experiment], text, order_by=NEWEST)
+        runs = self.client.search_runs([experiment], with_tags(wanted), order_by=NEWEST)
         return [str(child.info.run_id) for child in runs]
 
 

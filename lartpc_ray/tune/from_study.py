@@ -35,7 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "tune", "test")
 def with_earlier(space: Space, source: str, runs: Path) -> Space:
     """Return a space whose starts end with the best settings of an earlier study.
 
-    The model of the search begins with the results of that study.
+    With the screening sampler the model begins with the results of that study.
 
     Args:
         space: that is searched now.
@@ -77,8 +77,11 @@ def with_earlier(space: Space, source: str, runs: Path) -> Space:
 def _results(space: Space, folder: Path, states: dict[int, Checkpoint]) -> EarlierResults | None:
     """Return the results of a study after the step that most of its trials have reached.
 
-    Trials with settings outside the space are left out; None for fewer than three.
+    Trials with settings outside the space are left out; None for fewer than three,
+    and for a sampler without this model.
     """
+    if space.sampler != "screening":
+        return None
     history = History()
     for number, state in sorted(states.items()):
         settings = flatten_settings(state.trial)
@@ -91,7 +94,7 @@ def _results(space: Space, folder: Path, states: dict[int, Checkpoint]) -> Earli
                 history.record(trial, step, Measurement(row["objective"], scores))
     step = most_reached(history)
     comparison = together(history.at(step))
-    if len(comparison.trials) < FEWEST or space.sampler != "screening":
+    if len(comparison.trials) < FEWEST:
         return None
     trials = [
         EarlierTrial(settings=history.trials[trial].settings, value=value, variance=variance)

@@ -266,8 +266,8 @@ class Study:
             f"steps ({settings_text(self.space.key_settings(state.trial))}). {self.folder.name}, "
             f"budget {self.space.budget_name}."
         )
-        sentences = [f"Trial {number} is best of {trials}. {answer}", *rest, *found.sentences()]
-        text = described(result, [*sentences, f"[All of it as a page]({report})"])
+        sentences = [f"Trial {number} is the best of {trials}. {answer}", *rest, *found.sentences()]
+        text = described(result, [*sentences, f"[Report page]({report})"])
         table = "\n".join(found.effect_table())
         return "\n\n".join([text, *([f"```\n{table}\n```"] if table else []), about])
 

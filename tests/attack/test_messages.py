@@ -60,6 +60,7 @@ def test_a_disk_that_fails_is_an_error_with_the_name_of_the_file() -> None:
         *("task.linked.s0", "task.linked.p0", "task.linked.kernel_overlap"),
         *("task.linked.max_voxel_distance", "task.linked.max_embedding_distance"),
         *("task.linked.min_cluster_voxels", "task.dbscan.eps", "task.dbscan.min_points"),
+        *("task.pieces.join_probability", "task.pieces.min_cluster_voxels"),
     ],
 )
 def test_thresholds_without_a_point_are_refused_by_their_name(setting: str) -> None:

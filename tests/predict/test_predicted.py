@@ -25,6 +25,7 @@ from lartpc_ray.predict import write_predictions
 from lartpc_ray.predict.input_tables import InputTables
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.predict.write_predictions import with_image_side
+from lartpc_ray.tasks.michel import MichelTask
 from lartpc_ray.tasks.segmentation import SegmentationTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -259,6 +260,8 @@ def test_a_segmentation_that_sees_positions_reads_one_side_only() -> None:
             continue
         with pytest.raises(ValueError, match=message):
             with_image_side([state], 96)
+        with pytest.raises(ValueError, match=message):
+            MichelTask(segmentation=SegmentationTask(coordinates=True)).with_span(64)
 
 
 def test_a_prediction_reads_back_as_it_is_and_names_its_layout(

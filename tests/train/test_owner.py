@@ -4,7 +4,6 @@ LARTPC_ROUNDS gives the number of rounds; `make test-attack` runs 20.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from processes import free_port, serve, stop
-from searches import finished, of_steps, train, tune, until
+from searches import copy_running, finished, of_steps, train, tune, until
 
 from lartpc_ray.terminal.command import INTERRUPTED
 from lartpc_ray.tracking.runs import Tracking
@@ -360,8 +359,7 @@ def test_a_copy_of_a_running_study_is_refused_and_goes_on_after_its_kill(
     try:
         until(search, r"trial 0 +20 steps")
         (folder,) = (path.parent for path in runs.glob(f"*/{PLAN}"))
-        ignore = shutil.ignore_patterns("*.part*", "ray", "checkpoint-now", "*.new")
-        copy = Path(shutil.copytree(folder, elsewhere / folder.name, ignore=ignore))
+        copy = copy_running(folder, elsewhere)
         status, _, err = finished(tune(elsewhere, "--resume", str(copy)))
         assert status == 2, err
         line = err.strip().splitlines()[-1]
@@ -390,7 +388,7 @@ def test_a_copy_of_a_running_study_is_refused_and_goes_on_after_its_kill(
 
 
 @pytest.mark.slow
-def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_its_kill(
+def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_an_interruption(
     tmp_path: Path, server: str, few_events: Path
 ) -> None:
     """The refused copy stands for one on another machine: it has locks of its own."""
@@ -398,25 +396,24 @@ def test_a_copy_of_a_running_training_is_refused_and_goes_on_after_its_kill(
     runs.mkdir()
     elsewhere.mkdir()
     there = PROMPT | {"RAY_TMPDIR": str(elsewhere)}
-    training = train(runs, *of_steps(2000, 20, few_events), "--tracking-uri", server)
+    first = train(runs, *of_steps(20_000, 20, few_events), "--tracking-uri", server)
     try:
-        until(training, r"step +20 ")
+        until(first, r"step +20 ")
         (folder,) = (path.parent for path in runs.glob("*/job.json"))
-        ignore = shutil.ignore_patterns("*.part*", "ray", "checkpoint-now", "*.new")
-        copy = Path(shutil.copytree(folder, elsewhere / folder.name, ignore=ignore))
+        copy = copy_running(folder, elsewhere)
         status, _, err = finished(train(elsewhere, "--resume", str(copy), variables=there))
         assert status == 2, err
-        assert f"{copy}: {folder} (process {training.pid} on " in err.strip().splitlines()[-1]
+        assert f"{copy}: {folder} (process {first.pid} on " in err.strip().splitlines()[-1]
     finally:
-        training.send_signal(signal.SIGINT)
-        training.communicate()
-    training = train(elsewhere, "--resume", str(copy), variables=PROMPT)
+        first.send_signal(signal.SIGINT)
+        finished(first)
+    again = train(elsewhere, "--resume", str(copy), variables=PROMPT)
     try:
-        until(training, r"step +\d+ ")
-        training.send_signal(signal.SIGINT)
-        status, _, err = finished(training)
+        until(again, r"step +\d+ ")
+        again.send_signal(signal.SIGINT)
+        status, _, err = finished(again)
     finally:
-        training.kill()
+        again.kill()
     assert status == INTERRUPTED, err
     client = MlflowClient(tracking_uri=server)
     (experiment,) = [one for one in client.search_experiments() if one.name == "smoke"]

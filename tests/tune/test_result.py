@@ -146,7 +146,7 @@ def test_a_winner_is_compared_with_the_default_on_the_test_split(
     assert "Trial 1 is better than the default (trial 0) by +0.1000" in said
     assert "on the 3 test events by" in said
     note = study.tracking.run_info(parent)["mlflow.note.content"]
-    assert note.startswith("Trial 1 is best of [2 trials](#/experiments/1/runs?workflowType=")
+    assert note.startswith("Trial 1 is the best of [2 trials](#/experiments/1/runs?workflowType=")
     assert "Trial 1 is better than the default" in note
     assert f"/runs/{parent}/artifacts/report.html?" in note
     names = {number: study.tracking.run_info(run)["name"] for number, run in runs.items()}

@@ -12,7 +12,7 @@ from lartpc_ray.data.formats.source import MAX_ARRAY_BYTES
 
 
 def read_npy(data: bytes) -> np.ndarray:
-    """Return the array of the bytes of a .npy file, without a copy.
+    """Return the array of the bytes of a .npy file.
 
     `numpy.load` would take the memory that a damaged header claims.
 

@@ -89,13 +89,13 @@ def test_a_sidecar_takes_no_more_memory_than_its_bytes(tmp_path: Path) -> None:
     names = write_folder(tmp_path)
     sidecar = tmp_path / "shards" / names[1]
     header = b"\x93NUMPY\x02\x00" + (1_600_000_000).to_bytes(4, "little") + b"{'descr': '<i8'}"
-    limit, unlimited = 2**30, resource.RLIM_INFINITY
+    limit, before = 2**30, resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for content in (header, b"PK\x03\x04", b"", np.zeros(100_000).tobytes()):
         sidecar.write_bytes(content)
-        resource.setrlimit(resource.RLIMIT_AS, (used + limit, unlimited))
+        resource.setrlimit(resource.RLIMIT_AS, (used + limit, before[1]))
         try:
             with pytest.raises(ValueError, match=rf"^{sidecar}: "):
                 open_events(tmp_path / "shards", mutants.LAYOUT)
         finally:
-            resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+            resource.setrlimit(resource.RLIMIT_AS, before)
