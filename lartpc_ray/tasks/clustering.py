@@ -45,6 +45,7 @@ from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Prediction, Task, Th
 
 SEVERAL = "ari_several"
 """ARI of the events with more than one true and more than one predicted cluster."""
+NO_JOINING = "no network joins the pieces; train with task.joining_events, for example 700"
 LABELS = {"seeds": "seeds", "linked": "linked voxels", "pieces": "joined pieces"}
 """Reconstructions that a result compares, and their labels."""
 OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
@@ -148,9 +149,7 @@ class ClusteringTask(Task):
     @model_validator(mode="after")
     def _pieces_are_joined(self) -> ClusteringTask:
         if self.method == "pieces" and not self.joining_events:
-            raise ValueError(
-                "method pieces: no network joins the pieces; set joining_events, for example 700"
-            )
+            raise ValueError(f"method pieces: {NO_JOINING}")
         return self
 
     @property
@@ -164,10 +163,7 @@ class ClusteringTask(Task):
 
     def with_method(self, method: str) -> Self:
         if method == "pieces" and method not in self.methods:
-            raise ValueError(
-                "--method pieces: no network joins the pieces; train with task.joining_events, for "
-                "example 700"
-            )
+            raise ValueError(f"--method pieces: {NO_JOINING}")
         super().with_method(method)
         return self.model_copy(update={"method": method})
 

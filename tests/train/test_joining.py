@@ -142,7 +142,7 @@ def test_start_weights_may_lack_the_joining(tmp_path: Path) -> None:
 
 
 def test_pieces_need_events_to_learn_from() -> None:
-    with pytest.raises(ValueError, match="no network joins the pieces; set joining_events"):
+    with pytest.raises(ValueError, match="method pieces: no network joins"):
         ClusteringTask(method="pieces")
     with pytest.raises(ValueError, match="--method pieces: no network joins the pieces; train"):
         ClusteringTask().with_method("pieces")
