@@ -33,6 +33,7 @@ from lartpc_ray.runtime.run_folder import (
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import INTERRUPTED, log
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import bold, error_text
 from lartpc_ray.tracking.describe import describe_trial, metric_names
@@ -265,7 +266,7 @@ def _train(trial: Trial, folder: Path) -> None:
     refuse_failed(folder / CHECKPOINTS)
     progress = folder / "progress.txt"
     CheckpointOnSignal(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
-    with follow_file(progress):
+    with follow_file(progress), phase("training"):
         labels = {"study": folder.name, "trial": "0"}
         lines = [Lines(progress)]
         job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels)
