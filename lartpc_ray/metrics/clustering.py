@@ -22,6 +22,8 @@ SCORES = ("ari", "purity", "efficiency", "sbd", "ami", "n_clusters")
 """The scores, in the order in which `table_scores` returns them."""
 CHEAP_SCORES = tuple(name for name in SCORES if name != "ami")
 """The scores without AMI, which takes longer than all others together."""
+SEVERAL = "ari_several"
+"""ARI of the events with more than one true and more than one predicted cluster."""
 SMALLEST = float(np.finfo(np.float64).eps)
 RARE = 1e-18
 """A probability this much below the largest does not change a float64 sum."""
@@ -176,6 +178,19 @@ def mistakes(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[s
     """
     outcomes = true_cluster_outcomes(truth, predicted, min_voxels=min_voxels)
     return {name: float(mask.mean()) for name, mask in outcomes.items() if len(mask)}
+
+
+def cluster_metrics(truth: Labels, predicted: Labels, *, min_voxels: int = 0) -> dict[str, float]:
+    """Return all metrics of one class of an event; one that cannot be measured is left out.
+
+    They are `scores`, `mistakes`, and `SEVERAL` for more than one cluster on both sides.
+    """
+    values = scores(truth, predicted, min_voxels=min_voxels)
+    values |= mistakes(truth, predicted, min_voxels=min_voxels)
+    _, sizes = np.unique(truth[truth >= 0], return_counts=True)
+    if int((sizes >= min_voxels).sum()) > 1 and values["n_clusters"] > 1:
+        values[SEVERAL] = values["ari"]
+    return {metric: value for metric, value in values.items() if not np.isnan(value)}
 
 
 def true_index(truth: Labels, min_voxels: int) -> Int[np.ndarray, " voxel"]:

@@ -140,7 +140,8 @@ def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[s
         if untuned := way.untuned():
             rows[_method(THIS, way.untuned_label)] = measure(way, test, untuned)
     new_tune, new_test = (evaluation.predictions(name, trained=False) for name in ("tune", "test"))
-    for label, way in ways.items():
+    known = _ways(evaluation.untrained.trial.task)
+    for label, way in ((label, way) for label, way in ways.items() if label in known):
         chosen = way.validate_on(new_tune).thresholds
         rows[_method(UNTRAINED, label)] = measure(way, new_test, chosen)
     if task.baseline_label:

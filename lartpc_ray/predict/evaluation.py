@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import overload
@@ -17,6 +18,7 @@ from lartpc_ray.predict.sources import SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Prediction
+from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 MEMORY = 2**27
@@ -91,6 +93,7 @@ class Evaluation:
     def __init__(
         self, state: Checkpoint, data: str | None = None, ray: LazyRay | None = None
     ) -> None:
+        state = state.to_use()
         trial = state.trial.with_events(data) if data else state.trial
         self.state = state = replace(state, trial=trial)
         self.data = data
@@ -107,20 +110,43 @@ class Evaluation:
     def predictions(self, split: Split, *, trained: bool = True) -> Predictions:
         """Return the predictions of the trained network, or of a new one, on a split."""
         if (split, trained) not in self._predictions:
-            state = self.state
-            if not trained:
-                network = state.trial.make_network(engine="auto")
-                state = replace(state, network=network.state_dict())
             count = len(self.splits.events(split))
-            placement = DEFAULT_PLACEMENT
-            if self._ray:
-                self._ray.start(count)
-                placement = self._ray.placement
-            source = SplitEvents(splits=self.splits, split=split)
-            service = InferenceService([state], source, placement)
+            state = self.state if trained else self.untrained
             title = f"{'network' if trained else 'untrained network'}: {split} event"
-            whole = cluster_resources() is not None  # `Predictions` reads all of them at once
-            work = Work(keep_prediction)
-            pairs = service.run(work, [range(count)], title=title if whole else None)
+            pairs = self._pass(state, split, count, title)
             self._predictions[split, trained] = Predictions(pairs, count)
         return self._predictions[split, trained]
+
+    @cached_property
+    def untrained(self) -> Checkpoint:
+        """Return a new network of the trial, with the constants that its task fits.
+
+        Without events of the train split it has none, and its task has nothing to fit.
+        """
+        trial = self.state.trial
+        network = trial.make_network(engine="auto")
+        state = replace(self.state, network=network.state_dict())
+        if not trial.task.fitted_events:
+            return state
+        try:
+            count = min(trial.task.fitted_events, len(self.splits.events("train")))
+        except ValueError as error:
+            log.info(f"the untrained network cannot learn to join: {error}")
+            return state.without_fit()
+        pairs = self._pass(state, "train", count, "untrained network: train event")
+        trial.task.fit(network, pairs, trial.seed)
+        return replace(state, network=network.state_dict()).to_use()
+
+    def _pass(
+        self, state: Checkpoint, split: Split, count: int, title: str
+    ) -> Generator[Prediction]:
+        """Yield the predictions of a network on the first events of a split."""
+        placement = DEFAULT_PLACEMENT
+        if self._ray:
+            self._ray.start(count)
+            placement = self._ray.placement
+        source = SplitEvents(splits=self.splits, split=split)
+        service = InferenceService([state], source, placement)
+        whole = cluster_resources() is not None  # `Predictions` reads all of them at once
+        work = Work(keep_prediction)
+        return service.run(work, [range(count)], title=title if whole else None)

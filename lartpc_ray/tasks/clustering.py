@@ -21,8 +21,8 @@ from lartpc_ray.losses.clustering import ClusteringLoss, TrueClusters, clusterin
 from lartpc_ray.losses.loss import Loss
 from lartpc_ray.metrics.clustering import (
     SCORES,
-    mistakes,
-    scores,
+    SEVERAL,
+    cluster_metrics,
     true_cluster_outcomes,
     true_index,
 )
@@ -43,8 +43,6 @@ from lartpc_ray.reconstruct.reconstructions import (
 from lartpc_ray.tasks.joining import JOINING, VALUES, fit_classes, joined_outputs
 from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Prediction, Task, Thresholds
 
-SEVERAL = "ari_several"
-"""ARI of the events with more than one true and more than one predicted cluster."""
 NO_JOINING = "no network joins the pieces; train with task.joining_events, for example 700"
 LABELS = {"seeds": "seeds", "linked": "linked voxels", "pieces": "joined pieces"}
 """Reconstructions that a result compares, and their labels."""
@@ -113,8 +111,8 @@ class ClusteringTask(Task):
     joining_events: int = Field(
         default=0,
         ge=0,
-        description="train events that a small network learns from at each validation to join "
-        "pieces, for method pieces; 0: no such network",
+        description="train events that a small network learns from at the last step to join "
+        "pieces (at each validation where pieces are the objective); 0: no such network",
     )
     method: Literal["seeds", "linked", "pieces", "dbscan"] = Field(
         validation_alias=AliasChoices("method", "by"),
@@ -217,8 +215,16 @@ class ClusteringTask(Task):
     def fitted_events(self) -> int:
         return self.joining_events
 
+    @property
+    def fits_always(self) -> bool:
+        return self.method == "pieces"
+
+    def without_fit(self) -> Self:
+        method = "seeds" if self.method == "pieces" else self.method
+        return self.model_copy(update={"joining_events": 0, "method": method})
+
     def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
-        """Train the network that joins pieces. Its values are 0 before, which join nothing."""
+        """Train the network that joins pieces. Before, its values are 0: no pieces."""
         network.constants[JOINING].zero_()
         network.constants[JOINING].copy_(fit_classes(predictions, seed))
 
@@ -256,7 +262,7 @@ class ClusteringTask(Task):
 
     def outputs(self, outputs: dict[str, Tensor], batch: VoxelBatch) -> dict[str, Tensor]:
         embedding = dict(vars(self._embedding(outputs, batch)))
-        if not self.joining_events:
+        if not self.joining_events or not (self.fits_always or outputs[JOINING].any()):
             return embedding
         return embedding | joined_outputs(outputs[JOINING], embedding, batch)
 
@@ -316,14 +322,8 @@ class ClusteringTask(Task):
         return Metrics(rows)
 
     def _rows(self, number: int, name: str, truth: np.ndarray, predicted: np.ndarray) -> list[Row]:
-        values = scores(truth, predicted, min_voxels=self.min_voxels)
-        values |= mistakes(truth, predicted, min_voxels=self.min_voxels)
-        _, sizes = np.unique(truth[truth >= 0], return_counts=True)
-        several = int((sizes >= self.min_voxels).sum()) > 1 and values["n_clusters"] > 1
-        if several:
-            values[SEVERAL] = values["ari"]
-        measured = {metric: value for metric, value in values.items() if not np.isnan(value)}
-        return [Row(number, name, metric, value) for metric, value in measured.items()]
+        values = cluster_metrics(truth, predicted, min_voxels=self.min_voxels)
+        return [Row(number, name, metric, value) for metric, value in values.items()]
 
     def _classes(self, event: Event) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the classes of an event that have a cluster to score, and masks of their voxels."""

@@ -135,6 +135,15 @@ class Task(Settings, ABC):
         """Return the number of training events that `fit` learns from; 0 if it fits nothing."""
         return 0
 
+    @property
+    def fits_always(self) -> bool:
+        """Return whether the objective needs `fit` at each validation, not only at the last."""
+        return False
+
+    def without_fit(self) -> Self:
+        """Return the task of a network whose `fit` has not run: with nothing to fit."""
+        return self
+
     def fit(self, network: UResNet, predictions: Iterator[Prediction], seed: int) -> None:
         """Set the global parameters that no gradient of the training reaches.
 

@@ -21,8 +21,8 @@ def add_joining(
         device: where the network computes.
 
     Returns:
-        the checkpoint to use, with `task.joining_events` in its trial; tune the thresholds of
-        `pieces` with it.
+        the checkpoint to use, with `task.joining_events` and the method `pieces` in its trial;
+        tune the thresholds with it.
 
     Raises:
         ValueError: for a network of another task.
@@ -35,7 +35,7 @@ def add_joining(
     if trial.task.name != "clustering":
         raise ValueError(f"the task {trial.task.name} has no pieces to join; give a clustering run")
     content = trial.model_dump()
-    content["task"]["joining_events"] = events
+    content["task"] |= {"joining_events": events, "method": "pieces"}
     trial = Trial.model_validate(content)
     network = trial.make_network(engine="auto")
     network.load_state_dict(with_constants(state.network, trial))

@@ -247,13 +247,15 @@ class _Run:
     def validate(self, events: Events, tune_events: Events, folder: Path) -> dict[str, float]:
         """Validate on all ranks, each a share; return the numbers on rank 0.
 
-        Rank 0 recalibrates BatchNorm on training events before, and fits the task's constants. The
-        scores of the events are written before the checkpoint that counts the validation.
+        Rank 0 recalibrates BatchNorm on training events before, and fits the task's constants
+        where they are needed: at the last step, or where the objective depends on them. The scores
+        of the events are written before the checkpoint that counts the validation.
         """
         rank, device = self.worker.rank, self.worker.device
         if not rank:
             recalibrate_batchnorm(self.network, self.trial, events, self.step, device)
-            fit_constants(self.network, self.trial, events, device)
+            if self.trial.task.fits_always or self.step == self.trial.optimizer.steps:
+                fit_constants(self.network, self.trial, events, device)
         place = rank, self.worker.world_size
         if self.worker.world_size > 1:
             share_averages(self.network)

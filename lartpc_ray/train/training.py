@@ -60,13 +60,14 @@ class TrainPlan(Settings):
     """The plan of one training: what `--resume` needs.
 
     The file holds the trial as a JSON string, as earlier versions wrote it; plans of those hold no
-    `inputs`, the digests of the data.
+    `inputs`, the digests of the data, and no `choose_method`, see `evaluate_on_test`.
     """
 
     study: str
     uri: str | None
     inputs: Digests = Field(default={})
     options: dict[str, Any] = Field(default={})
+    choose_method: bool = False
     trial: Annotated[
         Trial,
         BeforeValidator(
@@ -85,7 +86,13 @@ def run_training(options: argparse.Namespace, space: Space | None) -> int:
         uri = plan_store(options.tracking_uri, options.runs)
         given = planned_options(options)
         read_splits(space.first_trial())
-        plan = TrainPlan(study=space.name, uri=uri, options=given, trial=timed_trial(space))
+        plan = TrainPlan(
+            study=space.name,
+            uri=uri,
+            options=given,
+            choose_method="task.method" not in space.fixed,
+            trial=timed_trial(space),
+        )
         folder = new_folder(options.runs, space.name)
     trial = plan.trial
     if options.dry_run:
@@ -174,7 +181,8 @@ def train_trial(
     """
     read_splits(trial)
     check_name(name)
-    plan = TrainPlan(study=name, uri=plan_store(tracking_uri, Path(runs)), trial=trial)
+    uri, said = plan_store(tracking_uri, Path(runs)), trial.task.model_fields_set
+    plan = TrainPlan(study=name, uri=uri, choose_method="method" not in said, trial=trial)
     folder = new_folder(Path(runs), name)
     tracking = _store(folder, plan)
     run, result = _train_and_record(folder, plan, tracking, dashboard=False)
@@ -238,11 +246,12 @@ def _train_and_record(
         cpus = trial.resources.workers * trial.resources.cpus
         with ray_session(cpus, dashboard=dashboard):
             _train(trial, folder)
-            return _record(trial, folder, tracking)
+            return _record(plan, folder, tracking)
 
 
-def _record(trial: Trial, folder: Path, tracking: Tracking) -> tuple[str, EvaluationResult]:
+def _record(plan: TrainPlan, folder: Path, tracking: Tracking) -> tuple[str, EvaluationResult]:
     """Evaluate the trained network and log it; return the run and the result."""
+    trial = plan.trial
     state = checkpoints.newest(folder / CHECKPOINTS, trial)
     if state is None:
         raise RuntimeError(f"{folder}: the training ended without a checkpoint")
@@ -252,7 +261,7 @@ def _record(trial: Trial, folder: Path, tracking: Tracking) -> tuple[str, Evalua
     for metrics in state.history:
         named = metric_names(metrics, trial.task.metric)
         tracking.log_metrics(run, named, int(metrics["step"]))
-    result = record_result(tracking, run, Evaluation(state))
+    result = record_result(tracking, run, Evaluation(state), choose_method=plan.choose_method)
     tracking.finish(run)
     return run, result
 

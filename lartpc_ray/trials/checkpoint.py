@@ -60,8 +60,27 @@ class Checkpoint:
         return self.trial.restore_network(self.network)  # `load` has compared the shapes
 
     def to_use(self) -> Checkpoint:
-        """Return a copy without the state that only training needs: a third of the size."""
-        return replace(self, optimizer={}, scaler={}, window=[])
+        """Return a copy without the state that only training needs: a third of the size.
+
+        A network whose training ended before the task's `fit` has nothing that is fitted: its
+        clustering, for example, has no joined pieces.
+        """
+        state = replace(self, optimizer={}, scaler={}, window=[])
+        task = self.trial.task
+        unset = not any(self.network[name].any() for name in self._constants)
+        late = bool(task.fitted_events) and not task.fits_always
+        return state.without_fit() if late and unset else state
+
+    def without_fit(self) -> Checkpoint:
+        """Return a copy without the values that the task fits, and with a task that fits none."""
+        lost = self._constants
+        kept = {name: values for name, values in self.network.items() if name not in lost}
+        trial = self.trial.model_copy(update={"task": self.trial.task.without_fit()})
+        return replace(self, trial=trial, network=kept)
+
+    @property
+    def _constants(self) -> list[str]:
+        return [f"constants.{name}" for name in self.trial.task.global_parameters()]
 
 
 def save(folder: Path, checkpoint: Checkpoint, name: str = FILE) -> Path:

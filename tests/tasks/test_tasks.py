@@ -9,13 +9,13 @@ from lartpc_ray.data.batch import VoxelBatch
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.dead_regions import RandomRegions
 from lartpc_ray.data.event import Event
+from lartpc_ray.metrics.clustering import SEVERAL
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import choose
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
-from lartpc_ray.tasks.clustering import SEVERAL
 from lartpc_ray.trials.trial import Trial
 
 NARROW = RandomRegions(number=6, width=(0.3, 0.6))

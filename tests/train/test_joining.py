@@ -1,4 +1,4 @@
-"""The networks that join pieces: learned at each validation, kept in the checkpoint, used."""
+"""The networks that join pieces: learned at the end, kept in the checkpoint, used."""
 
 from pathlib import Path
 from shutil import copy
@@ -11,6 +11,8 @@ from conftest import TINY
 
 from lartpc_ray.data.files import read_events
 from lartpc_ray.networks import joining
+from lartpc_ray.predict.evaluate import THIS, UNTRAINED, evaluate_on_test
+from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.inference import predict, reconstruct_events
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks import joining as tasks_joining
@@ -59,11 +61,43 @@ def test_the_joining_changes_no_other_weight(tmp_path: Path) -> None:
     assert all(torch.equal(joined.network[name], own) for name, own in without.network.items())
 
 
+def test_a_network_learns_to_join_at_its_last_step(tmp_path: Path) -> None:
+    _, end = trained(tmp_path, **{"task.joining_events": 4})
+    early = checkpoints.load(tmp_path / "step-000000002.pt")
+    assert (early.step, end.step) == (2, 4)
+    assert end.network[VALUES].any()
+    assert not early.network[VALUES].any()
+    assert "pieces" in end.to_use().trial.task.methods
+    assert "pieces" not in early.to_use().trial.task.methods
+    assert VALUES not in early.to_use().network
+    early.to_use().restored()
+
+
+def test_the_untrained_network_learns_to_join_too(tmp_path: Path) -> None:
+    _, end = trained(tmp_path / "run", **{"task.joining_events": 4, "task.min_voxels": 2})
+    evaluation = Evaluation(end)
+    result = evaluate_on_test(evaluation)
+    assert {f"{UNTRAINED}, joined pieces", f"{THIS}, joined pieces"} <= result.means.keys()
+    assert evaluation.untrained.network[VALUES].any()
+    assert not torch.equal(evaluation.untrained.network[VALUES], end.network[VALUES])
+
+
+def test_without_train_events_the_untrained_network_joins_nothing(tmp_path: Path) -> None:
+    _, end = trained(tmp_path / "run", **{"task.joining_events": 4, "task.min_voxels": 2})
+    (tmp_path / "data").mkdir()
+    for split in ("tune", "test"):
+        copy(Path(TINY["data.splits.path"]) / f"{split}.h5", tmp_path / "data")
+    means = evaluate_on_test(Evaluation(end, str(tmp_path / "data"))).means
+    assert f"{THIS}, joined pieces" in means
+    assert f"{UNTRAINED}, joined pieces" not in means
+
+
 def test_a_finished_network_learns_to_join(tmp_path: Path) -> None:
     _, state = trained(tmp_path / "run", **{"task.min_voxels": 2})
     added = add_joining(state, 4)
     assert not state.trial.task.fitted_events
     assert added.trial.task.fitted_events == 4
+    assert added.trial.task.active_method.name == "pieces"
     assert all(torch.equal(added.network[name], own) for name, own in state.network.items())
     assert torch.equal(add_joining(state, 4).network[VALUES], added.network[VALUES])
     assert not torch.equal(add_joining(state, 2).network[VALUES], added.network[VALUES])
