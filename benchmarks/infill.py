@@ -23,6 +23,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.evaluate import baseline, measure, validate
+from lartpc_ray.predict.evaluation import Predictions
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import InfillTask
 from lartpc_ray.tasks.infill import TRACK
@@ -53,7 +54,7 @@ def point(
     regions = task.regions.model_copy(update={"width": (width, width)})
     task = task.model_copy(update={"regions": regions, "max_candidates": 10**6})
     at = validate(network, task, tune).thresholds
-    predictions = list(predict(network, task, test))
+    predictions = Predictions(predict(network, task, test), len(test))
     found = measure(task, predictions, at)
     line = baseline(task, (event for event, _ in predictions))
     scores, rival = found.values(TRACK, "f1"), line.values(TRACK, "f1")

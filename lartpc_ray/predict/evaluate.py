@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.metrics.paired import PairedDifference, paired_differences
-from lartpc_ray.metrics.table import Metrics
+from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.evaluation import Evaluation, Predictions
 from lartpc_ray.predict.inference import predict
+from lartpc_ray.predict.job import Work, read_task
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks import AnyTask
-from lartpc_ray.tasks.task import Means, Prediction, Task, Thresholds, Validation
+from lartpc_ray.tasks.task import Means, Outputs, Task, Thresholds, Validation
 from lartpc_ray.terminal.command import log
 
 EARLIER_NAMES = {"beside": "alternatives", "tuned": "tune_scores"}
@@ -98,7 +99,7 @@ def evaluate_on_test(evaluation: Evaluation, *, choose_method: bool = False) -> 
             of the one that the settings of the task name.
     """
     tune = evaluation.predictions("tune")
-    tuned = {label: way.validate_on(tune) for label, way in _ways(evaluation.task).items()}
+    tuned = validations(_ways(evaluation.task), tune)
     held_out = {label: _mean(way.held_out) for label, way in tuned.items() if way.held_out}
     if choose_method and held_out:
         evaluation.use(_ways(evaluation.task)[max(held_out, key=held_out.__getitem__)])
@@ -123,6 +124,27 @@ def _ways(task: AnyTask) -> dict[str, AnyTask]:
     return {task.method_label: task, **task.alternatives()}
 
 
+def validations(ways: Mapping[str, AnyTask], predictions: Predictions) -> dict[str, Validation]:
+    """Return the validation of each task on the same predictions, by the names of the tasks.
+
+    Raises:
+        ValueError: if no event has anything to score.
+    """
+    settings = tuple(way.model_dump_json() for way in ways.values())
+    events = predictions.results(Work(_validation_parts, (settings,)))
+    return {
+        label: way.validation_of(parts[column] for parts in events)
+        for column, (label, way) in enumerate(ways.items())
+    }
+
+
+def _validation_parts(
+    ways: tuple[str, ...], number: int, event: Event, outputs: Outputs
+) -> list[Any]:
+    """Return what an event adds to the validation of each task."""
+    return [read_task(settings).validation_part(number, event, outputs) for settings in ways]
+
+
 def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[str, Metrics]:
     """Measure each method on the test split, the method in use first.
 
@@ -132,18 +154,19 @@ def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[s
     task, test = evaluation.task, evaluation.predictions("test")
     ways = _ways(task)
     log.info(f"measuring {len(test)} test events")
-    rows = {
-        _method(THIS, label): measure(way, test, tuned[label].thresholds)
-        for label, way in ways.items()
-    }
+    points = {_method(THIS, label): (way, tuned[label].thresholds) for label, way in ways.items()}
     for way in ways.values():
         if untuned := way.untuned():
-            rows[_method(THIS, way.untuned_label)] = measure(way, test, untuned)
+            points[_method(THIS, way.untuned_label)] = way, untuned
+    rows = _measured(points, test)
     new_tune, new_test = (evaluation.predictions(name, trained=False) for name in ("tune", "test"))
     known = _ways(evaluation.untrained.trial.task)
-    for label, way in ((label, way) for label, way in ways.items() if label in known):
-        chosen = way.validate_on(new_tune).thresholds
-        rows[_method(UNTRAINED, label)] = measure(way, new_test, chosen)
+    ways = {label: way for label, way in ways.items() if label in known}
+    tuned = validations(ways, new_tune)
+    points = {
+        _method(UNTRAINED, label): (way, tuned[label].thresholds) for label, way in ways.items()
+    }
+    rows |= _measured(points, new_test)
     if task.baseline_label:
         rows[task.baseline_label] = baseline(task, (event for event, _ in test))
     rows = {method: metrics for method, metrics in rows.items() if metrics.rows}
@@ -208,14 +231,31 @@ def validate(
     return task.validate_on(predict(network, task, events, device=device))
 
 
-def measure(task: Task, predictions: Iterable[Prediction], thresholds: Thresholds) -> Metrics:
+def measure(task: Task, predictions: Predictions, thresholds: Thresholds) -> Metrics:
     """Return all metrics of predictions at given thresholds."""
-    rows = [
-        row
-        for number, (event, outputs) in enumerate(predictions)
-        for row in task.evaluate(number, event, outputs, thresholds).rows
+    return _measured({"": (task, thresholds)}, predictions)[""]
+
+
+def _measured(
+    points: Mapping[str, tuple[Task, Thresholds]], predictions: Predictions
+) -> dict[str, Metrics]:
+    """Return the metrics of each task with its thresholds, by their names."""
+    settings = tuple((task.model_dump_json(), thresholds) for task, thresholds in points.values())
+    events = predictions.results(Work(_rows, (settings,)))
+    return {
+        name: Metrics(row for of_event in events for row in of_event[column])
+        for column, name in enumerate(points)
+    }
+
+
+def _rows(
+    points: tuple[tuple[str, Thresholds], ...], number: int, event: Event, outputs: Outputs
+) -> list[tuple[Row, ...]]:
+    """Return the rows of an event by each task with its thresholds."""
+    return [
+        read_task(settings).evaluate(number, event, outputs, thresholds).rows
+        for settings, thresholds in points
     ]
-    return Metrics(rows)
 
 
 def baseline(task: Task, events: Iterable[Event]) -> Metrics:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from tempfile import SpooledTemporaryFile
-from typing import overload
+from typing import Any, TypeVar, overload
 
 from lartpc_ray.data.splits import Split, Splits
-from lartpc_ray.predict.job import Work, keep_prediction
+from lartpc_ray.predict.job import Work, apply, keep_prediction
 from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.sources import SplitEvents
@@ -21,11 +22,22 @@ from lartpc_ray.tasks.task import Prediction
 from lartpc_ray.terminal.command import log
 from lartpc_ray.trials.checkpoint import Checkpoint
 
+Result = TypeVar("Result")
 MEMORY = 2**27
 """Bytes that the predictions of a network on a split take in memory; larger ones go to a file.
 
 An `Evaluation` has at most four: of the trained and of an untrained network, on two splits.
 """
+
+TASK_EVENTS = 8
+"""Events of a Ray task."""
+SOON = 5.0
+"""Seconds of work that are not worth the start of Ray's processes, which import torch."""
+
+
+def _applied(work: Work[Result], numbers: range, predictions: list[Prediction]) -> list[Result]:
+    """Apply a function in a Ray task."""
+    return list(apply(work, numbers, predictions))
 
 
 class Predictions(Sequence[Prediction]):
@@ -61,6 +73,32 @@ class Predictions(Sequence[Prediction]):
         self._file.seek(self._starts[number])
         prediction: Prediction = pickle.load(self._file)  # noqa: S301  # written below
         return prediction
+
+    def results(self, work: Work[Result]) -> list[Result]:
+        """Return what a function makes of each prediction.
+
+        Where Ray runs, its tasks do what would take this process more than some seconds.
+        """
+        began, every = time.monotonic(), list[Result]()
+        while len(every) < len(self):
+            spent = time.monotonic() - began
+            left = spent / max(1, len(every)) * (len(self) - len(every))
+            if left > SOON and cluster_resources() is not None:
+                return every + self._by_tasks(work, len(every))
+            chunk = range(len(every), min(len(every) + TASK_EVENTS, len(self)))
+            every += apply(work, chunk, self[chunk.start : chunk.stop])
+        return every
+
+    def _by_tasks(self, work: Work[Result], start: int) -> list[Result]:
+        """Apply a function to the predictions from a number on, by Ray tasks."""
+        from lartpc_ray.runtime.ray_tasks import run_in_order  # Ray, which runs
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for first in range(start, len(self), TASK_EVENTS):
+                chunk = range(first, min(first + TASK_EVENTS, len(self)))
+                yield work, chunk, self[chunk.start : chunk.stop]
+
+        return [result for of_task in run_in_order(_applied, calls()) for result in of_task]
 
     def compute(self) -> None:
         """Compute all of them where Ray runs; elsewhere each is computed when first read."""

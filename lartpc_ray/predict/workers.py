@@ -15,6 +15,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from lartpc_ray.predict.job import Job, Networks, Weights, Work, apply
+from lartpc_ray.runtime.ray_tasks import own_error
 from lartpc_ray.tasks.task import Prediction
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
@@ -193,6 +194,5 @@ class WorkerPool(Generic[Result]):
 def _result(result: list[Result] | RayTaskError) -> list[Result]:
     """Return the results of a chunk, or raise the error of its worker as this process's own."""
     if isinstance(result, RayTaskError):
-        cause = result.cause
-        raise cause if isinstance(cause, ValueError) else RuntimeError(error_text(result))
+        raise own_error(result)
     return result

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lartpc_ray.atomic import read_json
-from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method
+from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method, validations
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
 from lartpc_ray.predict.registry import FOLDER, find_version
@@ -46,7 +46,7 @@ class Side:
         task = evaluation.task
         if thresholds is None:
             tune = evaluation.predictions("tune") if task.methods else None
-            thresholds = task.validate_on(tune).thresholds if tune else {}
+            thresholds = validations({"": task}, tune)[""].thresholds if tune else {}
         label = f"{name} with {task.method_label}" if len(task.methods) > 1 else name
         return Side(label, flatten_settings(evaluation.state.trial), evaluation, thresholds)
 

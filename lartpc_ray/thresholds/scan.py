@@ -7,6 +7,7 @@ their results depends on the number of workers. Ray repeats a task if its worker
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -19,6 +20,7 @@ from lartpc_ray.reconstruct.grid import objective_scores
 from lartpc_ray.reconstruct.reconstructions import Voxels
 from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
 from lartpc_ray.runtime import live_metrics as live
+from lartpc_ray.runtime.ray_tasks import run_in_order
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.screen import ProgressBar
@@ -28,7 +30,6 @@ SHARD_VOXELS = 20_000
 """Voxels of a shard: some tens of milliseconds of work, far above the 2 ms that a task costs."""
 SUM_VOXELS = 400_000
 """Voxels of a shard whose scores are summed: its result has some ten megabytes."""
-RETRIES = 5
 Key = tuple[int, str]
 """Event and class."""
 Work = Callable[..., Any]
@@ -118,33 +119,19 @@ def _shards(parts: Iterable[ClassVoxels], most: int) -> Iterator[list[ClassVoxel
 def run_shards(
     shards: Iterator[list[ClassVoxels]], task: Task, events: int, work: Work, *arguments: Any
 ) -> Iterator[tuple[list[Key], Any]]:
-    """Yield the keys and the result of each shard in order; Ray has two shards per core at a time.
+    """Yield the keys and the result of each shard in order, see `run_in_order`."""
+    keys: deque[list[Key]] = deque()
 
-    At most twice as many shards are read and not yet yielded, so that memory is bounded.
-    """
-    remote: Any = ray.remote(max_retries=RETRIES)(work)
-    room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    keys: dict[int, list[Key]] = {}
-    done: dict[int, Any] = {}
-    flying: dict[Any, int] = {}
-    numbered = enumerate(shards)
-    following = 0
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for shard in shards:
+            keys.append([(part.event, part.name) for part in shard])
+            arrays = ray.put([part.voxels for part in shard])
+            yield arrays, keys[-1], task.model_dump_json(), *arguments
+
     with _Progress(task, events) as progress:
-        while True:
-            while len(flying) < room and len(keys) < 2 * room and (item := next(numbered, None)):
-                number, shard = item
-                keys[number] = [(part.event, part.name) for part in shard]
-                arrays = ray.put([part.voxels for part in shard])
-                sent = remote.remote(arrays, keys[number], task.model_dump_json(), *arguments)
-                flying[sent] = number
-            if not flying:
-                return
-            (ended,), _ = ray.wait(list(flying), num_returns=1)
-            done[flying.pop(ended)] = ray.get(ended)
-            while following in done:
-                progress.advance(keys[following])
-                yield keys.pop(following), done.pop(following)
-                following += 1
+        for result in run_in_order(work, calls()):
+            progress.advance(keys[0])
+            yield keys.popleft(), result
 
 
 class _Progress:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lartpc_ray.metrics.paired import PairedDifference, paired_differences
 from lartpc_ray.metrics.table import MEAN, Metrics
-from lartpc_ray.predict.evaluate import measure
+from lartpc_ray.predict.evaluate import measure, validations
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report.verdict import wrapped
 from lartpc_ray.tasks import AnyTask
@@ -138,12 +138,15 @@ def difference_on_test(
 
     Returns:
         the difference of the metric of the task: of the mean over the classes that vary, or of the
-        class that sums up a network; None if no event has both.
+        class that sums up a network; None if no event has both, or the default lacks the
+        reconstruction.
     """
     task = best.task
     ways = {default.task.method_label: default.task, **default.task.alternatives()}
+    if task.method_label not in ways:
+        return None
     default.use(ways[task.method_label])
-    tuned = default.task.validate_on(default.predictions("tune")).thresholds
+    tuned = validations({"": default.task}, default.predictions("tune"))[""].thresholds
     found = paired_differences(
         _scored(task, best, thresholds), _scored(default.task, default, tuned), task.metric
     )

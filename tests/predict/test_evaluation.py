@@ -1,5 +1,6 @@
 """The outputs of a network on a split: in their order, once, wherever they are read first."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.predict import evaluation
 from lartpc_ray.predict.evaluation import Evaluation, Predictions
 from lartpc_ray.predict.inference import predict
+from lartpc_ray.predict.job import Work
 from lartpc_ray.predict.thresholds_file import read_thresholds, read_thresholds_file
 from lartpc_ray.reconstruct.reconstructions import LINKED_AXES
 from lartpc_ray.tasks import ClusteringTask
@@ -137,6 +139,35 @@ def test_where_ray_runs_all_predictions_are_computed_at_once(
     assert computed == [0, 1, 2]
     assert predictions[2] == 2
     assert computed == [0, 1, 2]
+
+
+def _note(word: str, number: int, event: int, outputs: str) -> str:
+    return f"{word} {number} {event} {outputs}"
+
+
+def test_results_are_the_same_by_tasks_and_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = []
+
+    def run_here(function: Any, calls: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
+        for call in calls:
+            tasks.append(list(call[1]))
+            own_function, own_call = pickle.loads(pickle.dumps((function, call)))
+            yield own_function(*own_call)
+
+    def results() -> list[str]:
+        predictions: Any = Predictions(((10 * n, "out") for n in range(21)), 21)
+        found: list[str] = predictions.results(Work(_note, ("event",)))
+        return found
+
+    monkeypatch.setattr("lartpc_ray.runtime.ray_tasks.run_in_order", run_here)
+    here = results()
+    assert here[20] == "event 20 200 out"
+    monkeypatch.setattr(evaluation, "cluster_resources", lambda: {"CPU": 2.0})
+    assert results() == here
+    assert not tasks, "so little work is not worth a task"
+    monkeypatch.setattr(evaluation, "SOON", -1.0)
+    assert results() == here
+    assert [len(numbers) for numbers in tasks] == [8, 8, 5]
 
 
 def test_a_pass_over_a_split_shows_its_progress_where_ray_runs(

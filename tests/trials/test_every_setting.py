@@ -18,6 +18,7 @@ from foreign import random_segments, write_hits, write_segments
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.splits import Split, sample
 from lartpc_ray.predict.evaluate import measure
+from lartpc_ray.predict.evaluation import Predictions
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.train.loop import train
@@ -306,7 +307,8 @@ def numbers(
         axes = repr({name: list(axis) for name, axis in trial.task.active_method.axes().items()})
         events, thresholds = trial.data.splits.events("tune"), trial.task.untuned()
         if thresholds:
-            predictions = predict(state.restored(), trial.task, events)
+            pairs = predict(state.restored(), trial.task, events)
+            predictions = Predictions(pairs, len(events))
             rows = repr(measure(trial.task, predictions, thresholds).rows)
     return weights.numpy().tobytes(), repr(curve), axes, rows
 
