@@ -3,6 +3,7 @@
 1. One point (s0, p0) of `cluster` against the same rule as a loop over seeds in numpy.
 2. The default scores of `sweep` against all of them, AMI included, on a 21 × 21 grid.
 3. DBSCAN with min_points 1 against scikit-learn's, over the classes of events of the sample.
+4. With --run FOLDER: the CPU time of an event by each reconstruction of a network.
 
 Each ratio is the median over interleaved runs; the labels must agree.
 """
@@ -12,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ from sklearn.cluster import DBSCAN
 from lartpc_ray.data.files import read_events
 from lartpc_ray.data.splits import sample
 from lartpc_ray.metrics.clustering import SCORES
+from lartpc_ray.predict.inference import reconstruct_events
+from lartpc_ray.predict.thresholds_file import read_thresholds
 from lartpc_ray.reconstruct.clusters import cluster
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.sweep import sweep
+from lartpc_ray.trials.checkpoint import load
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reconstruct"))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -104,13 +109,36 @@ def density(events: int, repeats: int) -> None:
         )
 
 
+def reconstructions(folder: Path, file: str, count: int, repeats: int) -> None:
+    """Print the CPU time of an event, network included, by each kept reconstruction."""
+    state, events = load(folder), list(read_events(file))[:count]
+    spent: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for path in sorted(folder.glob("thresholds-*.yaml")):
+            name = path.stem.removeprefix("thresholds-")
+            own = state if name == "pieces" else state.without_fit()
+            task = own.trial.task.with_method(name)
+            own = replace(own, trial=own.trial.model_copy(update={"task": task}))
+            thresholds = read_thresholds(path, list(task.active_method.axes()))
+            began = time.process_time()
+            list(reconstruct_events(own, events, thresholds))
+            spent.setdefault(name, []).append((time.process_time() - began) / len(events))
+    for name, seconds in spent.items():
+        print(f"{name:8} {1e3 * statistics.median(seconds):.1f} ms CPU time of an event")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--events", type=int, default=12)
+    parser.add_argument("--run", type=Path, help="folder of a clustering network, kept thresholds")
+    parser.add_argument("--file", default="sample/test", help="events for --run")
     options = parser.parse_args()
+    if options.run:
+        reconstructions(options.run, options.file, options.events, options.repeats)
+        return
     one_point(options.repeats)
     scores(options.repeats)
     density(options.events, options.repeats)

@@ -202,7 +202,8 @@ def last_thresholds(state: Checkpoint) -> dict[str, dict[str, float]]:
 def start_weights(trial: Trial) -> Checkpoint | None:
     """Return the checkpoint of `start_weights`; None without one.
 
-    Values that its network lacks and that belong to no voxel start at 0, as in a new network.
+    Values that belong to no voxel start at 0 if its network lacks them, and are left out if the
+    trial has none.
 
     Raises:
         ValueError: for a network whose weights do not fit.
@@ -220,9 +221,11 @@ def start_weights(trial: Trial) -> Checkpoint | None:
 
 
 def with_constants(network: dict[str, Any], trial: Trial) -> dict[str, Any]:
-    """Return weights with zeros for the values of a trial that they lack and all voxels share."""
+    """Return weights with those values that all voxels share in a trial; zeros where they lack."""
     sizes = trial.task.global_parameters().items()
-    return {f"constants.{name}": torch.zeros(count) for name, count in sizes} | network
+    own = {f"constants.{name}": torch.zeros(count) for name, count in sizes}
+    fits = (name for name in network if name in own or not name.startswith("constants."))
+    return own | {name: network[name] for name in fits}
 
 
 def newest(

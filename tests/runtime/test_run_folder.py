@@ -31,7 +31,8 @@ def test_a_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     job = load_plan(tmp_path / "job.json", TrainPlan)
     assert job.trial == trial
     kept = json.loads((tmp_path / "job.json").read_text())
-    assert job.model_dump() == {**kept, "inputs": {}, "options": {}}, "earlier plans lack both"
+    later = {"inputs": {}, "options": {}, "choose_method": False}
+    assert job.model_dump() == {**kept, **later}, "earlier plans lack these"
 
 
 def test_a_repeated_command_line_resumes_and_another_one_is_refused(tmp_path: Path) -> None:

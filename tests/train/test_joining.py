@@ -175,6 +175,14 @@ def test_start_weights_may_lack_the_joining(tmp_path: Path) -> None:
     assert end.network[VALUES].any()
 
 
+def test_start_weights_may_have_a_joining_that_the_trial_lacks(tmp_path: Path) -> None:
+    _, state = trained(tmp_path / "first", **PIECES)
+    start = str(sorted((tmp_path / "first").glob("step-*.pt"))[-1])
+    assert VALUES in state.network
+    _, end = trained(tmp_path / "second", start_weights=start, seed=3)
+    assert VALUES not in end.network
+
+
 def test_pieces_need_events_to_learn_from() -> None:
     with pytest.raises(ValueError, match="method pieces: no network joins"):
         ClusteringTask(method="pieces")
