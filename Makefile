@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
+.PHONY: tune test test-slow test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -37,8 +37,13 @@ PROCESSES ?= 2
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
-test-all: test
-	$(BIN)/python -m pytest -m slow
+test-all: test test-slow
+
+# The first ones need one core each; the others start Ray, servers or browsers.
+ONE_CORE := tests/attack tests/data tests/peers tests/reconstruct tests/trials tests/train/test_empty_batches.py tests/test_golden.py
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow -n $(PROCESSES) $(ONE_CORE)
+	$(BIN)/python -m pytest -m slow $(ONE_CORE:%=--ignore=%)
 
 # Training and inference on a GPU, part by part, and docs/gpu.md from the results; on a CPU a hundredth of the size.
 gpu: .venv/installed-dev

@@ -236,6 +236,6 @@ def estimate_lines(space: Space, needed: Estimate | None) -> list[str]:
         f"  measured on this machine now: {needed.steps} steps of trial 0, "
         f"{needed.seconds_per_step:.2g} s per step, {needed.voxels_per_second:.3g} voxels per s; "
         f"a validation {needed.seconds_per_validation:.2g} s",
-        "  other settings of the network are faster or slower; thresholds and tests at the end "
-        "come on top",
+        "  other settings of the network are faster or slower; joined pieces, thresholds and tests "
+        "at the end come on top",
     ]

@@ -155,7 +155,8 @@ def test_results_are_the_same_by_tasks_and_here(monkeypatch: pytest.MonkeyPatch)
             yield own_function(*own_call)
 
     def results() -> list[str]:
-        predictions: Any = Predictions(((10 * n, "out") for n in range(21)), 21)
+        source: Any = ((10 * n, "out") for n in range(21))
+        predictions = Predictions(source, 21)
         found: list[str] = predictions.results(Work(_note, ("event",)))
         return found
 

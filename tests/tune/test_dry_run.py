@@ -92,7 +92,9 @@ SPLIT = {"file": "t.h5", "events": 30, "looked_at": 30, "voxels": 5}
 
 
 def test_a_program_reads_one_object(few_events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "estimate", lambda space, speed: Estimate(4, 0.5, 2e4, 3.0, 20.0))
+    monkeypatch.setattr(
+        module, "estimate", lambda space, speed: Estimate(4, 0.5, 2e4, 3.0, 0.0, 20.0)
+    )
     content = json.loads(dry_run(smoke(few_events), as_json=True))
     assert content["trials"] == 2
     assert content["trial"]["network"]["depth"] == 3
@@ -119,7 +121,7 @@ def test_the_time_of_a_search_is_that_of_its_planned_steps_and_validations(
     few_events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two trials of 10 steps of 2 s, validated after 5 and 10 in 3 s each: 2 * 26 s."""
-    monkeypatch.setattr(module, "measured_speed", lambda trial: Speed(1, 2.0, 50.0, 3.0))
+    monkeypatch.setattr(module, "measured_speed", lambda trial: Speed(1, 2.0, 50.0, 3.0, 0.0))
     space = smoke(few_events)
     found = estimate(space)
     assert found is not None

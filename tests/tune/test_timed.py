@@ -29,7 +29,9 @@ from lartpc_ray.tune.study_plan import PLAN
 from lartpc_ray.tune.timed import fitting_size, search_seconds, timed_search
 
 FILTERS = "network.filters"
-FAST = Speed(50, seconds_per_step=0.01, voxels_per_second=1e5, seconds_per_validation=1.0)
+FAST = Speed(
+    50, seconds_per_step=0.01, voxels_per_second=1e5, seconds_per_validation=1.0, seconds_to_fit=0.0
+)
 SLOW = replace(FAST, seconds_per_step=0.1)
 
 
@@ -67,6 +69,11 @@ def test_the_time_of_a_search_is_that_of_the_groups_of_each_rung() -> None:
     assert planned(0.1, 0.0, 500, 1) == pytest.approx(
         0.1 * Decisions.of(space()).scheduler.planned_steps
     )
+
+
+def test_the_fit_at_the_end_takes_its_time() -> None:
+    fits = replace(FAST, seconds_to_fit=15.0)
+    assert overhead(fits) == pytest.approx(overhead(FAST) + 30)
 
 
 def test_a_short_time_makes_the_trials_shorter_in_the_same_ratio() -> None:
