@@ -48,7 +48,7 @@ SIGNATURES = {
     "sbd": ["truth", "predicted"],
     "scores": ["truth", "predicted", "min_voxels", "metrics"],
     "search": [
-        *("space", "budget", "data", "settings", "concurrent", "minutes", "runs"),
+        *("space", "budget", "data", "settings", "concurrent", "minutes", "earlier", "runs"),
         "tracking_uri",
     ],
     "sweep": ["position", "margin", "seediness", "truth", "s0", "p0", "min_voxels", "metrics"],

@@ -21,10 +21,13 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.run_folder import resumable
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
+from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.size import with_minutes
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
+from lartpc_ray.tune.from_study import with_earlier
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.result import finish
 from lartpc_ray.tune.study import Study
@@ -83,6 +86,7 @@ def search(
     settings: Mapping[str, Any] | None = None,
     concurrent: int | None = None,
     minutes: float | None = None,
+    earlier: str | Path | None = None,
     runs: str | Path = "runs",
     tracking_uri: str | None = None,
 ) -> FinishedStudy:
@@ -97,6 +101,8 @@ def search(
         concurrent: trials at a time; by default as many as fit.
         minutes: time of the search, in place of the budget's: the number of trials and their
             steps follow from the measured speed.
+        earlier: folder of an earlier search of this space, or its name in `runs`; its best settings
+            are tried first.
         runs: folder for results and the MLflow store.
         tracking_uri: another MLflow store.
 
@@ -121,9 +127,8 @@ def search(
         raise ValueError("a Space has its data and settings already; give them to Space")
     space = with_minutes(space, minutes)
     read_splits(space.first_trial())
-    if timed := timed_search(space, concurrent):
-        space = timed.space
-        log.info(timed.line())
+    source = None if earlier is None else str(earlier)
+    space, _ = sized(space, concurrent, source, Path(runs))
     trial = space.first_trial()
     kept = {"minutes": space.budget.minutes} if space.budget.minutes else {}
     study = Study.create(Path(runs), space, tracking_uri, kept)
@@ -136,6 +141,23 @@ def search(
     names = [field.name for field in fields(EvaluationResult)]
     result = EvaluationResult.read({name: content[name] for name in names})
     return FinishedStudy(study, text, content["best"]["run"], result)
+
+
+def sized(
+    space: Space, concurrent: int | None, earlier: str | None, runs: Path
+) -> tuple[Space, Speed | None]:
+    """Return a space of the size that fits into its minutes, if any, and the measured speed.
+
+    Its starts end with the best settings of an earlier study, if one is named.
+    """
+    speed = None
+    if timed := timed_search(space, concurrent):
+        log.info(timed.line())
+        space, speed = timed.space, timed.speed
+    if earlier is not None:
+        with phase("reading the earlier study"):
+            space = with_earlier(space, earlier, runs)
+    return space, speed
 
 
 def check_concurrent(concurrent: int | None, name: str) -> None:

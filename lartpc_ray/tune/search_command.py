@@ -14,15 +14,12 @@ from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import format_value
-from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.dry_run import dry_run
-from lartpc_ray.tune.from_study import with_earlier
 from lartpc_ray.tune.michel import run_michel
 from lartpc_ray.tune.result import finish
-from lartpc_ray.tune.search import check_concurrent, run_trials
+from lartpc_ray.tune.search import check_concurrent, run_trials, sized
 from lartpc_ray.tune.study import Study
-from lartpc_ray.tune.timed import timed_search
 
 
 def run_search(options: argparse.Namespace, space: Space | None) -> int:
@@ -36,7 +33,9 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
             study = Study.reopen(options)
         space = study.space
     read_splits(space.first_trial())
-    space, speed = (space, None) if study else _sized(space, options)
+    speed = None
+    if study is None:
+        space, speed = sized(space, options.concurrent, getattr(options, "from"), options.runs)
     if options.dry_run:
         print(dry_run(space, as_json=options.json, speed=speed))
         return 0
@@ -68,21 +67,6 @@ def _michel(options: argparse.Namespace, space: Space) -> int:
         if (value := getattr(options, flag)) is not None:
             raise ValueError(f"--{flag} {format_value(value)}: --run trains nothing; leave it out")
     return run_michel(options, space)
-
-
-def _sized(space: Space, options: argparse.Namespace) -> tuple[Space, Speed | None]:
-    """Return a space of the size that fits into its minutes, if any, and the measured speed.
-
-    Its starts end with the best settings of the study that `--from` names.
-    """
-    speed, source = None, getattr(options, "from")
-    if timed := timed_search(space, options.concurrent):
-        log.info(timed.line())
-        space, speed = timed.space, timed.speed
-    if source:
-        with phase("reading the earlier study"):
-            space = with_earlier(space, source, options.runs)
-    return space, speed
 
 
 def _search(study: Study, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:

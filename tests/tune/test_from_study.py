@@ -27,6 +27,7 @@ from lartpc_ray.tune.from_study import with_earlier
 from lartpc_ray.tune.history import History
 from lartpc_ray.tune.sampled import SAMPLED, trial_folder
 from lartpc_ray.tune.samplers.screening import fitted
+from lartpc_ray.tune.search import search
 from lartpc_ray.tune.study import Study
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 
@@ -94,6 +95,24 @@ def test_the_winner_and_the_best_that_differ_are_tried_after_trial_0(
     assert with_earlier(today, earlier.folder.name, tmp_path / "runs") == space
     points = [trial.settings for trial in _begun(space)]
     assert points[1] == space.active(space.starts[0])
+
+
+def test_a_search_in_python_takes_an_earlier_study(
+    earlier: Study, tmp_path: Path, few_events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Space] = []
+
+    def create(runs: Path, space: Space, *rest: Any) -> Study:
+        begun.append(space)
+        raise KeyboardInterrupt
+
+    today = read(tmp_path, few_events)
+    wanted = with_earlier(today, str(earlier.folder), tmp_path)
+    monkeypatch.setattr(Study, "create", create)
+    for name in (earlier.folder, earlier.folder.name):
+        with pytest.raises(KeyboardInterrupt):
+            search(today, earlier=name, runs=tmp_path / "runs")
+    assert begun == [wanted, wanted]
 
 
 def _begun(space: Space) -> list[Any]:
