@@ -14,8 +14,10 @@ from secrets import token_hex
 from socket import gethostname
 from typing import Any, TextIO
 
-WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-"""Errors of a disk; the system names no file with them."""
+DISK_ERRORS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS), errno.ESTALE)
+"""Errors of a disk; where a read or a write fails, the system names no file."""
+PART = ".part~"
+"""Between the name of a file and the rest of the name of its temporary file."""
 
 
 @contextmanager
@@ -35,14 +37,25 @@ def replace_file(
 
     Raises:
         ValueError: if another process writes the file.
-        OSError: with the name of the file, if its disk is full or fails.
+        OSError: with the name of the file, if its disk is full or fails, or if it has no folder.
     """
-    with _only_writer(path) if exclusive else nullcontext(), _name_in_errors(path):
+    refuse_missing_folder(path)
+    with name_in_errors(path), _only_writer(path) if exclusive else nullcontext():
         yield from _replace(path, keep_existing)
 
 
+def refuse_missing_folder(path: Path) -> None:
+    """Refuse a file to write whose folder does not exist.
+
+    Raises:
+        FileNotFoundError: with the name of the folder.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def _replace(path: Path, keep_existing: bool) -> Iterator[Path]:
-    start = f"{path.name}.part~{gethostname()}~"  # no hostname holds ~
+    start = f"{path.name}{PART}{gethostname()}~"  # no hostname holds ~
     for abandoned in path.parent.glob(f"{escape(start)}*"):
         if not _is_running(int(abandoned.name[len(start) :].split("~")[0])):
             abandoned.unlink(missing_ok=True)
@@ -72,12 +85,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _name_in_errors(path: Path) -> Iterator[None]:
-    """Give an error of the disk the name of the file."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Give an error of the disk the name of the file, if it has none or that of the file's part."""
     try:
         yield
     except OSError as error:
-        if error.errno in WRITE_ERRORS:
+        nameless = not error.filename and error.errno in DISK_ERRORS
+        if nameless or f"{path.name}{PART}" in str(error.filename):
             error.filename = str(path)
         raise
 
@@ -86,7 +100,7 @@ def _name_in_errors(path: Path) -> Iterator[None]:
 def _only_writer(path: Path) -> Iterator[None]:
     """Hold a lock file beside `path`; the system frees the lock when the process ends."""
     busy = "another process is writing this file; wait for it, or give another name"
-    with only_holder(path.with_name(f"{path.name}.part~lock"), lambda _: f"{path}: {busy}"):
+    with only_holder(path.with_name(f"{path.name}{PART}lock"), lambda _: f"{path}: {busy}"):
         yield
 
 
@@ -148,8 +162,10 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: in one line with the name of the file, if it is truncated or not JSON, or
             holds anything else.
     """
+    with name_in_errors(path):
+        text = path.read_bytes()
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: truncated or not JSON ({error})") from None
     if not isinstance(content, dict):

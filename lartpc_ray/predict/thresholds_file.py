@@ -1,4 +1,4 @@
-"""Read the thresholds files that `python -m lartpc_ray.thresholds` writes."""
+"""Find and read the thresholds files that `python -m lartpc_ray.thresholds` writes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials.yaml_file import read_yaml
 
 EARLIER_NAMES = {"cut": "method", "goal": "objective"}
@@ -42,6 +43,27 @@ def _class_with_present_names(row: dict[str, Any], axes: dict[str, str]) -> dict
     if "interval" in present:
         present["interval"] = with_present_names(present["interval"], axes)
     return present
+
+
+def fetch_thresholds(tracking: Tracking, run: str, method: str, folder: Path) -> Path:
+    """Return the file of the thresholds that a run uses.
+
+    Args:
+        tracking: store of the run.
+        run: its id, or a folder of its files.
+        method: name of the reconstruction.
+        folder: for a downloaded file.
+
+    Raises:
+        ValueError: for a run without such thresholds; names the command that tunes them.
+    """
+    try:
+        return tracking.fetch(run, f"thresholds-{method}.yaml", folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; tune them: python -m lartpc_ray.thresholds NAME --run {run} --method "
+            f"{method} --keep, or give --thresholds FILE.yaml"
+        ) from None
 
 
 def read_thresholds(path: Path, axes: Sequence[str]) -> Thresholds:

@@ -13,7 +13,7 @@ import pandas as pd
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict.inference import reconstruct_events
 from lartpc_ray.predict.registry import FOLDER, PyfuncPredictor, find_version, read_use
-from lartpc_ray.predict.thresholds_file import read_thresholds
+from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -99,7 +99,7 @@ def load_model(
         thresholds: Thresholds = {}
         if task.methods:
             task = task.with_method(method or task.active_method.name)
-            file = tracking.fetch(run, f"thresholds-{task.active_method.name}.yaml", folder)
+            file = fetch_thresholds(tracking, run, task.active_method.name, folder)
             thresholds = read_thresholds(file, list(task.active_method.axes()))
         state = replace(state, trial=state.trial.model_copy(update={"task": task}))
     return TrainedModel(state, thresholds, state.trial.data.splits.shape)

@@ -33,7 +33,7 @@ from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.shards import ShardFolder, digests
 from lartpc_ray.predict.sources import FileEvents, event_files
 from lartpc_ray.predict.tables import check_tables, with_tables, write_with_tables
-from lartpc_ray.predict.thresholds_file import read_thresholds
+from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.tasks.task import Outputs, Thresholds
 from lartpc_ray.terminal.command import log
@@ -220,8 +220,8 @@ def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresh
         task = state.trial.task
         if task.methods:
             task = task.with_method(options.method or task.active_method.name)
-            name = f"thresholds-{task.active_method.name}.yaml"
-            path = options.thresholds or tracking.fetch(options.run, name, folder)
+            name = task.active_method.name
+            path = options.thresholds or fetch_thresholds(tracking, options.run, name, folder)
             thresholds = read_thresholds(path, list(task.active_method.axes()))
         states = []
         if options.segmentation_run:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from lartpc_ray.atomic import refuse_missing_folder
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay, Placement
@@ -28,6 +29,8 @@ from lartpc_ray.tracking.runs import Tracking
 def run_report(options: argparse.Namespace) -> int:
     if bool(options.study) == bool(options.run):
         raise ValueError("give the name of a study, or --run ID")
+    if options.html:
+        refuse_missing_folder(options.html)
     with LazyRay(Placement.of(options)) as ray:
         if options.against or options.against_method:
             return run_comparison(options, ray)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 from lartpc_ray.data.formats.source import BrokenFileError
+from lartpc_ray.terminal.system_errors import TEXTS, errors_behind
 from lartpc_ray.terminal.text import error_text
 
 Cause = Literal["trial", "machine", "user"]
 WAITS = (2.0, 5.0, 15.0, 40.0)
 """Seconds before each further attempt after an error of the machine."""
-SHORTAGES = (
-    *(errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC),
-    *(errno.EDQUOT, errno.EROFS, errno.ENODEV, errno.ETIMEDOUT, errno.ECONNRESET),
-)
-"""Errors of the operating system that a library may report as text only."""
-TEXTS = re.compile(
-    "|".join(
-        [
-            *(re.escape(os.strerror(number)) for number in SHORTAGES),
-            r"errno = [1-9]",  # HDF5
-            r"can't start new thread",
-            r"CUDA-capable device\(s\) is/are busy",
-        ]
-    )
-)
 
 
 def cause_of(error: BaseException) -> Cause:
@@ -43,17 +26,11 @@ def cause_of(error: BaseException) -> Cause:
         >>> cause_of(FloatingPointError("the loss is nan")), cause_of(OSError(5, "EIO"))
         ('trial', 'machine')
     """
-    errors = list(_chain(error))
+    errors = list(errors_behind(error))
     broken = any(isinstance(one, BrokenFileError) for one in errors)
     if any(_is_of_system(one, broken) for one in errors):
         return "machine"
     return "user" if broken else "trial"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_of_system(error: BaseException, broken: bool) -> bool:

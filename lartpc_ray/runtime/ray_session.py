@@ -67,6 +67,8 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     where: dict[str, Any] = {"address": "auto"}
+    if os.environ.get("RAY_ADDRESS") == "local":  # Ray would start one here without a token
+        del os.environ["RAY_ADDRESS"]
     _refuse_silent_address(os.environ.get("RAY_ADDRESS", ""))
     if not os.environ.get("RAY_ADDRESS"):
         _authenticate({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})

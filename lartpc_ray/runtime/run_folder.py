@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lartpc_ray.atomic import read_json, write_json
+from lartpc_ray.atomic import name_in_errors, read_json, write_json
 from lartpc_ray.runtime.failures import cause_of
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import log
@@ -41,15 +41,17 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: if another process holds the lock; names that process.
     """
-    with (folder / LOCK).open("a+") as file:
+    lock = folder / LOCK
+    with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with name_in_errors(lock):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield
 
 
@@ -164,7 +166,9 @@ def load_plan(path: Path, kind: type[Plan]) -> Plan:
 
 def _read_plan(path: Path, kind: type[Plan]) -> Plan:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        with name_in_errors(path):
+            content = path.read_bytes()
+        return kind.model_validate_json(content)
     except FileNotFoundError:
         raise DamagedPlanError(f"{path}: missing") from None
     except ValidationError as error:

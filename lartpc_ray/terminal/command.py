@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from lartpc_ray.terminal.system_errors import shortage
 from lartpc_ray.terminal.text import error_text, escape_controls
 
 log = logging.getLogger("lartpc_ray")
@@ -79,7 +80,7 @@ def run(
     try:
         return main(arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:
-        return _failed(parser, arguments, error, 2)
+        return _failed(parser, arguments, error, 1 if shortage(error) else 2)
     except (RuntimeError, OSError, FloatingPointError) as error:
         return _failed(parser, arguments, error, 1)
     except KeyboardInterrupt:

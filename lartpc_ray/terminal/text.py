@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NO_PORT = r"(?!\d{1,5}(?:[/?#:;,)\s]|$))"
+"""After the colon of a URI: a password follows, not the port of a server."""
+
 
 def align_columns(
     rows: Sequence[Sequence[str]], sides: str = ">", widths: Sequence[int] = (0,), gap: int = 2
@@ -123,8 +126,10 @@ def without_password(text: str) -> str:
     Example:
         >>> without_password("postgresql://me:secret@host/db?password=x&sslmode=on")
         'postgresql://me@host/db?password=***&sslmode=on'
+        >>> without_password("postgresql://me:sec/ret@host/db")
+        'postgresql://me@host/db'
     """
-    text = re.sub(r"(\w://[^\s:/@]*):[^\s/]*@", r"\1@", text)
+    text = re.sub(rf"(\w://[^\s:/@\[]*):{NO_PORT}\S*@", r"\1@", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
 
 

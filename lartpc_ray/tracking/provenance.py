@@ -16,7 +16,7 @@ from typing import get_args
 
 import torch
 
-from lartpc_ray.atomic import read_json, write_json
+from lartpc_ray.atomic import name_in_errors, read_json, write_json
 from lartpc_ray.data.shards import list_shards
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.sparse import resolve_name
@@ -66,7 +66,7 @@ def _folder_source(folder: Path) -> Source:
     for path in list_shards(folder):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as content:
+        with name_in_errors(path), path.open("rb") as content:
             digest.update(content.read(SAMPLED_BYTES))
             content.seek(max(0, size - SAMPLED_BYTES))
             digest.update(content.read(SAMPLED_BYTES))
@@ -106,7 +106,7 @@ def file_digest(path: Path, file: Path) -> str:
     with suppress(OSError, ValueError):  # a damaged file: its digests are computed again
         known = {key: text for key, text in read_json(file).items() if isinstance(text, str)}
     if key not in known:
-        with path.open("rb") as content:
+        with name_in_errors(path), path.open("rb") as content:
             known[key] = hashlib.file_digest(content, "sha256").hexdigest()
         with suppress(OSError):  # the folder of another user's runs; the digest is found
             write_json(file, dict(list(known.items())[-KEPT:]), indent=0)

@@ -30,6 +30,7 @@ from lartpc_ray.tracking.store import (
     StoreError,
     chosen_store,
     local_store,
+    refuse_uncopied,
     sqlite_file,
     with_tags,
 )
@@ -319,6 +320,7 @@ class Tracking:
 
         Raises:
             ValueError: if there is no such run or artifact.
+            StoreError: if the artifact cannot be copied.
         """
         if source := as_folder(run):
             if (source / name).is_file():
@@ -327,8 +329,9 @@ class Tracking:
         try:
             return Path(self.client.download_artifacts(run, name, str(folder)))
         except (StoreError, FileNotFoundError) as error:
-            if isinstance(error, StoreError) and error.code not in (MISSING, INVALID, ""):
+            if isinstance(error, StoreError) and error.code not in (MISSING, INVALID):
                 raise
+            refuse_uncopied(self.client, self.shown, run, name)
             raise ValueError(f"run {run}: no {name} in {self.shown}") from None
 
     def finish(self, run: str, status: str = "FINISHED") -> None:

@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import error_text, without_password
+from lartpc_ray.terminal.text import NO_PORT, error_text, without_password
 
 STORE = "mlflow.db"
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
@@ -97,9 +97,28 @@ def kept_store(uri: str | None, folder: Path) -> str:
     return uri or local_store(folder)
 
 
+def refuse_uncopied(client: MlflowClient, shown: str, run: str, name: str) -> None:
+    """Refuse an artifact that could not be copied, though the store has it.
+
+    MLflow reports every error of a copy, also one of a disk, as a wrong path.
+
+    Raises:
+        StoreError: if the store lists the artifact.
+    """
+    parent = str(PurePosixPath(name).parent).removeprefix(".") or None
+    paths: list[str] = []
+    with suppress(StoreError):
+        paths = [one.path for one in client.list_artifacts(run, parent)]
+    if name in paths:
+        raise StoreError(
+            f"MLflow {shown}: {name} of run {run} is there, and cannot be copied; look at the disk "
+            "of the artifacts and at the one for temporary files, then try again"
+        )
+
+
 def _passwords(uri: str) -> list[str]:
     """Return the password of a URI as it stands there and as a library decodes it."""
-    found = re.search(r"\w://[^\s:/@]*:([^\s/]*)@", uri)
+    found = re.search(rf"\w://[^\s:/@\[]*:{NO_PORT}(\S*)@", uri)
     return [found[1], unquote(found[1])] if found and found[1] else []
 
 
@@ -195,6 +214,8 @@ def _refuse_unusable(uri: str) -> None:
             socket.create_connection((parts.hostname, parts.port or port), 10).close()
         except (OSError, ValueError) as error:
             reason = f"the database does not answer ({error_text(error)})"
+            if isinstance(error, ValueError):  # its text holds a part of the password
+                reason = "no valid port; in a password write / as %2F, @ as %40"
             hint = _how_to_go_on(f"MLflow {shown}")
             raise StoreError(f"MLflow {shown}: {reason}; {hint}") from None
 

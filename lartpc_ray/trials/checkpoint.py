@@ -18,7 +18,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
-from lartpc_ray.atomic import replace_file
+from lartpc_ray.atomic import name_in_errors, replace_file
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.terminal.command import log
@@ -100,9 +100,12 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         ValueError: for a file that is missing, damaged, cut short or not a checkpoint.
+        OSError: with the name of the file, if its disk fails.
+        MemoryError: if the memory is full; the file may be sound.
     """
     file = path / FILE if path.is_dir() else path
-    rest = _checked_bytes(file)
+    with name_in_errors(file):
+        rest = _checked_bytes(file)
     try:
         _refuse_packed(rest)
         content = torch.load(rest, map_location="cpu", weights_only=True)
@@ -112,6 +115,8 @@ def load(path: Path) -> Checkpoint:
         values = {**content, "trial": trial, "history": history, "step": step}
         checkpoint = Checkpoint(**values)
         differs = _differing_shape(trial, checkpoint.network)
+    except MemoryError:
+        raise
     except Exception as error:
         raise ValueError(f"{file}: not a checkpoint ({error_text(error, 100)})") from None
     if differs:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from lartpc_ray.atomic import name_in_errors
 from lartpc_ray.terminal.text import error_text
 
 MAX_BYTES = 100_000
@@ -67,12 +68,13 @@ def read_file(path: Path) -> bytes:
 
     Raises:
         ValueError: for a folder, a pipe or a device.
+        OSError: with the name of the file, if its disk fails.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file")
     if not path.is_file():
         raise ValueError(f"{path}: a folder, pipe or device; give a YAML file")
-    with path.open("rb") as file:
+    with name_in_errors(path), path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
 
 

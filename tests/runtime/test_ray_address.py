@@ -1,8 +1,10 @@
 """A wrong RAY_ADDRESS is a line within seconds."""
 
+import os
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 import ray
@@ -28,6 +30,22 @@ def test_an_address_at_which_nothing_listens_is_refused(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(form.format(free_port()), monkeypatch)
+
+
+def test_a_ray_that_ray_address_asks_for_here_has_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`local` is Ray's own word for a Ray on this machine; it would start without a token."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    started: list[tuple[Any, str | None, int]] = []
+
+    def start(address: str, **_: Any) -> None:
+        token = os.environ.get("RAY_AUTH_TOKEN", "")
+        started.append((address, os.environ.get("RAY_AUTH_MODE"), len(token)))
+        raise RuntimeError("stop")
+
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(RuntimeError, match="stop"), ray_session(dashboard=False):
+        pass
+    assert started == [("local", "token", 64)]
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", None])

@@ -14,6 +14,7 @@ import h5py
 
 from lartpc_ray.data.formats.source import BrokenFileError, locate_errors
 from lartpc_ray.data.formats.vlen import FileBytes
+from lartpc_ray.terminal.system_errors import shortage
 from lartpc_ray.terminal.text import error_text
 
 MAX_UNPACKED = 2**29
@@ -57,6 +58,8 @@ def open_hdf5(path: Path) -> tuple[h5py.File, FileBytes]:
                 f"{path}: locked by a program that writes it; wait for the end of that program, or "
                 "set HDF5_USE_FILE_LOCKING=FALSE for a disk without locks"
             ) from error
+        if failure := shortage(error):
+            raise BrokenFileError(f"{path}: cannot be read now ({failure})") from error
         raise BrokenFileError(
             f"{path}: not a readable HDF5 file, or cut short ({reason})"
         ) from error

@@ -1,0 +1,44 @@
+"""Recognise errors that the operating system raised, also inside a library."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+
+SHORTAGES = (
+    *(errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC),
+    *(errno.EDQUOT, errno.EROFS, errno.ENODEV, errno.ETIMEDOUT, errno.ECONNRESET),
+)
+"""Errors of the operating system that a library may report as text only."""
+TEXTS = re.compile(
+    "|".join(
+        [
+            *(re.escape(os.strerror(number)) for number in SHORTAGES),
+            r"errno = [1-9]",  # HDF5
+            r"can't start new thread",
+            r"CUDA-capable device\(s\) is/are busy",
+        ]
+    )
+)
+
+
+def errors_behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def shortage(error: BaseException) -> str:
+    """Return the text of the shortage or the failure of the machine behind an error; empty if none.
+
+    A file that is not there, or closed to the user, is no failure of the machine.
+
+    Example:
+        >>> shortage(OSError(5, "Input/output error")), shortage(FileNotFoundError(2, "no"))
+        ('Input/output error', '')
+    """
+    numbers = (one.errno for one in errors_behind(error) if isinstance(one, OSError))
+    return next((os.strerror(number) for number in numbers if number in SHORTAGES), "")

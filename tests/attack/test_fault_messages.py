@@ -1,0 +1,148 @@
+"""Errors of the machine and missing folders: the right file, the right cause, the right status."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lartpc_ray.atomic import read_json, replace_file, write_json
+from lartpc_ray.data.__main__ import main as data_main
+from lartpc_ray.data.__main__ import parser as data_parser
+from lartpc_ray.data.formats import hdf5
+from lartpc_ray.data.formats.source import EventSource
+from lartpc_ray.data.splits import sample
+from lartpc_ray.predict.thresholds_file import fetch_thresholds
+from lartpc_ray.terminal.command import run
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.store import StoreError
+from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.paths import make_trial
+from lartpc_ray.trials.yaml_file import read_yaml
+
+NUMBERS = (errno.EIO, errno.ESTALE, errno.EMFILE)
+
+
+def system_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("place", ["open", "event"])
+def test_a_disk_that_fails_below_a_reader_is_a_failure_and_no_wrong_argument(
+    place: str,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    owner, name = {"open": (hdf5, "_open"), "event": (EventSource, "_make_event")}[place]
+    monkeypatch.setattr(owner, name, failing(system_error(number)))
+    status = run(data_parser(), data_main, ["inspect", "sample/test"])
+    text = capsys.readouterr().err.splitlines()[-1]
+    assert status == 1
+    assert os.strerror(number) in text
+    assert str(sample("test")) in text
+    assert "cut short" not in text
+
+
+def test_a_wrong_file_stays_a_wrong_argument(tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("no events")
+    for name in ("text.h5", "none.h5"):
+        assert run(data_parser(), data_main, ["inspect", str(tmp_path / name)]) == 2
+
+
+def test_a_file_whose_folder_does_not_exist_is_refused_with_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "out.h5"
+    with pytest.raises(FileNotFoundError, match=r"out\.h5: there is no folder .*none; make it"):
+        write_json(path, 1)
+    with (
+        pytest.raises(FileNotFoundError, match=r"there is no folder"),
+        replace_file(path, exclusive=True),
+    ):
+        pass
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
+    """An input that cannot be read while an output is written is no fault of the output."""
+    error = OSError(errno.EIO, "Input/output error", "input.h5")
+    with pytest.raises(OSError, match=r"'input\.h5'"), replace_file(tmp_path / "out.h5"):
+        raise error
+    error = OSError(errno.EACCES, "Permission denied", str(tmp_path / "out.h5.part~lock"))
+    with pytest.raises(OSError, match=r"'.*/out\.h5'$"), replace_file(tmp_path / "out.h5"):
+        raise error
+
+
+def saved(folder: Path) -> Path:
+    trial = make_trial({"network.depth": 2, "network.filters": 1, "network.blocks": 1})
+    state = Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [])
+    return checkpoints.save(folder, state)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system gives the name of a file to an open that fails, not to a read."""
+    checkpoint = saved(tmp_path)
+    for name in ("a.json", "a.yaml"):
+        (tmp_path / name).write_text('{"a": 1}')
+
+    class Failing:
+        def __enter__(self) -> "Failing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read(self, *_: Any) -> None:
+            raise system_error(errno.EIO)
+
+        readline = read
+
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Failing())
+    reads = {"a.json": read_json, "a.yaml": read_yaml, checkpoint.name: checkpoints.load}
+    for name, read in reads.items():
+        with pytest.raises(OSError, match=rf"Input/output error: '.*/{name}'"):
+            read(tmp_path / name)
+
+
+def test_a_full_memory_does_not_make_a_checkpoint_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training would continue from an earlier checkpoint, or from its start."""
+    file = saved(tmp_path)
+    monkeypatch.setattr(torch, "load", failing(MemoryError()))
+    with pytest.raises(MemoryError):
+        checkpoints.load(file)
+
+
+def test_an_artifact_that_cannot_be_copied_is_not_reported_as_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = Tracking(tmp_path / "runs", "study")
+    number = tracking.start("run", {"study": "run"})
+    tracking.log_artifact(number, saved(tmp_path))
+    with pytest.raises(ValueError, match=r"no thresholds-seeds\.yaml in sqlite"):
+        tracking.fetch(number, "thresholds-seeds.yaml", tmp_path)
+    for name in ("copyfile", "copy2", "copy", "copytree"):
+        monkeypatch.setattr(shutil, name, failing(system_error(errno.EMFILE)))
+    with pytest.raises(StoreError, match=r"checkpoint\.pt of run .* cannot be copied"):
+        tracking.fetch(number, checkpoints.FILE, tmp_path)
+
+
+def test_a_run_without_thresholds_names_the_command_that_tunes_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"no thresholds-seeds\.yaml .*lartpc_ray\.thresholds NAME --run .* --keep"
+    ):
+        fetch_thresholds(Tracking(tmp_path, None), str(tmp_path), "seeds", tmp_path)
