@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 STEPS = "optimizer.steps"
@@ -25,6 +26,20 @@ NOT_SEARCHED = {
 """Path (or group, which ends in a dot) to reason, of settings that one search cannot vary.
 
 Each belongs to `fixed`.
+"""
+SAME_VOXELS = "a search compares its trials on the same voxels"
+GRID_ONLY = {
+    "data.splits.smear": SAME_VOXELS,
+    "data.splits.threshold": SAME_VOXELS,
+    "data.splits.plane": SAME_VOXELS,
+    "data.splits.box": SAME_VOXELS,
+    "task.min_energy": SAME_VOXELS,
+    "task.segmentation.min_energy": SAME_VOXELS,
+    "task.poster_classes": "a search compares its trials on the same classes",
+}
+"""Path (or group) to reason, of settings that change what is scored.
+
+A grid may vary them: it shows its points side by side.
 """
 IDLE = {
     "network.chunk": "it changes no result, only memory on a GPU",
@@ -87,14 +102,17 @@ def need_of(key: str) -> Need | None:
     return next(fits, None)
 
 
-def misplaced(group: str, key: str) -> str:
+def misplaced(group: str, key: str, *, grid: bool = False) -> str:
     """Return the reason why a setting has no effect in a group, and its place; empty if it fits.
 
     Args:
         group: `fixed`, `search`, `first`, `--set`, or `budgets.NAME.fixed`.
         key: path of the setting.
+        grid: whether `search` is a grid.
 
     Example:
+        >>> misplaced("search", "data.splits.box", grid=True)
+        ''
         >>> misplaced("search", "resources.cpus")[:46]
         'all trials of a search have the same resources'
         >>> misplaced("fixed", "resources.cpus")
@@ -105,12 +123,14 @@ def misplaced(group: str, key: str) -> str:
             "a budget sets the steps of its trials; write `steps: N` in budgets, or "
             f"--set {STEPS}=N on the command line"
         )
-    if group == "search" and (reason := _why_not_searched(key)):
+    if group == "search" and not grid and (reason := _reason(GRID_ONLY, key)):
+        return f"{reason}; write one value under `fixed`, or make all of `search` grids"
+    if group == "search" and (reason := _reason(NOT_SEARCHED, key)):
         return f"{reason}; write one value under `fixed`, or --set {key}=VALUE"
     return ""
 
 
-def _why_not_searched(key: str) -> str:
-    """Return the reason why one search cannot vary a setting or its group; empty if it can."""
-    fits = (name for name in NOT_SEARCHED if f"{key}.".startswith(f"{name.removesuffix('.')}."))
-    return NOT_SEARCHED.get(next(fits, ""), "")
+def _reason(settings: Mapping[str, str], key: str) -> str:
+    """Return the reason of a setting or its group; empty without one."""
+    fits = (name for name in settings if f"{key}.".startswith(f"{name.removesuffix('.')}."))
+    return settings.get(next(fits, ""), "")

@@ -101,7 +101,7 @@ class Space:
     def __post_init__(self) -> None:
         """Check that all of the space has an effect."""
         for key in self.search:
-            if wrong := misplaced("search", key):
+            if wrong := misplaced("search", key, grid=bool(self.points)):
                 raise ValueError(f"search.{key}: {wrong}")
         for key, prior in self.priors.items():
             self._check_values("prior", key, (prior.low, prior.high))

@@ -92,8 +92,10 @@ def kind_and_values(entry: Mapping[str, Any]) -> tuple[Kind, Any]:
     return kinds[0], entry[kinds[0]]
 
 
-def check_setting(file: YamlFile, task: str, group: str, key: str, value: Any) -> None:
-    """Check that `key` is a setting that has an effect in a group and takes `value`.
+def check_setting(
+    file: YamlFile, task: str, group: str, key: str, value: Any, *, grid: bool = False
+) -> None:
+    """Check that `key` is a setting that has an effect in a group, or a grid, and takes `value`.
 
     Raises:
         ValueError: in one line, with file, line and key.
@@ -103,7 +105,7 @@ def check_setting(file: YamlFile, task: str, group: str, key: str, value: Any) -
         check(key, value, task)
     except ValueError as error:
         raise ValueError(f"{position}: {error}") from None
-    if wrong := misplaced(group, key):
+    if wrong := misplaced(group, key, grid=grid):
         raise ValueError(f"{position}: {wrong}")
 
 
@@ -137,7 +139,7 @@ class _Reader:
     def read(self, entry: Any) -> SearchEntry:
         kind, values = self._kind(entry)
         for value in values:
-            check_setting(self.file, self.task, "search", self.key, value)
+            check_setting(self.file, self.task, "search", self.key, value, grid=kind == "grid")
         options = {name: entry[name] for name in OPTIONS if name in entry and name != kind}
         if kind in ("choice", "grid"):
             distribution: BaseDistribution = self._choice(values)

@@ -110,6 +110,28 @@ def test_what_all_trials_share_is_not_searched(
     check_refused(path, "network.depth: {int: [3, 5]}", f"{key}: {{choice: {values}}}", line)
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "what"),
+    [
+        ("data.splits.smear", "[0.0, 0.5]", "voxels"),
+        ("data.splits.threshold", "[0.0, 0.5]", "voxels"),
+        ("data.splits.plane", "[null, Y]", "voxels"),
+        ("data.splits.box", "[null, 128]", "voxels"),
+        ("task.min_energy", "[0.0, 0.5]", "voxels"),
+        ("task.poster_classes", "[false, true]", "classes"),
+    ],
+)
+def test_what_is_scored_is_varied_by_a_grid_only(
+    path: Path, key: str, values: str, what: str
+) -> None:
+    """A trial that drops the voxels of little energy would win on easier events."""
+    line = rf"mine\.yaml:5: search\.{key}: .*the same {what}; write one value .* grids$"
+    check_refused(path, "network.depth: {int: [3, 5]}", f"{key}: {{choice: {values}}}", line)
+    budgets = "budgets: {smoke: {trials: 2, steps: 4, min_steps: 4}}"
+    path.write_text(f"task: clustering\nsearch:\n  {key}: {{grid: {values}}}\n{budgets}\n")
+    assert len(read_space(path, "smoke").points) == 2
+
+
 @pytest.mark.parametrize("value", ["[]", "{}", "[a]", "3", "[null]", "[[1]]"])
 def test_a_series_is_a_list_of_lists_of_grids(path: Path, value: str) -> None:
     grid = GOOD.replace("int:", "grid:").replace("choice:", "grid:").replace("[3, 5]", "[4, 5]")
