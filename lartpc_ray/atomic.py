@@ -40,6 +40,8 @@ def replace_file(
         OSError: with the name of the file, if its disk is full or fails, or if it has no folder.
     """
     refuse_missing_folder(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder; give the name of a file")
     with name_in_errors(path), _only_writer(path) if exclusive else nullcontext():
         yield from _replace(path, keep_existing)
 

@@ -109,7 +109,7 @@ def _overrides(options: argparse.Namespace, given: list[tuple[str, Any]]) -> dic
 
 
 def read_splits(trial: Trial) -> None:
-    """Open every split and read its first event, before any worker starts.
+    """Open every split, read its first event, and read the first weights, before a worker starts.
 
     A folder `val` may have more events than the tune split takes of it: log both numbers.
 
@@ -118,6 +118,9 @@ def read_splits(trial: Trial) -> None:
     """
     from lartpc_ray.data.splits import Split
     from lartpc_ray.terminal.phases import phase
+    from lartpc_ray.trials.checkpoint import start_weights
+
+    start_weights(trial)
 
     splits = trial.data.splits
     for split in get_args(Split):

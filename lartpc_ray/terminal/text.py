@@ -71,12 +71,21 @@ def error_text(error: object, limit: int = 500) -> str:
         'ValueError: no'
     """
     reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if type(error).__name__ == "ValidationError":  # of pydantic, which `--help` does without
+        reason = _first_wrong_value(error)
     text = str(reason).strip()
     if '\n  File "' in text:
         text = text.splitlines()[-1]
     if text.startswith("\x1b[36mray::"):  # Ray's colours; all others are of a name
         text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     return escape_controls(" ".join(text.split()))[:limit] or type(error).__name__
+
+
+def _first_wrong_value(error: Any) -> str:
+    """Return name, reason and value of the first error of a settings object."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    return f"{name}: {first['msg']}; it was {first['input']!r}".removeprefix(": ")
 
 
 def escape_controls(text: str) -> str:

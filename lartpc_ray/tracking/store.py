@@ -201,7 +201,11 @@ def _waits_reported(shown: str, name: str) -> Iterator[None]:
 
 def _refuse_unusable(uri: str) -> None:
     """Refuse a database that cannot be opened at all; MLflow tries for minutes to open it."""
-    shown, parts = without_password(uri), urlsplit(uri)
+    shown = without_password(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise StoreError(f"MLflow {shown}: no address ({error})") from None
     if uri.startswith("sqlite:///"):
         path = Path(unquote(uri.removeprefix("sqlite:///")))
         writable = os.access(path if path.exists() else path.parent, os.W_OK)

@@ -13,10 +13,12 @@ import torch
 from lartpc_ray.atomic import read_json, replace_file, write_json
 from lartpc_ray.data.__main__ import main as data_main
 from lartpc_ray.data.__main__ import parser as data_parser
+from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats import hdf5
 from lartpc_ray.data.formats.source import EventSource
 from lartpc_ray.data.splits import sample
 from lartpc_ray.predict.thresholds_file import fetch_thresholds
+from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.terminal.command import run
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import StoreError
@@ -146,3 +148,39 @@ def test_a_run_without_thresholds_names_the_command_that_tunes_them(tmp_path: Pa
         ValueError, match=r"no thresholds-seeds\.yaml .*lartpc_ray\.thresholds NAME --run .* --keep"
     ):
         fetch_thresholds(Tracking(tmp_path, None), str(tmp_path), "seeds", tmp_path)
+
+
+def test_a_wrong_value_of_an_option_is_one_short_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["inspect", "sample/test"], ["simulate", str(tmp_path / "a.h5")]):
+        assert run(data_parser(), data_main, [*words, "--side", "0"]) == 2
+        text = capsys.readouterr().err.splitlines()[-1]
+        assert text == "python -m lartpc_ray.data: side: Input should be greater than 0; it was 0"
+
+
+def test_a_folder_or_a_pipe_is_not_called_absent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(ValueError, match=r"pipe\.h5: a pipe or a device; give a file of events"):
+        open_events(tmp_path / "pipe.h5")
+    with pytest.raises(IsADirectoryError, match="a folder; give the name of a file"):
+        write_json(tmp_path, 1)
+
+
+def test_first_weights_that_do_not_exist_are_refused_before_a_training(tmp_path: Path) -> None:
+    for path in ("/nonexistent", "/dev/zero"):
+        with pytest.raises(ValueError, match=f"{path}: no such checkpoint"):
+            read_splits(make_trial({"start_weights": path}))
+    saved(tmp_path)
+    with pytest.raises(ValueError, match=r"start_weights: .* take the network and task settings"):
+        read_splits(make_trial({"start_weights": str(tmp_path), "network.depth": 3}))
+
+
+def test_an_address_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"MLflow http://\[::1: no address \(Invalid IPv6 URL\)"):
+        Tracking(tmp_path, "study", "http://[::1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:s3c/ret@127.0.0.1/db")
+    with pytest.raises(StoreError, match="no valid port; in a password write / as %2F") as no:
+        Tracking(tmp_path, "study")
+    assert "s3c" not in str(no.value)
+    assert "ret" not in str(no.value)

@@ -170,6 +170,10 @@ class Leaky:
         ("mysql+pymysql://me:p:q@h/db", "mysql+pymysql://me@h/db"),
         ("x postgresql://u:p@h/d?sslpassword=q y", "x postgresql://u@h/d?sslpassword=*** y"),
         ("sqlite:////tmp/a@b:c.db", "sqlite:////tmp/a@b:c.db"),
+        ("postgresql://me:p/q@h/db", "postgresql://me@h/db"),
+        ("http://h:5000/#/models/a@champion", "http://h:5000/#/models/a@champion"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("http://h:9: the server a@b", "http://h:9: the server a@b"),
     ],
 )
 def test_passwords_are_removed_from_texts(text: str, shown: str) -> None:

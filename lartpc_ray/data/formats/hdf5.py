@@ -32,6 +32,8 @@ def read_start(path: Path) -> bytes:
         ValueError: if there is no such file.
         OSError: with the name of the file, if its disk fails.
     """
+    if path.exists() and not path.is_file():
+        raise BrokenFileError(f"{path}: a pipe or a device; give a file of events")
     if not path.is_file():
         missing = FileNotFoundError(ENOENT, "no such file", str(path))
         raise BrokenFileError(f"{path}: no such file; give a file of events") from missing
