@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-slow test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv lint install clean
+.PHONY: tune test test-slow test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv triton lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -30,6 +30,11 @@ minkowski: .venv/installed-dev
 spconv: .venv/installed-dev
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt triton==3.9.0
 	$(BIN)/pip install --quiet --constraint constraints.txt spconv-triton
+	$(BIN)/python -m pytest tests/sparse
+
+# Triton's kernels of the native engine, on a GPU or in Triton's interpreter, and compiled for an H100 (1 GB).
+triton: .venv/installed-dev
+	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt triton==3.9.0
 	$(BIN)/python -m pytest tests/sparse
 
 # Each process of the fast tests takes 0.6 GB.

@@ -41,6 +41,7 @@ OWNERS = {
     "rich": ["terminal/screen.py", "terminal/phases.py"],
     "MinkowskiEngine": ["sparse/minkowski.py"],
     "spconv_triton": ["sparse/spconv.py"],
+    "triton": ["sparse/triton_kernels.py"],
 }
 """Library to the folders and files that may import it."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from lartpc_ray.networks.batchnorm import Norm
 from lartpc_ray.settings import Settings
-from lartpc_ray.sparse import CHUNK, CpuKernels, Engine, EngineName, SparseTensor, engine
+from lartpc_ray.sparse import (
+    CHUNK,
+    CpuKernels,
+    Engine,
+    EngineName,
+    GpuKernels,
+    SparseTensor,
+    engine,
+)
 
 LEAK = 0.33
 
@@ -35,6 +43,10 @@ class NetworkSettings(Settings):
     cpu_kernels: CpuKernels = Field(
         default="llvm",
         description="products of native on CPUs; torch is slower and needs no llvmlite",
+    )
+    gpu_kernels: GpuKernels = Field(
+        default="torch",
+        description="products of native on GPUs; triton fuses them with the gathering (not timed)",
     )
 
 
@@ -62,7 +74,9 @@ class UResNet(nn.Module):
         constants: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.engine = engine(settings.engine, settings.chunk, settings.cpu_kernels)
+        self.engine = engine(
+            settings.engine, settings.chunk, settings.cpu_kernels, settings.gpu_kernels
+        )
         widths = [settings.filters * (level + 1) for level in range(settings.depth)]
         self.stem = Submanifold(self.engine, axes, inputs, widths[0])
         self.encoder = nn.ModuleList(

@@ -5,6 +5,7 @@ from lartpc_ray.sparse.engine import (
     CpuKernels,
     Engine,
     EngineName,
+    GpuKernels,
     SparseTensor,
     available,
     engine,
@@ -14,6 +15,6 @@ from lartpc_ray.sparse.engine import (
 )
 
 __all__ = [
-    "CHUNK", "CpuKernels", "Engine", "EngineName", "SparseTensor",
-    "available", "engine", "engine_class", "resolve_name", "unavailable_engines",
+    "CHUNK", "CpuKernels", "Engine", "EngineName", "GpuKernels",
+    "SparseTensor", "available", "engine", "engine_class", "resolve_name", "unavailable_engines",
 ]  # fmt: skip

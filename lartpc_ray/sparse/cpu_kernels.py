@@ -277,6 +277,8 @@ class KernelTable:
     ) -> Float[Tensor, "target out"]:
         """Compute out_t = sum over pairs (s, t) of offset o of x_s W_o.
 
+        Half precision is summed in float32.
+
         Raises:
             ValueError: for sizes or types that do not fit.
         """
@@ -285,6 +287,7 @@ class KernelTable:
                 f"x {tuple(x.shape)}, weight {tuple(weight.shape)}: for {self.sources} sites and "
                 f"{self._offsets} offsets"
             )
+        kind, x, weight = x.dtype, _full(x), _full(weight)
         _same_type(x, weight)
         channels = weight.shape[2]
         weight = _filled(weight)
@@ -293,12 +296,12 @@ class KernelTable:
         pairs = self.source, self.target, self.edges
         parts = min(torch.get_num_threads(), 1 + self.targets // SHARE)
         _in_parts(lambda first, last: _convolve(*rows, *pairs, first, last), self.targets, parts)
-        return out[:, :channels].contiguous()
+        return out[:, :channels].to(kind).contiguous()
 
     def weight_gradient(
         self, x: Float[Tensor, "source in"], grad: Float[Tensor, "target out"]
     ) -> Float[Tensor, offset in out]:
-        """Compute out_o = sum over pairs (s, t) of offset o of x_s^T grad_t.
+        """Compute out_o = sum over pairs (s, t) of offset o of x_s^T grad_t; float32 at least.
 
         Raises:
             ValueError: for sizes or types that do not fit.
@@ -307,6 +310,7 @@ class KernelTable:
             raise ValueError(
                 f"{len(x)}, {len(grad)} rows: for {self.sources}, {self.targets} sites"
             )
+        x, grad = _full(x), _full(grad)
         _same_type(x, grad)
         offsets = self._offsets
         channels = grad.shape[1]
@@ -326,6 +330,10 @@ class KernelTable:
     def reverse(self) -> KernelTable:
         """Return the same pairs in the opposite direction."""
         return KernelTable(self.target, self.source, self.edges, self.targets, self.sources)
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _same_type(a: Tensor, b: Tensor) -> None:

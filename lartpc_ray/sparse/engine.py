@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, get_args
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, cuda
 
 Coords = Int[Tensor, "voxel axis"]
 Rows = Float[Tensor, "voxel channel"]
@@ -37,6 +38,8 @@ CHUNK = 2**16
 """Gathered neighbours: 17 MB for 64 channels, about the size of a GPU's second cache."""
 CpuKernels = Literal["llvm", "torch"]
 """Products on CPUs: compiled by LLVM, or by torch's operations."""
+GpuKernels = Literal["torch", "triton"]
+"""Products on GPUs: by torch's operations, or fused with the gathering by Triton."""
 
 
 class Engine(ABC):
@@ -47,6 +50,7 @@ class Engine(ABC):
             memory holds as many rows of features beside those of the sites. Results depend on it
             only by rounding.
         cpu_kernels: the products of the native engine on CPUs.
+        gpu_kernels: the products of the native engine on GPUs.
 
     Attributes:
         needs_gpu: the engine works on GPUs only.
@@ -56,9 +60,15 @@ class Engine(ABC):
     needs_gpu: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
 
-    def __init__(self, chunk: int = CHUNK, cpu_kernels: CpuKernels = "llvm") -> None:
+    def __init__(
+        self,
+        chunk: int = CHUNK,
+        cpu_kernels: CpuKernels = "llvm",
+        gpu_kernels: GpuKernels = "torch",
+    ) -> None:
         self.chunk = chunk
         self.cpu_kernels = cpu_kernels
+        self.gpu_kernels = gpu_kernels
 
     @classmethod
     def unavailable_reason(cls) -> str | None:
@@ -137,11 +147,17 @@ def engine_class(name: str) -> type[Engine]:
     return made
 
 
-def engine(name: str, chunk: int = CHUNK, cpu_kernels: CpuKernels = "llvm") -> Engine:
+def engine(
+    name: str,
+    chunk: int = CHUNK,
+    cpu_kernels: CpuKernels = "llvm",
+    gpu_kernels: GpuKernels = "torch",
+) -> Engine:
     """Make the engine of that name, or of `auto`; `Engine` explains the other arguments.
 
     Raises:
-        ValueError: for an unknown name, or an engine that does not work here.
+        ValueError: for an unknown name, an engine that does not work here, or kernels of Triton
+            on a machine that has a GPU, but not Triton.
 
     Example:
         >>> type(engine("auto")).__name__
@@ -151,4 +167,9 @@ def engine(name: str, chunk: int = CHUNK, cpu_kernels: CpuKernels = "llvm") -> E
     reason = made.unavailable_reason()
     if reason:
         raise ValueError(f"engine {name!r}: {reason}")
-    return made(chunk, cpu_kernels)
+    if gpu_kernels == "triton" and cuda.is_available() and find_spec("triton") is None:
+        raise ValueError(
+            "network.gpu_kernels: triton is not installed; pip install 'lartpc-ray[triton]', "
+            "or take torch"
+        )
+    return made(chunk, cpu_kernels, gpu_kernels)

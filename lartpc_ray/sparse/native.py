@@ -4,23 +4,24 @@ Sites are sorted by `voxel_keys` with a margin of one, and every level stays sor
 finds the pairs of neighbours of a level once per batch, sorted by offset; all layers of the level
 share them.
 
-On a CPU one compiled pass along the pairs computes a convolution (cpu_kernels.py). On a GPU, and on
-a CPU with `cpu_kernels: torch`, torch does it in one of two ways. In thin images (LArTPC tracks
-fill a fifth of the 27 neighbours, and two of the 8 children of a coarse site) it gathers the pairs
-of one offset, multiplies them and adds them to their targets. In dense images it takes all
-neighbours of some sites, zeros included, in one product. Both ways gather at most `chunk`
-neighbours at a time, which bounds the memory for their features. Gradients do the same in the
-opposite direction. No two numbers are added to one element at a time, so the same input gives the
-same bits. Figures are in docs/notes.md.
+On a CPU one compiled pass along the pairs computes a convolution (cpu_kernels.py), on a GPU with
+`gpu_kernels: triton` one kernel (triton_kernels.py). With `torch` torch does it in one of two ways.
+In thin images (LArTPC tracks fill a fifth of the 27 neighbours, and two of the 8 children of a
+coarse site) it gathers the pairs of one offset, multiplies them and adds them to their targets. In
+dense images it takes all neighbours of some sites, zeros included, in one product. Both ways gather
+at most `chunk` neighbours at a time, which bounds the memory for their features. Gradients do the
+same in the opposite direction. No two numbers are added to one element at a time, so the same input
+gives the same bits. Figures are in docs/notes.md.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from lartpc_ray.sparse.keys import key_strides, voxel_keys
 
 CROWDED = 0.5
 """Filled share of the neighbours, or children, above which all are gathered, zeros included."""
+Kernels = Literal["llvm", "torch", "triton"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +91,26 @@ class Pairs:
         """Return the `KernelTable` of the compiled products, with each site's own pair."""
         from lartpc_ray.sparse.cpu_kernels import KernelTable  # llvmlite: with `llvm` only
 
-        rows = [list(self.read), list(self.written)]
-        if self.includes_self:
-            own = torch.arange(self.targets, dtype=torch.int32)
-            for parts in rows:
-                parts[self.offsets // 2] = own
+        rows = self._with_own()
         edges = np.cumsum([0, *(len(part) for part in rows[0])])
         source, target = (torch.cat(parts).int().numpy() for parts in rows)
         return KernelTable(source, target, edges, self.sources, self.targets)
+
+    @cached_property
+    def tile_table(self) -> Any:
+        """Return the `TileTable` of Triton's products, with each site's own pair."""
+        from lartpc_ray.sparse.triton_kernels import make_table  # triton: with `triton` only
+
+        read, written = self._with_own()
+        return make_table(read, written, self.sources, self.targets, mirrored=self.includes_self)
+
+    def _with_own(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return `read` and `written`, with each site itself in the middle if it is included."""
+        rows = list(self.read), list(self.written)
+        if self.includes_self:
+            own = torch.arange(self.targets, dtype=torch.int32, device=self.read[0].device)
+            rows[0][self.offsets // 2] = rows[1][self.offsets // 2] = own
+        return rows
 
     @cached_property
     def table(self) -> Int32[Tensor, "site offset"]:
@@ -122,12 +136,12 @@ class Pairs:
 
 @dataclass(eq=False)
 class Level:
-    """The sorted sites of one resolution; `compiled` takes numba's searches instead of torch's."""
+    """The sorted sites of one resolution; with `llvm` numba searches, otherwise torch."""
 
     coords: Int[Tensor, "site axis"]
     event: Int[Tensor, " site"]
     shape: tuple[int, ...]
-    compiled: bool
+    kernels: Kernels
     order: Tensor | None = None
     finer: Level | None = None
 
@@ -152,7 +166,7 @@ class Level:
     def _neighbours(self) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
         """Return (offset, neighbour, site) for the offsets after (0, ..., 0)."""
         strides, axes = key_strides(self.shape, margin=1), len(self.shape)
-        if not self.compiled:
+        if self.kernels != "llvm":
             half = [offset for offset in product((-1, 0, 1), repeat=axes) if offset > (0,) * axes]
             return [(offset, *_search(self.keys, offset, strides)) for offset in half]
         from lartpc_ray.sparse.cpu_kernels import together
@@ -170,16 +184,16 @@ class Level:
     def coarse(self) -> tuple[Level, Int[Tensor, " site"]]:
         """Return the level of half the resolution, and each site's slot: parent · 2^D + corner."""
         shape = tuple((side + 1) // 2 for side in self.shape)
-        halve = _coarsen_compiled if self.compiled else _coarsen
+        halve = _coarsen_compiled if self.kernels == "llvm" else _coarsen
         coords, event, slot = halve(self.coords, self.event, shape)
-        return Level(coords, event, shape, self.compiled, finer=self), slot
+        return Level(coords, event, shape, self.kernels, finer=self), slot
 
     @cached_property
     def children(self) -> Pairs:
         """Return each site (source) and its parent (target), by corner."""
         level, slot = self.coarse
         corners = 2 ** len(self.shape)
-        if self.compiled:
+        if self.kernels == "llvm":
             from lartpc_ray.sparse.neighbours import by_corner
 
             site, parent, sizes = map(torch.from_numpy, by_corner(slot.numpy(), corners))
@@ -199,20 +213,25 @@ class NativeEngine(Engine):
         order = torch.argsort(keys)
         if bool((keys[order].diff() == 0).any()):
             raise ValueError("sites: two voxels of one event are in the same place")
-        compiled = self.cpu_kernels == "llvm" and not features.is_cuda
-        level = Level(coords[order], events[order], shape, compiled, order=order)
+        kernels = self._kernels(features.is_cuda)
+        level = Level(coords[order], events[order], shape, kernels, order=order)
         return SparseTensor(features[order], level)
+
+    def _kernels(self, gpu: bool) -> Kernels:
+        if self.gpu_kernels == "triton" and (gpu or os.environ.get("TRITON_INTERPRET") == "1"):
+            return "triton"
+        return "torch" if gpu else self.cpu_kernels
 
     def submanifold(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         pairs = x.sites.pairs
-        if pairs.is_dense and not x.sites.compiled:
+        if pairs.is_dense and x.sites.kernels == "torch":
             out = _TableConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
             return x.with_features(out)
         return x.with_features(self._sum(x, weight, pairs))
 
     def down(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         level, slot = x.sites.coarse
-        if not x.sites.children.is_dense or x.sites.compiled:
+        if not x.sites.children.is_dense or x.sites.kernels != "torch":
             return SparseTensor(self._sum(x, weight, x.sites.children), level)
         offsets, inputs, outputs = weight.shape
         wide = x.features.new_zeros(len(level.coords) * offsets, inputs)
@@ -223,8 +242,8 @@ class NativeEngine(Engine):
     def up(self, x: SparseTensor, weight: Weight) -> SparseTensor:
         finer = self._finer(x)
         children, (_, slot) = finer.children, finer.coarse
-        if not children.is_dense or x.sites.compiled:
-            return SparseTensor(self._sum(x, weight, children.reverse), finer)
+        if not children.is_dense or x.sites.kernels != "torch":
+            return SparseTensor(self._sum(x, weight, children, reverse=True), finer)
         offsets, inputs, outputs = weight.shape
         wide = x.features @ weight.permute(1, 0, 2).reshape(inputs, offsets * outputs)
         features = wide.view(-1, outputs).index_select(0, slot)
@@ -235,34 +254,36 @@ class NativeEngine(Engine):
         back[x.sites.order] = torch.arange(len(back), device=back.device)
         return x.features.index_select(0, back)
 
-    def _sum(self, x: SparseTensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    def _sum(
+        self, x: SparseTensor, weight: Tensor, pairs: Pairs, *, reverse: bool = False
+    ) -> Tensor:
         """Compute y_t = sum over pairs (s, t) of offset o of x_s W_o, and x_t W_middle."""
-        if x.sites.compiled:
-            out: Tensor = _CompiledConvolution.apply(x.features, weight, pairs)  # type: ignore[no-untyped-call]
+        if x.sites.kernels == "torch":
+            pairs = pairs.reverse if reverse else pairs
+            out: Tensor = _GatherConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
         else:
-            out = _GatherConvolution.apply(x.features, weight, pairs, self.chunk)  # type: ignore[no-untyped-call]
+            table = pairs.kernel_table if x.sites.kernels == "llvm" else pairs.tile_table
+            table = table.reverse if reverse else table
+            out = _CompiledConvolution.apply(x.features, weight, table)  # type: ignore[no-untyped-call]
         return out
 
 
 class _CompiledConvolution(torch.autograd.Function):
-    """The sum on a CPU by LLVM, and its gradients. Half precision is summed in float32."""
+    """The sum and its gradients by a `KernelTable` on a CPU, or by a `TileTable` on a GPU."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, table: Any) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.kernel_table = pairs.kernel_table
-        out: Tensor = pairs.kernel_table.convolve(_full(x), _full(weight))
-        return out.to(x.dtype)
+        ctx.table = table
+        out: Tensor = table.convolve(x, weight)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        table = ctx.kernel_table
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_x = table.reverse.convolve(_full(grad), _full(weight).mT).to(x.dtype)
-        if ctx.needs_input_grad[1]:
-            grad_weight = table.weight_gradient(_full(x), _full(grad)).to(weight.dtype)
+        (x, weight), table = ctx.saved_tensors, ctx.table
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        grad_x = table.reverse.convolve(grad, weight.mT) if needs_x else None
+        grad_weight = table.weight_gradient(x, grad).to(weight.dtype) if needs_weight else None
         return grad_x, grad_weight, None
 
 

@@ -131,6 +131,11 @@ class Trial(Settings):
             )
         if engine.needs_gpu and not self.resources.gpus:
             raise ValueError(f"network.engine: {name} works on GPUs only; set resources.gpus, too")
+        if self.network.gpu_kernels != "torch" and not self.resources.gpus:
+            raise ValueError(
+                f"network.gpu_kernels: {self.network.gpu_kernels} works on GPUs only; set "
+                "resources.gpus, too"
+            )
         return self
 
     def with_events(self, path: str) -> Trial:

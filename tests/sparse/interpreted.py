@@ -1,19 +1,61 @@
-"""Where spconv-triton is installed without a GPU, Triton's interpreter runs its kernels here."""
+"""Where Triton is installed without a GPU, its interpreter runs the kernels of the engines here."""
 
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
 import torch
 
 from lartpc_ray.sparse.spconv import SpconvEngine
 
+TORCH, TRITON = "native, cpu_kernels: torch", "native, gpu_kernels: triton"
+KERNELS: dict[str, Any] = {TORCH: {"cpu_kernels": "torch"}, TRITON: {"gpu_kernels": "triton"}}
 
-def interpret() -> None:
-    """Let the library take CPU tensors, and each kernel its first configuration, untimed."""
-    if torch.cuda.is_available() or not (find_spec("spconv_triton") and find_spec("triton")):
-        return
-    os.environ["TRITON_INTERPRET"] = "1"
+
+@cache
+def interpret() -> tuple[str, ...]:
+    """Let Triton's kernels take CPU tensors; return TRITON if Triton is installed."""
+    if not find_spec("triton"):
+        return ()
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+        mend_bfloat16()
+        if find_spec("spconv_triton"):
+            interpret_spconv()
+    return (TRITON,)
+
+
+def mend_bfloat16() -> None:
+    """Multiply the numbers, not the bit patterns, of bfloat16, and round to the nearest number.
+
+    Triton 3.9.0 holds bfloat16 as uint16. Its interpreter multiplies these integers in `tl.dot`,
+    without an error, and cuts the last bits of a float32 instead of rounding them.
+    """
+    from triton import language
+    from triton.runtime import interpreter
+
+    dot, convert = interpreter.InterpreterBuilder.create_dot, interpreter._convert_float
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        if a.dtype.scalar == language.bfloat16:
+            a, b = (self.cast_impl(side, language.float32) for side in (a, b))
+        return dot(self, a, b, *rest)
+
+    def convert_float(values: Any, kind: Any, other: Any, rounding: Any) -> Any:
+        if (kind, other) != (language.float32, language.bfloat16):
+            return convert(values, kind, other, rounding)
+        near = torch.from_numpy(np.array(values, np.float32)).bfloat16()
+        return near.view(torch.int16).numpy().view(np.uint16)
+
+    interpreter.InterpreterBuilder.create_dot = create_dot
+    interpreter._convert_float = convert_float
+
+
+def interpret_spconv() -> None:
+    """Let spconv-triton take CPU tensors, and each kernel its first configuration, untimed."""
     from triton.runtime.autotuner import Autotuner
 
     first = Autotuner.__init__

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interpreted import interpret
+from interpreted import KERNELS, TORCH, TRITON, interpret
 from torch.nn import functional
 
 from lartpc_ray.networks.uresnet import NetworkSettings, UResNet
@@ -17,9 +17,8 @@ from lartpc_ray.sparse import cpu_kernels as tiles
 from lartpc_ray.sparse.native import _coarsen, _coarsen_compiled, _search
 from lartpc_ray.sparse.neighbours import neighbours, offset_rows
 
-interpret()
-TORCH = "native, cpu_kernels: torch"
-NAMES = (*available(), TORCH)
+INTERPRETED = interpret()
+NAMES = (*available(), TORCH, *INTERPRETED)
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
@@ -35,14 +34,14 @@ def grid_weight(weight: torch.Tensor, side: int, axes: int) -> torch.Tensor:
 def device(request: pytest.FixtureRequest) -> Iterator[None]:
     """Make the tensors of a test on the GPU, if one is here and the engine has GPU code."""
     name = request.getfixturevalue("name") if "name" in request.fixturenames else "native"
-    gpu = torch.cuda.is_available() and (name == TORCH or engine_class(name).needs_gpu)
+    gpu = torch.cuda.is_available() and (name in KERNELS or engine_class(name).needs_gpu)
     torch.backends.cudnn.allow_tf32 = False  # the dense reference in full float32
     with torch.device("cuda" if gpu else "cpu"):
         yield
 
 
 def made(name: str, chunk: int = CHUNK) -> Engine:
-    return engine("native", chunk, "torch") if name == TORCH else engine(name, chunk)
+    return engine("native" if name in KERNELS else name, chunk, **KERNELS.get(name, {}))
 
 
 def sites(axes: int, side: int, share: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,7 +209,7 @@ def test_gradcheck(name: str, axes: int, side: int, share: float) -> None:
     same, half = 3**axes, 2**axes
     sizes = [(len(coords), 2), (same, 2, 2), (half, 2, 2), (same, 2, 2), (half, 2, 1)]
     leaves = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
-    assert torch.autograd.gradcheck(chain, leaves)
+    assert torch.autograd.gradcheck(chain, leaves, fast_mode=name == TRITON)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -256,7 +255,7 @@ def small_network(name: str, axes: int = 3) -> UResNet:
     weights = UResNet(settings, {"out": 2}, axes=axes)
     coords, events = sites(axes, 8)
     weights(coords, torch.rand(len(coords), 1), (8,) * axes, events)
-    other = {"cpu_kernels": "torch"} if name == TORCH else {"engine": name}
+    other = KERNELS.get(name, {"engine": name})
     network = UResNet(settings.model_copy(update=other), {"out": 2}, axes=axes)
     network.load_state_dict(weights.state_dict())
     return network.eval()

@@ -67,6 +67,7 @@ COMMON = {
     "task.name": Change("unknown"),
     "network.engine": Change("dense", {"data.splits.box": 128}),
     "network.cpu_kernels": Change("torch"),
+    "network.gpu_kernels": Change("triton"),
     "network.depth": Change(3),
     "network.filters": Change(3),
     "network.blocks": Change(2),
