@@ -19,14 +19,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from engines import SIDE, Voxels, images, inference, interleaved, work
+from engines import SIDE, Voxels, images, inference, interleaved
+from gpu_kernels import kernels
 from gpu_page import page
+from roofline import roofline
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -56,14 +59,26 @@ def engines(device: str) -> list[EngineName]:
     return names
 
 
+def variants(device: str) -> list[str]:
+    """Return the engines, and native with its kernels of Triton where these work."""
+    triton = ["native with triton"] if device == "cuda" and find_spec("triton") else []
+    return [*engines(device), *triton]
+
+
 def precisions(device: str) -> list[torch.dtype]:
     return [torch.float32, torch.bfloat16] if device == "cuda" else [torch.float32]
 
 
-def network_of(shape: dict[str, int], name: EngineName, device: str) -> UResNet:
+def network_of(shape: dict[str, int], name: str, device: str) -> UResNet:
+    """Return the same network for each of `variants`."""
     torch.manual_seed(0)
+    engine, _, kind = name.partition(" with ")
     settings = NetworkSettings(
-        engine=name, depth=shape["depth"], filters=shape["filters"], blocks=2
+        engine=engine,  # type: ignore[arg-type]
+        gpu_kernels=kind or "torch",  # type: ignore[arg-type]
+        depth=shape["depth"],
+        filters=shape["filters"],
+        blocks=2,
     )
     return UResNet(settings, {"embedding": 4, "seediness": 1}).to(device)
 
@@ -121,7 +136,7 @@ def compare(
     voxels, features = batch_of(shape, scale, device)
     calls: dict[str, Callable[[], object]] = {}
     weights = 0
-    for name in engines(device):
+    for name in variants(device):
         network = network_of(shape, name, device)
         weights = sum(values.numel() for values in network.parameters())
         for dtype in dtypes:
@@ -178,11 +193,23 @@ def layers(device: str, scale: float) -> Result:
     return {"rows": rows}
 
 
-def roofline(device: str, scale: float) -> Result:
-    """Count the operations and gathered bytes of one forward pass of the paper's network."""
-    voxels, features = batch_of(PAPER, scale, "cpu")
-    operations, gathered = work(network_of(PAPER, "native", "cpu"), voxels, features)
-    return {"voxels": len(features), "gflop": operations / 1e9, "gathered_gb": gathered / 1e9}
+def computed(device: str, scale: float, *, shape: dict[str, int]) -> Result:
+    """Count the bytes and the operations of a whole batch, whatever the scale of the other parts.
+
+    A few voxels pass the network, to list its layers.
+    """
+    few = batch_of({**shape, "events": 1, "voxels": 300}, 1, "cpu")[0]
+    voxels = batch_of(shape, 1, "cpu")[0]
+    network = network_of(shape, "native", "cpu")
+    return {"scale": 1.0, **roofline(network, few, voxels, shape["depth"])}
+
+
+def fused(device: str, scale: float) -> Result:
+    """Time torch against the kernels of Triton, on a GPU; on a CPU its interpreter runs a few."""
+    shape = PAPER if device == "cuda" else {"events": 1, "voxels": 200, "depth": 2, "filters": 16}
+    voxels, _ = batch_of(shape, 1, device)
+    repeats = REPEATS if device == "cuda" else 1
+    return kernels(voxels, shape["depth"], shape["filters"], precisions(device), repeats)
 
 
 def trial_of(device: str, scale: float, steps: int) -> Trial:
@@ -316,7 +343,9 @@ PARTS: dict[str, Callable[[str, float], Result]] = {
     "paper": paper,
     "public": public,
     "layers": layers,
-    "roofline": roofline,
+    "kernels": fused,
+    "roofline": partial(computed, shape=PAPER),
+    "roofline_public": partial(computed, shape=PUBLIC),
     "loader": loader,
     "communication": communication,
     "training": training,
