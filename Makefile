@@ -47,8 +47,8 @@ test-all: test test-slow
 # The first ones need one core each; the others start Ray, servers or browsers.
 ONE_CORE := tests/attack tests/data tests/peers tests/reconstruct tests/trials tests/train/test_empty_batches.py tests/test_golden.py
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow -n $(PROCESSES) $(ONE_CORE)
-	$(BIN)/python -m pytest -m slow $(ONE_CORE:%=--ignore=%)
+	$(BIN)/python -m pytest -m slow -n $(PROCESSES) $(ONE_CORE); first=$$?; \
+	  $(BIN)/python -m pytest -m slow $(ONE_CORE:%=--ignore=%); exit $$((first | $$?))
 
 # Training and inference on a GPU, part by part, and docs/gpu.md from the results; on a CPU a hundredth of the size.
 gpu: .venv/installed-dev

@@ -130,19 +130,17 @@ def validations(ways: Mapping[str, AnyTask], predictions: Predictions) -> dict[s
     Raises:
         ValueError: if no event has anything to score.
     """
-    settings = tuple(way.model_dump_json() for way in ways.values())
-    events = predictions.results(Work(_validation_parts, (settings,)))
     return {
-        label: way.validation_of(parts[column] for parts in events)
-        for column, (label, way) in enumerate(ways.items())
+        label: way.validation_of(
+            predictions.results(Work(_validation_part, (way.model_dump_json(),)))
+        )
+        for label, way in ways.items()
     }
 
 
-def _validation_parts(
-    ways: tuple[str, ...], number: int, event: Event, outputs: Outputs
-) -> list[Any]:
-    """Return what an event adds to the validation of each task."""
-    return [read_task(settings).validation_part(number, event, outputs) for settings in ways]
+def _validation_part(settings: str, number: int, event: Event, outputs: Outputs) -> Any:
+    """Return what an event adds to the validation of a task."""
+    return read_task(settings).validation_part(number, event, outputs)
 
 
 def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[str, Metrics]:

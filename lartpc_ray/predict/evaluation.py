@@ -79,6 +79,7 @@ class Predictions(Sequence[Prediction]):
 
         Where Ray runs, its tasks do what would take this process more than some seconds.
         """
+        self.compute()
         began, every = time.monotonic(), list[Result]()
         while len(every) < len(self):
             spent = time.monotonic() - began
@@ -164,14 +165,17 @@ class Evaluation:
         trial = self.state.trial
         network = trial.make_network(engine="auto")
         state = replace(self.state, network=network.state_dict())
-        if not trial.task.fitted_events:
+        if not (wanted := trial.task.fitted_events):
             return state
         try:
-            count = min(trial.task.fitted_events, len(self.splits.events("train")))
+            count = min(wanted, len(self.splits.events("train")))
         except ValueError as error:
-            log.info(f"the untrained network cannot learn to join: {error}")
+            log.info(f"the untrained network has no {trial.task.fitted}: {error}")
             return state.without_fit()
-        pairs = self._pass(state, "train", count, "untrained network: train event")
+        if count < wanted:
+            log.info(f"the untrained network learns {trial.task.fitted} from {count} train events")
+        title = "untrained network: train event"
+        pairs = self._pass(state.without_fit(), "train", count, title)
         trial.task.fit(network, pairs, trial.seed)
         return replace(state, network=network.state_dict()).to_use()
 

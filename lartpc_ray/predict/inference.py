@@ -108,6 +108,7 @@ def reconstruct_events(
         events: as they come from a file; clustering needs their classes.
         thresholds: class to thresholds; voxels of another class stay in no cluster.
     """
+    state = state.to_predict()
     task = state.trial.task
     seen = (state.trial.data.splits.seen(event) for event in events)
     for event, outputs in predict(state.restored(), task, seen):

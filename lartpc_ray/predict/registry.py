@@ -57,7 +57,7 @@ class PyfuncPredictor(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the checkpoint and the thresholds."""
-        self._state = checkpoints.load(Path(context.artifacts["checkpoint"]))
+        self._state = checkpoints.load(Path(context.artifacts["checkpoint"])).to_predict()
         self._use = read_use(Path(context.artifacts["use"]))
         self._network = self._state.restored()
 
@@ -65,7 +65,8 @@ class PyfuncPredictor(PythonModel):
     def of(state: Checkpoint, shape: tuple[int, ...], thresholds: Thresholds) -> PyfuncPredictor:
         """Return a predictor that is not registered."""
         predictor = PyfuncPredictor()
-        predictor._state, predictor._network = state, state.restored()
+        predictor._state = state.to_predict()
+        predictor._network = predictor._state.restored()
         predictor._use = {"shape": shape, "thresholds": thresholds}
         return predictor
 

@@ -232,7 +232,7 @@ def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresh
         log.info(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
     task = task.with_dead_regions(read_dead_map(options.dead) if options.dead else None)
     trial = state.trial.model_copy(update={"task": task})
-    return [*states, replace(state, trial=trial)], thresholds
+    return [*states, replace(state, trial=trial).to_predict()], thresholds
 
 
 def parse_events(text: str | None, count: int) -> range:

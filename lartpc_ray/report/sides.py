@@ -107,7 +107,7 @@ def load_side(
         ValueError: for a source without a sound checkpoint, or of another task.
     """
     name, run = _resolve(tracking, source)
-    state = _load(tracking, run)
+    state = _load(tracking, run).to_use()
     task = state.trial.task
     task = task.with_method(method) if method else task
     state = replace(state, trial=state.trial.model_copy(update={"task": task}))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lartpc_ray.terminal.text import error_text
 
@@ -34,29 +35,43 @@ def run_in_order(function: Callable[..., Any], calls: Iterator[tuple[Any, ...]])
     done: dict[int, Any] = {}
     numbered = enumerate(calls)
     following = 0
-    while True:
-        while len(flying) < room and len(flying) + len(done) < 2 * room:
-            if (call := next(numbered, None)) is None:
-                break
-            number, arguments = call
-            flying[remote.remote(*arguments)] = number
-        if not flying:
-            return
-        (ended,), _ = ray.wait(list(flying), num_returns=1)
-        done[flying.pop(ended)] = _result(ended)
-        while following in done:
-            yield done.pop(following)
-            following += 1
+    try:
+        while True:
+            while len(flying) < room and len(flying) + len(done) < 2 * room:
+                if (call := next(numbered, None)) is None:
+                    break
+                number, arguments = call
+                flying[remote.remote(*arguments)] = number
+            if not flying:
+                return
+            (ended,), _ = ray.wait(list(flying), num_returns=1)
+            done[flying.pop(ended)] = _result(ended)
+            while following in done:
+                yield done.pop(following)
+                following += 1
+    finally:
+        _drop(list(flying))
 
 
 def _result(reference: Any) -> Any:
     try:
         return ray.get(reference)
-    except RayTaskError as error:
+    except RayError as error:
         raise own_error(error) from None
 
 
-def own_error(error: RayTaskError) -> Exception:
+def _drop(references: list[Any]) -> None:
+    """Cancel calls, and read their errors, which Ray prints otherwise."""
+    if not ray.is_initialized():
+        return
+    for reference in references:
+        ray.cancel(reference)
+    for reference in references:
+        with suppress(RayError, ValueError):
+            ray.get(reference)
+
+
+def own_error(error: RayError) -> Exception:
     """Return the error of a worker as this process's own: a `ValueError`, or a `RuntimeError`."""
-    cause = error.cause
+    cause = error.cause if isinstance(error, RayTaskError) else None
     return cause if isinstance(cause, ValueError) else RuntimeError(error_text(error))

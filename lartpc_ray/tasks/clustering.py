@@ -43,7 +43,7 @@ from lartpc_ray.reconstruct.reconstructions import (
 from lartpc_ray.tasks.joining import JOINING, VALUES, fit_classes, joined_outputs
 from lartpc_ray.tasks.task import ClusterOutcomes, Outputs, Prediction, Task, Thresholds
 
-NO_JOINING = "no network joins the pieces; train with task.joining_events, for example 700"
+NO_JOINING = "no network joins the pieces; train to the last step with task.joining_events, as 700"
 LABELS = {"seeds": "seeds", "linked": "linked voxels", "pieces": "joined pieces"}
 """Reconstructions that a result compares, and their labels."""
 OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
@@ -53,6 +53,7 @@ OBJECTIVES = tuple(metric for metric in SCORES if metric != "n_clusters")
 class ClusteringTask(Task):
     """Group the voxels of each class into particles."""
 
+    fitted: ClassVar[str] = LABELS["pieces"]
     untuned_label: ClassVar[str] = "(s0, p0) = (0, 0.5)"
     baseline_label: ClassVar[str] = "DBSCAN (eps 2.8, min 1)"
     output_column: ClassVar[Literal["cluster", "class", ""]] = "cluster"
@@ -111,8 +112,7 @@ class ClusteringTask(Task):
     joining_events: int = Field(
         default=0,
         ge=0,
-        description="train events that a small network learns from at the last step to join "
-        "pieces (at each validation where pieces are the objective); 0: no such network",
+        description="train events from which small networks learn to join pieces; 0: none",
     )
     method: Literal["seeds", "linked", "pieces", "dbscan"] = Field(
         validation_alias=AliasChoices("method", "by"),

@@ -90,6 +90,8 @@ class Task(Settings, ABC):
     `untuned`. A task without thresholds defines `validation_of`.
     """
 
+    fitted: ClassVar[str] = ""
+    """What `fit` learns, in the plural."""
     untuned_label: ClassVar[str] = ""
     """Label of the row with the thresholds of `untuned`."""
     baseline_label: ClassVar[str] = ""

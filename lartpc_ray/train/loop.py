@@ -112,6 +112,7 @@ def train(
     """
     torch.set_num_threads(trial.resources.cpus)
     run = _Run.begin(trial, worker, checkpoints.newest(folder, trial, notify))
+    run.fit_at_end(folder)
     for numbers in part.reports(run.history):
         report(numbers)
     if part.ends_with(run.history):
@@ -123,6 +124,7 @@ def train(
         numbers |= run.validate(events, tune_events, folder)
         run.history.append(numbers)
         run.save(folder)
+        run.fit_at_end(folder)
         report(numbers)
 
 
@@ -248,13 +250,13 @@ class _Run:
         """Validate on all ranks, each a share; return the numbers on rank 0.
 
         Rank 0 recalibrates BatchNorm on training events before, and fits the task's constants
-        where they are needed: at the last step, or where the objective depends on them. The scores
-        of the events are written before the checkpoint that counts the validation.
+        where the objective depends on them. The scores of the events are written before the
+        checkpoint that counts the validation.
         """
         rank, device = self.worker.rank, self.worker.device
         if not rank:
             recalibrate_batchnorm(self.network, self.trial, events, self.step, device)
-            if self.trial.task.fits_always or self.step == self.trial.optimizer.steps:
+            if self.trial.task.fits_always:
                 fit_constants(self.network, self.trial, events, device)
         place = rank, self.worker.world_size
         if self.worker.world_size > 1:
@@ -263,6 +265,21 @@ class _Run:
         if not rank:
             write_scores(folder, self.step, scores)
         return numbers
+
+    def fit_at_end(self, folder: Path) -> None:
+        """Fit the task's constants after the last step, on rank 0, and save them.
+
+        The checkpoint of the last step is written before: a run that stops here fits when it
+        continues.
+        """
+        task = self.trial.task
+        last = self.step == self.trial.optimizer.steps
+        if self.worker.rank or not last or task.fits_always or not task.fitted_events:
+            return
+        if not any(values.any() for values in self.network.constants.values()):
+            events = self.trial.data.splits.events("train")
+            fit_constants(self.network, self.trial, events, self.worker.device)
+            self.save(folder)
 
     def fetch_and_step(self, streams: Sequence[Iterator[VoxelBatch]]) -> StepStats:
         """Take the next step with the next batches."""

@@ -23,12 +23,12 @@ END_FIXED, END_VALIDATIONS = 20.0, 8.0
 
 
 def overhead(speed: Speed) -> float:
-    """Return the seconds before the first step, and for the fit and the end after the last one.
+    """Return the seconds before the first step and after the end of the last trial.
 
-    The untrained network that the table shows learns the fit, too.
+    The untrained network that the table shows fits its constants, too.
     """
     end = END_FIXED + END_VALIDATIONS * speed.seconds_per_validation
-    return START + 2 * speed.seconds_to_fit + end
+    return START + speed.seconds_to_fit + end
 
 
 def measured(trial: Trial, minutes: float) -> Speed:

@@ -148,7 +148,10 @@ def _restored(folder: Path, options: argparse.Namespace) -> TrainPlan:
                 uri = plan_store(options.tracking_uri, folder.parent)
                 log.warning(f"{error}; restored from {file.name}")
                 given = planned_options(options)
-                return TrainPlan(study=name, uri=uri, options=given, trial=trial)
+                said = any(text.startswith("task.method=") for text in given.get("set") or ())
+                return TrainPlan(
+                    study=name, uri=uri, options=given, choose_method=not said, trial=trial
+                )
         raise ValueError(f"{error}; it has no checkpoint yet: start the training again") from None
 
 

@@ -71,8 +71,14 @@ class Checkpoint:
         late = bool(task.fitted_events) and not task.fits_always
         return state.without_fit() if late and unset else state
 
+    def to_predict(self) -> Checkpoint:
+        """Return a copy with what the reconstruction in use needs, and no more."""
+        return self if self.trial.task.fits_always else self.without_fit()
+
     def without_fit(self) -> Checkpoint:
         """Return a copy without the values that the task fits, and with a task that fits none."""
+        if not self.trial.task.fitted_events:
+            return self
         lost = self._constants
         kept = {name: values for name, values in self.network.items() if name not in lost}
         trial = self.trial.model_copy(update={"task": self.trial.task.without_fit()})
@@ -207,8 +213,8 @@ def last_thresholds(state: Checkpoint) -> dict[str, dict[str, float]]:
 def start_weights(trial: Trial) -> Checkpoint | None:
     """Return the checkpoint of `start_weights`; None without one.
 
-    Values that belong to no voxel start at 0 if its network lacks them, and are left out if the
-    trial has none.
+    Values that belong to no voxel start at 0 if its network lacks them or the task fits them, and
+    are left out if the trial has none.
 
     Raises:
         ValueError: for a network whose weights do not fit.
@@ -226,10 +232,14 @@ def start_weights(trial: Trial) -> Checkpoint | None:
 
 
 def with_constants(network: dict[str, Any], trial: Trial) -> dict[str, Any]:
-    """Return weights with those values that all voxels share in a trial; zeros where they lack."""
+    """Return weights with those values that all voxels share in a trial.
+
+    They are zeros where the weights lack them, and where the task of the trial fits them anew.
+    """
     sizes = trial.task.global_parameters().items()
     own = {f"constants.{name}": torch.zeros(count) for name, count in sizes}
-    fits = (name for name in network if name in own or not name.startswith("constants."))
+    kept = {} if trial.task.fitted_events else own
+    fits = (name for name in network if name in kept or not name.startswith("constants."))
     return own | {name: network[name] for name in fits}
 
 

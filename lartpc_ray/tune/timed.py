@@ -142,6 +142,7 @@ def search_seconds(space: Space, speed: Speed, at_once: int) -> float:
         space.first_trial().optimizer.evaluate_every,
         min(at_once, space.trials),
         PART,
+        speed.seconds_to_fit,
     )
     return overhead(speed) + planned
 

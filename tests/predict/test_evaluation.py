@@ -171,6 +171,21 @@ def test_results_are_the_same_by_tasks_and_here(monkeypatch: pytest.MonkeyPatch)
     assert [len(numbers) for numbers in tasks] == [8, 8, 5]
 
 
+def test_a_slow_network_is_no_reason_for_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def source() -> Iterator[Any]:
+        for number in range(40):
+            clock[0] += 10.0
+            yield number, "out"
+
+    monkeypatch.setattr(evaluation, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr("lartpc_ray.predict.evaluation.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lartpc_ray.runtime.ray_tasks.run_in_order", None)
+    predictions: Any = Predictions(source(), 40)
+    assert len(predictions.results(Work(_note, ("event",)))) == 40
+
+
 def test_a_pass_over_a_split_shows_its_progress_where_ray_runs(
     few_events: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

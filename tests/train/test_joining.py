@@ -17,6 +17,7 @@ from lartpc_ray.predict.inference import predict, reconstruct_events
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks import joining as tasks_joining
 from lartpc_ray.tasks.joining import JOINING
+from lartpc_ray.train import loop
 from lartpc_ray.train.joining import add_joining
 from lartpc_ray.train.loop import train
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -71,6 +72,39 @@ def test_a_network_learns_to_join_at_its_last_step(tmp_path: Path) -> None:
     assert "pieces" not in early.to_use().trial.task.methods
     assert VALUES not in early.to_use().network
     early.to_use().restored()
+
+
+def test_a_run_that_stopped_before_its_fit_fits_when_it_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"task.joining_events": 4}
+    reports, whole = trained(tmp_path / "whole", **settings)
+
+    def stop(*rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "fit_constants", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "stopped", **settings)
+    stopped = checkpoints.load(tmp_path / "stopped" / "step-000000004.pt")
+    assert len(stopped.history) == 2, "the last step and its validation are saved before the fit"
+    assert not stopped.network[VALUES].any()
+    again, rest = trained(tmp_path / "stopped", **settings)
+    assert [one["objective"] for one in again] == [one["objective"] for one in reports]
+    assert torch.equal(rest.network[VALUES], whole.network[VALUES])
+
+
+def test_no_validation_computes_pieces_that_it_does_not_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*rest: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("lartpc_ray.tasks.clustering.joined_outputs", refuse)
+    _, end = trained(tmp_path, **{"task.joining_events": 4})
+    assert end.network[VALUES].any()
+    assert list(reconstruct_events(end, tune_events(), {}))
 
 
 def test_the_untrained_network_learns_to_join_too(tmp_path: Path) -> None:
@@ -181,6 +215,14 @@ def test_start_weights_may_have_a_joining_that_the_trial_lacks(tmp_path: Path) -
     assert VALUES in state.network
     _, end = trained(tmp_path / "second", start_weights=start, seed=3)
     assert VALUES not in end.network
+
+
+def test_a_trial_that_stops_early_has_no_joining_of_its_start_weights(tmp_path: Path) -> None:
+    trained(tmp_path / "first", **PIECES)
+    start = str(sorted((tmp_path / "first").glob("step-*.pt"))[-1])
+    trained(tmp_path / "second", **{"task.joining_events": 4}, start_weights=start, seed=3)
+    early = checkpoints.load(tmp_path / "second" / "step-000000002.pt").to_use()
+    assert "pieces" not in early.trial.task.methods
 
 
 def test_pieces_need_events_to_learn_from() -> None:

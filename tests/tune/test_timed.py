@@ -73,7 +73,10 @@ def test_the_time_of_a_search_is_that_of_the_groups_of_each_rung() -> None:
 
 def test_the_fit_at_the_end_takes_its_time() -> None:
     fits = replace(FAST, seconds_to_fit=15.0)
-    assert overhead(fits) == pytest.approx(overhead(FAST) + 30)
+    assert overhead(fits) == pytest.approx(overhead(FAST) + 15), "of the untrained network"
+    assert search_seconds(space(), fits, 2) == pytest.approx(
+        search_seconds(space(), FAST, 2) + 15 + 2 * 15
+    ), "three trials in two groups reach the last step"
 
 
 def test_a_short_time_makes_the_trials_shorter_in_the_same_ratio() -> None:

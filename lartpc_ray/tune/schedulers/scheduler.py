@@ -80,6 +80,7 @@ class Scheduler(ABC):
         every: int,
         at_once: int,
         per_part: float = 0.0,
+        per_end: float = 0.0,
     ) -> float:
         """Return the time of all trials together, if none fails or is dropped.
 
@@ -91,12 +92,14 @@ class Scheduler(ABC):
             every: steps between validations.
             at_once: trials at a time.
             per_part: seconds until a trial starts, or goes on from its checkpoint.
+            per_end: seconds after the last step of a trial.
         """
         total = 0.0
         for level, (start, end) in enumerate(pairwise((0, *self.pauses))):
             trials = min(self.passing(level), self.trials) if level else self.trials
             validations = -(-end // every) - start // every
             part = per_part + (end - start) * per_step + validations * per_validation
+            part += per_end if end == self.pauses[-1] else 0.0
             total += -(-trials // at_once) * part
         return total
 
