@@ -116,9 +116,8 @@ def reconstructions(folder: Path, file: str, count: int, repeats: int) -> None:
     for _ in range(repeats):
         for path in sorted(folder.glob("thresholds-*.yaml")):
             name = path.stem.removeprefix("thresholds-")
-            own = state if name == "pieces" else state.without_fit()
-            task = own.trial.task.with_method(name)
-            own = replace(own, trial=own.trial.model_copy(update={"task": task}))
+            task = state.trial.task.with_method(name)
+            own = replace(state, trial=state.trial.model_copy(update={"task": task}))
             thresholds = read_thresholds(path, list(task.active_method.axes()))
             began = time.process_time()
             list(reconstruct_events(own, events, thresholds))

@@ -1,11 +1,13 @@
 """Calls by Ray tasks: in order, with their errors as this process's own."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 import ray
+from ray import cloudpickle
 
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.runtime.ray_tasks import run_in_order
@@ -35,6 +37,7 @@ def test_results_are_in_order_and_errors_one_line(capfd: pytest.CaptureFixture[s
             read.append(number)
             yield (number,)
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
     with ray_session(1, dashboard=False):
         results = run_in_order(slower_first, calls())
         assert next(results) == 0
