@@ -34,11 +34,12 @@ def errors_behind(error: BaseException | None) -> Iterator[BaseException]:
 def shortage(error: BaseException) -> str:
     """Return the text of the shortage or the failure of the machine behind an error; empty if none.
 
-    A file that is not there, or closed to the user, is no failure of the machine.
+    A file that is not there, closed to the user or locked is no failure of the machine.
 
     Example:
         >>> shortage(OSError(5, "Input/output error")), shortage(FileNotFoundError(2, "no"))
         ('Input/output error', '')
     """
+    failures = {*SHORTAGES} - {errno.EAGAIN}  # of a lock
     numbers = (one.errno for one in errors_behind(error) if isinstance(one, OSError))
-    return next((os.strerror(number) for number in numbers if number in SHORTAGES), "")
+    return next((os.strerror(number) for number in numbers if number in failures), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -30,6 +31,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 INVALID = "INVALID_PARAMETER_VALUE"
+TRACEBACKS = "mlflow.store.db.utils"
+"""A logger of MLflow that prints the traceback of an error that MLflow raises, too."""
 OURS = (TypeError, AttributeError, AssertionError, FileNotFoundError)
 """Errors that no store raises: mistakes of a program, and a file that is not there."""
 
@@ -130,6 +133,7 @@ class StoreClient:
     """
 
     def __init__(self, uri: str) -> None:
+        logging.getLogger(TRACEBACKS).setLevel(logging.CRITICAL)
         self._uri = uri
         self._registry = os.environ.get(REGISTRY) or None
         for store in (uri, self._registry or ""):
@@ -230,7 +234,8 @@ def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreErr
     response = getattr(error, "response", None)
     if getattr(response, "status_code", None) == 404:
         code = MISSING
-    text = without_password(error_text(error, 5000))
+    text = without_password(error_text(error, 5000)).partition(" [SQL:")[0]
+    text = re.sub(r"^\(raised as a result of [^)]*\) ", "", text)
     for password in passwords:
         text = text.replace(password, "***")
     if "out-of-date database schema" in text or "Can't locate revision" in text:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_a_wrong_file_stays_a_wrong_argument(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no events")
     for name in ("text.h5", "none.h5"):
         assert run(data_parser(), data_main, ["inspect", str(tmp_path / name)]) == 2
+
+
+def test_a_file_that_another_process_writes_stays_a_wrong_argument(tmp_path: Path) -> None:
+    path = tmp_path / "out.h5"
+    words = ["simulate", str(path), "--events", "1", "--side", "64"]
+    with replace_file(path, exclusive=True) as part:
+        part.touch()
+        assert run(data_parser(), data_main, words) == 2
 
 
 def test_a_file_whose_folder_does_not_exist_is_refused_with_the_folder(tmp_path: Path) -> None:
@@ -184,3 +193,23 @@ def test_an_address_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
         Tracking(tmp_path, "study")
     assert "s3c" not in str(no.value)
     assert "ret" not in str(no.value)
+
+
+def test_a_full_disk_below_the_store_is_one_line_and_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow prints the traceback of an error of its database, and raises the error, too."""
+    tracking = Tracking(tmp_path, "study")
+    number = tracking.start("run", {"study": "run"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "mlflow.db").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"sqlite3\.OperationalError") as full:
+            tracking.set_tags(number, {f"tag {count}": "x" * 4000 for count in range(50)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    text = str(full.value)
+    assert "SQL:" not in text
+    assert "autoflush" not in text
+    assert "Traceback" not in capfd.readouterr().err
