@@ -101,11 +101,18 @@ def _start_ray(cpus: int | None, dashboard: bool) -> None:
 def _refuse_silent_address(address: str) -> None:
     """Check that a cluster listens at RAY_ADDRESS; Ray itself waits minutes for it.
 
+    With `auto` Ray takes any Ray on this machine, also one that lets nobody in.
+
     Raises:
         RuntimeError: if nothing listens there.
     """
+    if address == "auto":
+        try:
+            address = ray._private.services.canonicalize_bootstrap_address(address) or ""
+        except (ConnectionError, ValueError) as error:
+            raise RuntimeError(f"RAY_ADDRESS=auto: {error_text(error)}") from None
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():  # "auto", "local", or no address
+    if not host or not port.isdecimal():  # no address, or one that Ray refuses at once
         return
     try:
         where = (host.strip("[]"), int(port))

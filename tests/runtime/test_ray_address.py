@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 from processes import free_port
+from ray._private import services
 
 from lartpc_ray.runtime import ray_session as ray_session_module
 from lartpc_ray.runtime.ray_session import ray_session
@@ -30,6 +31,19 @@ def test_an_address_at_which_nothing_listens_is_refused(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(form.format(free_port()), monkeypatch)
+
+
+def test_a_silent_ray_that_auto_finds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's, or one whose process has just been killed."""
+    found = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: found)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("waits for minutes"))
+    with (
+        pytest.raises(RuntimeError, match=rf"RAY_ADDRESS={found}: no Ray listens there"),
+        ray_session(dashboard=False),
+    ):
+        pass
 
 
 def test_a_ray_that_ray_address_asks_for_here_has_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
