@@ -28,6 +28,7 @@ NOT_SEARCHED = {
 Each belongs to `fixed`.
 """
 SAME_VOXELS = "a search compares its trials on the same voxels"
+SAME_CLASSES = "a search compares its trials on the same classes"
 GRID_ONLY = {
     "data.splits.smear": SAME_VOXELS,
     "data.splits.threshold": SAME_VOXELS,
@@ -35,7 +36,9 @@ GRID_ONLY = {
     "data.splits.box": SAME_VOXELS,
     "task.min_energy": SAME_VOXELS,
     "task.segmentation.min_energy": SAME_VOXELS,
-    "task.poster_classes": "a search compares its trials on the same classes",
+    "task.poster_classes": SAME_CLASSES,
+    "task.relabel": SAME_CLASSES,
+    "task.segmentation.relabel": SAME_CLASSES,
 }
 """Path (or group) to reason, of settings that change what is scored.
 

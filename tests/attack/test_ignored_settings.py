@@ -132,6 +132,18 @@ def test_what_is_scored_is_varied_by_a_grid_only(
     assert len(read_space(path, "smoke").points) == 2
 
 
+def test_the_truth_of_a_segmentation_is_varied_by_a_grid_only(path: Path) -> None:
+    budgets = "budgets: {smoke: {trials: 2, steps: 4, min_steps: 4}}"
+    for kind in ("grid", "choice"):
+        entry = f"task.relabel: {{{kind}: [false, true]}}"
+        path.write_text(f"task: segmentation\nsearch:\n  {entry}\n{budgets}\n")
+        if kind == "grid":
+            assert len(read_space(path, "smoke").points) == 2
+            continue
+        with pytest.raises(ValueError, match=r"search\.task\.relabel: .* on the same classes"):
+            read_space(path, "smoke")
+
+
 @pytest.mark.parametrize("value", ["[]", "{}", "[a]", "3", "[null]", "[[1]]"])
 def test_a_series_is_a_list_of_lists_of_grids(path: Path, value: str) -> None:
     grid = GOOD.replace("int:", "grid:").replace("choice:", "grid:").replace("[3, 5]", "[4, 5]")
