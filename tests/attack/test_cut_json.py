@@ -149,7 +149,7 @@ def test_a_damaged_result_is_measured_again_by_the_report(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    content = (ROOT / "models" / "clustering" / "verdict.json").read_text()
+    content = (ROOT / "models" / "clustering" / "verdict.json").read_text().rstrip()
     result = EvaluationResult.read(json.loads(content))
     evaluation = object()
     monkeypatch.setattr(print_report, "load_evaluation", lambda *_: evaluation)
