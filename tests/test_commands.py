@@ -114,8 +114,11 @@ def truncated(folder: Path) -> str:
         (["lartpc_ray.tune", "smoke", "--set", "network.depth=deep"], "'deep': input should be"),
         (["lartpc_ray.tune", "smoke", "--resume", "nowhere"], "no study to resume here"),
         (["lartpc_ray.train", "smoke", "--set", "optimizer.steps"], "write it as path=value"),
-        (["lartpc_ray.report", "--run", "none", "--runs", "TMP"], "run none: not in sqlite:"),
-        (["lartpc_ray.report", "nope", "--runs", "TMP"], "study 'nope': no search of it in"),
+        (
+            ["lartpc_ray.report", "--run", "none", "--runs", "TMP"],
+            "no results here (no mlflow.db); give",
+        ),
+        (["lartpc_ray.report", "nope", "--runs", "TMP"], "no results here (no mlflow.db); give"),
         (["lartpc_ray.report", "--runs", "TMP"], "give the name of a study, or --run ID"),
         (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
         (["lartpc_ray.data", "convert", "none.root", "TMP/a.h5"], "none.root: no such file"),
@@ -139,6 +142,7 @@ def test_mistakes_are_one_line_and_status_2(
     assert message in last
     assert last.startswith(f"python -m {arguments[0]}: ")
     assert "Traceback" not in err
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_inspect_counts() -> None:

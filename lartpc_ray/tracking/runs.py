@@ -26,6 +26,7 @@ from lartpc_ray.tracking.provenance import Source
 from lartpc_ray.tracking.store import (
     INVALID,
     MISSING,
+    STORE,
     StoreClient,
     StoreError,
     chosen_store,
@@ -98,6 +99,7 @@ class Tracking:
         self.uri = chosen_store(uri) or local_store(folder)
         self.shown = without_password(self.uri)
         self._own = self.uri == local_store(folder)
+        self._reads = experiment is None
         self._offset = time.time() - time.monotonic()
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
         self.experiment = self._find_experiment(experiment) if experiment else ""
@@ -111,8 +113,14 @@ class Tracking:
         """Return MLflow's client behind `StoreClient`; create the local store at the first use.
 
         Raises:
+            ValueError: if a command that only reads finds no local store.
             StoreError: if the store or the registry does not answer.
         """
+        if self._own and self._reads and not (self._folder / STORE).exists():
+            raise ValueError(
+                f"{self._folder}: no results here (no {STORE}); give the folder of the search or "
+                "of the training with --runs, or its store with --tracking-uri"
+            )
         if self._own:
             self._folder.mkdir(parents=True, exist_ok=True)
         if path := sqlite_file(self.uri):
