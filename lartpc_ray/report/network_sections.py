@@ -114,7 +114,7 @@ def _plot_scan(page: Page, scan: _Scan, subject: Subject, method: str = "") -> N
     note = (
         "Red: the chosen point, its bars the interval in which the best point lies in 68 % of "
         "1,000 resamples of the events. White: the plateau, all points that are not worse than the "
-        "best by two standard errors. Further thresholds than s0 and p0 have their chosen values."
+        "best by two standard errors. Other thresholds have their chosen values."
     )
     page.add("Thresholds", text, Grid(body, narrow=True), Text("note", note))
 
