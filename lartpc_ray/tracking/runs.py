@@ -19,7 +19,6 @@ from typing import Any, cast
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
-from lartpc_ray.atomic import replace_file
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.terminal.text import short_names, without_password
 from lartpc_ray.tracking.provenance import Source
@@ -31,6 +30,7 @@ from lartpc_ray.tracking.store import (
     StoreError,
     chosen_store,
     local_store,
+    make_store,
     refuse_uncopied,
     sqlite_file,
     with_tags,
@@ -124,7 +124,7 @@ class Tracking:
         if self._own:
             self._folder.mkdir(parents=True, exist_ok=True)
         if path := sqlite_file(self.uri):
-            _make_store(path)
+            make_store(path)
         client = StoreClient(self.uri)
         client.check()
         return cast("MlflowClient", client)
@@ -387,19 +387,6 @@ def _present_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return metrics by the names that the commands use: costs without their group."""
     present: dict[str, float] = with_present_names(dict(metrics), EARLIER_METRICS)
     return {name.removeprefix(RESOURCES): value for name, value in present.items()}
-
-
-def _make_store(path: Path) -> None:
-    """Make MLflow's database whole or not at all.
-
-    MLflow cannot open a half-created database, so create it under a temporary name.
-    """
-    if path.exists():
-        return
-    with replace_file(path, keep_existing=True) as part:  # another search may be first
-        client = StoreClient(f"sqlite:///{part}")
-        client.search_experiments(max_results=1)
-        client.delete_experiment("0")  # MLflow's empty "Default", which the browser lists first
 
 
 def logged_text(value: Any) -> str:

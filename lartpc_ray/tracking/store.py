@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import NO_PORT, error_text, without_password
 
@@ -272,3 +273,16 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def make_store(path: Path) -> None:
+    """Make MLflow's database whole or not at all.
+
+    MLflow cannot open a half-created database, so create it under a temporary name.
+    """
+    if path.exists():
+        return
+    with replace_file(path, keep_existing=True) as part:  # another search may be first
+        client = StoreClient(f"sqlite:///{part}")
+        client.search_experiments(max_results=1)
+        client.delete_experiment("0")  # MLflow's empty "Default", which the browser lists first
