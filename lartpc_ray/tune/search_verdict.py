@@ -24,6 +24,13 @@ SHOWN = 8
 """Effects in the table, the largest in units of their errors."""
 
 
+UNCONFIRMED = (
+    "The test events do not confirm it. The tune events chose the trial among others, so their "
+    "difference is too high on average."
+)
+"""Added where the winner is better on the test split with a probability below `KEPT_BELOW`."""
+
+
 @dataclass(frozen=True)
 class SearchVerdict:
     """What a search found.
@@ -55,7 +62,8 @@ class SearchVerdict:
             text += f"on the {found.events} tune events"
             if self.test:
                 text += f"; on the {self.test.events} test events by {_words(self.test)}"
-            return [f"{text}."]
+            weak = self.test is not None and self.test.p_better < KEPT_BELOW
+            return [f"{text}.", *([UNCONFIRMED] if weak else [])]
         return [
             f"The search found nothing better than the default (trial {DEFAULT}), which is kept: "
             f"trial {rival}, the best of the others, differs by {_words(found)} on the "

@@ -52,6 +52,13 @@ def test_a_winner_is_compared_with_the_default_on_both_splits() -> None:
     )
 
 
+def test_a_winner_that_the_test_events_do_not_confirm_is_told() -> None:
+    winner = Winner(3, 3, PairedDifference.of(0.02, 0.01, 60))
+    first, second = SearchVerdict(winner, PairedDifference.of(0.009, 0.01, 200)).sentences()
+    assert first.endswith("on the 200 test events by +0.0090 ± 0.0100 (P(better) 0.82).")
+    assert second.startswith("The test events do not confirm it.")
+
+
 def test_a_search_that_found_nothing_says_so_and_what_would_help() -> None:
     """A difference of half its error needs four times the events."""
     winner = Winner(0, 5, PairedDifference.of(0.005, 0.01, 40))
