@@ -29,6 +29,7 @@ def fail(number: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LARTPC_REHEARSALS" not in os.environ, reason="make test-cluster runs it")
 def test_results_are_in_order_and_errors_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     read = []
 
