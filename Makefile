@@ -44,11 +44,16 @@ test: .venv/installed-dev lint
 
 test-all: test test-slow
 
-# The first ones need one core each; the others start Ray, servers or browsers.
+# Tests of one core each; then those that start Ray, a file at a time in each process; then those that measure waiting,
+# or that look at all processes or ports.
 ONE_CORE := tests/attack tests/data tests/peers tests/reconstruct tests/trials tests/train/test_empty_batches.py tests/test_golden.py
+ALONE := tests/browser tests/cluster tests/runtime tests/soak tests/terminal tests/train/test_owner.py
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow -n $(PROCESSES) $(ONE_CORE); first=$$?; \
-	  $(BIN)/python -m pytest -m slow $(ONE_CORE:%=--ignore=%); exit $$((first | $$?))
+	status=0; \
+	$(BIN)/python -m pytest -m slow -n $(PROCESSES) $(ONE_CORE) || status=1; \
+	$(BIN)/python -m pytest -m slow -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(ONE_CORE) $(ALONE)) || status=1; \
+	$(BIN)/python -m pytest -m slow $(ALONE) || status=1; \
+	exit $$status
 
 # Training and inference on a GPU, part by part, and docs/gpu.md from the results; on a CPU a hundredth of the size.
 gpu: .venv/installed-dev
