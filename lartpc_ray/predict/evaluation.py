@@ -20,6 +20,7 @@ from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Prediction
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.system_errors import shortage
 from lartpc_ray.trials.checkpoint import Checkpoint
 
 Result = TypeVar("Result")
@@ -170,6 +171,8 @@ class Evaluation:
         try:
             count = min(wanted, len(self.splits.events("train")))
         except ValueError as error:
+            if shortage(error):
+                raise
             log.info(f"the untrained network has no {trial.task.fitted}: {error}")
             return state.without_fit()
         if count < wanted:

@@ -19,6 +19,7 @@ from lartpc_ray.metrics.cluster_rows import ClusterRows, cluster_rows
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.predict.job import Work, read_task
 from lartpc_ray.tasks.task import Outputs, Task, Thresholds
+from lartpc_ray.terminal.system_errors import of_system
 
 Result = TypeVar("Result")
 Columns = dict[str, np.ndarray]
@@ -285,6 +286,8 @@ def _read(path: Path, kind: str, columns: Iterable[str]) -> pd.DataFrame:
         try:
             parts.append(pd.read_parquet(file, columns=list(columns)))
         except (OSError, ValueError, KeyError) as error:
+            if of_system(error):
+                raise OSError(f"{file}: cannot be read now ({error})") from error
             raise ValueError(f"{file}: not a {kind} table ({error})") from None
     joined = pd.concat(parts, ignore_index=True)
     joined.attrs = parts[0].attrs

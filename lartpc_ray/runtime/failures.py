@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from lartpc_ray.data.formats.source import BrokenFileError
-from lartpc_ray.terminal.system_errors import TEXTS, errors_behind
+from lartpc_ray.terminal.system_errors import errors_behind, of_system
 from lartpc_ray.terminal.text import error_text
 
 Cause = Literal["trial", "machine", "user"]
@@ -26,18 +26,10 @@ def cause_of(error: BaseException) -> Cause:
         >>> cause_of(FloatingPointError("the loss is nan")), cause_of(OSError(5, "EIO"))
         ('trial', 'machine')
     """
-    errors = list(errors_behind(error))
-    broken = any(isinstance(one, BrokenFileError) for one in errors)
-    if any(_is_of_system(one, broken) for one in errors):
+    broken = any(isinstance(one, BrokenFileError) for one in errors_behind(error))
+    if of_system(error, broken=broken):
         return "machine"
     return "user" if broken else "trial"
-
-
-def _is_of_system(error: BaseException, broken: bool) -> bool:
-    """Return whether the operating system raised an error; h5py's has no number if data is bad."""
-    if isinstance(error, OSError) and (error.errno or not broken):
-        return True
-    return bool(TEXTS.search(str(error)))
 
 
 def retry(

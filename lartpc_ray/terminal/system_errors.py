@@ -12,6 +12,8 @@ SHORTAGES = (
     *(errno.EDQUOT, errno.EROFS, errno.ENODEV, errno.ETIMEDOUT, errno.ECONNRESET),
 )
 """Errors of the operating system that a library may report as text only."""
+OF_CONTENT = (None, 0, errno.EINVAL)
+"""Numbers of errors that damaged content causes."""
 TEXTS = re.compile(
     "|".join(
         [
@@ -29,6 +31,26 @@ def errors_behind(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def of_system(error: BaseException, *, broken: bool = True) -> bool:
+    """Return whether the operating system raised an error, or one of those that led to it.
+
+    Args:
+        error: of a reader or a writer.
+        broken: whether the error is of a file that cannot be read. For damaged content h5py and
+            pyarrow raise an `OSError` without a number, and zipfile seeks to a place that cannot
+            be.
+
+    Example:
+        >>> of_system(OSError(5, "Input/output error")), of_system(OSError("bad data"))
+        (True, False)
+    """
+    return any(
+        (isinstance(one, OSError) and not (broken and one.errno in OF_CONTENT))
+        or TEXTS.search(str(one))
+        for one in errors_behind(error)
+    )
 
 
 def shortage(error: BaseException) -> str:

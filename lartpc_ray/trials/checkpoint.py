@@ -22,6 +22,7 @@ from lartpc_ray.atomic import name_in_errors, replace_file
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.settings import earlier_names, with_present_names
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.system_errors import of_system
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.trials.trial import Trial
 
@@ -124,6 +125,8 @@ def load(path: Path) -> Checkpoint:
     except MemoryError:
         raise
     except Exception as error:
+        if of_system(error):
+            raise OSError(f"{file}: cannot be read now ({error_text(error, 100)})") from error
         raise ValueError(f"{file}: not a checkpoint ({error_text(error, 100)})") from None
     if differs:
         raise ValueError(f"{file}: damaged: {differs}")

@@ -12,6 +12,7 @@ from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.formats.arrays import read_arrays
 from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.system_errors import of_system
 from lartpc_ray.terminal.text import error_text
 
 EventScores = dict[str, dict[int, float]]
@@ -38,10 +39,11 @@ def read_scores(folder: Path, step: int) -> EventScores:
     """Return the scores of a validation; none for a missing or damaged file.
 
     Trials of earlier versions have no such files: they are compared by their objectives.
+
+    Raises:
+        ValueError: with the name of the file, if the system cannot read it now.
     """
     path = scores_file(folder, step)
-    if not path.is_file():
-        return {}
     try:
         with locate_errors(path):
             arrays = read_arrays(path)
@@ -50,6 +52,10 @@ def read_scores(folder: Path, step: int) -> EventScores:
                 name: _by_event(arrays[f"{name}/event"], arrays[f"{name}/score"]) for name in names
             }
     except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        if of_system(error):
+            raise
         log.warning(f"{error_text(error)}; damaged: the trial is compared by its objective")
         return {}
 

@@ -14,13 +14,12 @@ from lartpc_ray.train.workers import FAILED
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
-from lartpc_ray.trials.event_scores import read_scores
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.space import Space, contains, option_text, values_text
 from lartpc_ray.tune.history import History, Measurement, together
-from lartpc_ray.tune.sampled import trial_folder
 from lartpc_ray.tune.samplers.screening import most_reached
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
+from lartpc_ray.tune.trial_scores import trial_scores
 from lartpc_ray.tune.winner import choose_winner
 
 MOST = 3
@@ -90,7 +89,7 @@ def _results(space: Space, folder: Path, states: dict[int, Checkpoint]) -> Earli
             trial = history.start(point, until=state.step)
             for row in state.history:
                 step = int(row["step"])
-                scores = read_scores(trial_folder(folder, number), step)
+                scores = trial_scores(folder, number, step)
                 history.record(trial, step, Measurement(row["objective"], scores))
     step = most_reached(history)
     comparison = together(history.at(step))
@@ -140,7 +139,7 @@ def _order(folder: Path, states: dict[int, Checkpoint]) -> list[int]:
     last = {number: int(state.history[-1]["step"]) for number, state in states.items()}
     objectives = {number: state.history[-1]["objective"] for number, state in states.items()}
     finalists = {
-        number: Measurement(objectives[number], read_scores(trial_folder(folder, number), step))
+        number: Measurement(objectives[number], trial_scores(folder, number, step))
         for number, step in last.items()
         if step == max(last.values())
     }

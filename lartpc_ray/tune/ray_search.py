@@ -17,11 +17,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from lartpc_ray.train.part import TrainingPart
-from lartpc_ray.trials.event_scores import read_scores
 from lartpc_ray.tune.decisions import Decisions
 from lartpc_ray.tune.history import Measurement
 from lartpc_ray.tune.journal import TRIAL_INDEX, Journal
-from lartpc_ray.tune.sampled import trial_folder
+from lartpc_ray.tune.trial_scores import trial_scores
 
 FAILURE = "failure"
 """The key of a result that holds the reason of a failure and no metrics."""
@@ -116,7 +115,7 @@ class WorkQueue:
         """Take the metrics of a validation; return whether the trial pauses."""
         number, _ = split_trial_index(config)
         step = int(result["step"])
-        scores = read_scores(trial_folder(self._folder, number), step)
+        scores = trial_scores(self._folder, number, step)
         costs = tuple(float(result[name]) for name in self._costs)
         measurement = Measurement(float(result["objective"]), scores, costs)
         if step > self._reported.get(number, (0, None))[0]:

@@ -23,14 +23,13 @@ from lartpc_ray.thresholds.tuning import class_objectives, tune_run
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import StoreError
 from lartpc_ray.trials.checkpoint import Checkpoint, last_thresholds
-from lartpc_ray.trials.event_scores import read_scores
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import DEFAULT, Measurement
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.ray_search import split_trial_index
-from lartpc_ray.tune.sampled import trial_folder
 from lartpc_ray.tune.search_verdict import SearchVerdict, difference_on_test, judge
 from lartpc_ray.tune.study import Study
+from lartpc_ray.tune.trial_scores import trial_scores
 from lartpc_ray.tune.winner import Winner, choose_winner
 
 PICK = f"picked: of those within {TOLERANCE} of the best objective the one of least first cost"
@@ -82,7 +81,7 @@ class FinishedTrials:
         steps = [int((trial.metrics or {}).get("step", 0)) for trial in self.successful]
         finalists = {
             _index(trial): Measurement(
-                float(objective), read_scores(trial_folder(study.folder, _index(trial)), step)
+                float(objective), trial_scores(study.folder, _index(trial), step)
             )
             for trial, objective, step in zip(self.successful, self.objectives, steps, strict=True)
             if step == max(steps)

@@ -1,16 +1,25 @@
 """The winner of a search: the default stays unless a trial is surely better."""
 
+import errno
 import io
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from lartpc_ray.data.formats import arrays
+from lartpc_ray.data.formats.source import BrokenFileError
+from lartpc_ray.runtime import failures
 from lartpc_ray.train.part import WHOLE, TrainingPart
+from lartpc_ray.trials import event_scores
 from lartpc_ray.trials.event_scores import read_scores, scores_file, write_scores
 from lartpc_ray.tune.history import Measurement
+from lartpc_ray.tune.sampled import trial_folder
+from lartpc_ray.tune.trial_scores import trial_scores
 from lartpc_ray.tune.winner import KEPT_BELOW, Winner, choose_winner
 
 
@@ -96,6 +105,43 @@ def test_scores_with_any_damage_are_none_and_end_no_search(
     with file.open("wb") as opened:
         np.save(opened, whole)
     assert read_scores(tmp_path, 20) == {}
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "EMFILE", "EACCES"])
+@pytest.mark.parametrize("place", ["open", "read"])
+def test_scores_that_the_machine_cannot_read_now_are_not_called_damaged(
+    name: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are read again; with an error that stays the search stops and does not mix them up."""
+    scores = {"MIP": {0: 0.5, 7: 0.25}}
+    write_scores(trial_folder(tmp_path, 3), 20, scores)
+    number, left = getattr(errno, name), [2]
+    owner: Any = event_scores if place == "open" else arrays
+    function = {"open": "read_arrays", "read": "read_member"}[place]
+    real = getattr(owner, function)
+
+    def fails(*given: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(number, os.strerror(number))
+        return real(*given)
+
+    monkeypatch.setattr(owner, function, fails)
+    monkeypatch.setattr(failures, "time", SimpleNamespace(sleep=lambda _: None))
+    with pytest.raises(BrokenFileError, match=f"scores-000000020.npz: .*{os.strerror(number)}"):
+        read_scores(trial_folder(tmp_path, 3), 20)
+    left[0] = 2
+    assert trial_scores(tmp_path, 3, 20) == scores
+    assert [text.endswith("s and tries again") for text in caplog.messages] == [True, True]
+    assert "damaged" not in caplog.text
+    left[0] = 99
+    with pytest.raises(BrokenFileError) as stays:
+        trial_scores(tmp_path, 3, 20)
+    assert failures.cause_of(stays.value) == "machine"
 
 
 def test_a_part_reports_after_its_start_until_the_validation_that_ends_it() -> None:
