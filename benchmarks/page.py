@@ -22,8 +22,8 @@ from lartpc_ray.report.search_plots import distribution
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import FILE
+from lartpc_ray.trials.recorded import searched
 from lartpc_ray.trials.shipped import shipped
-from lartpc_ray.trials.space_file import searched
 
 
 def make_study(runs: Path, trials: int) -> str:

@@ -24,7 +24,7 @@ from lartpc_ray.report.summary import BEST, Summary, summaries
 from lartpc_ray.report.tables import axes, blocks, layout
 from lartpc_ray.report.verdict import verdict
 from lartpc_ray.trials.effects import Effects
-from lartpc_ray.trials.space_file import minimised, searched
+from lartpc_ray.trials.recorded import minimised, searched
 
 OPEN = (
     "Verdict",

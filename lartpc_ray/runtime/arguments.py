@@ -47,8 +47,13 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     return parser
 
 
-def chosen_space(options: argparse.Namespace) -> Space:
-    """Return the space that the arguments choose; log the budget if none is named."""
+def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
+    """Return the space that the arguments choose; log the budget if none is named.
+
+    Args:
+        options: of the command line.
+        kept: whether a study has begun with the space (`read_space`).
+    """
     from lartpc_ray.trials.setting_names import refuse_unknown
     from lartpc_ray.trials.shipped import find_space
 
@@ -74,7 +79,7 @@ def chosen_space(options: argparse.Namespace) -> Space:
             )
         log.info(f"budget: {budget} ({known[budget]}); --budget chooses another")
     overrides = _overrides(options, [parse_setting(text) for text in options.set])
-    space = read_space(find_space(options.study), budget, overrides)
+    space = read_space(find_space(options.study), budget, overrides, kept=kept)
     space = with_minutes(space, options.minutes)
     splits = space.first_trial().data.splits
     if splits.path == "sample" or SIDE in space.fixed:
@@ -83,7 +88,7 @@ def chosen_space(options: argparse.Namespace) -> Space:
         side = events.layout.side
     if side == splits.layout.side:
         return space
-    wider = read_space(find_space(options.study), budget, overrides | {SIDE: side})
+    wider = read_space(find_space(options.study), budget, overrides | {SIDE: side}, kept=kept)
     return with_minutes(wider, options.minutes)
 
 

@@ -33,17 +33,23 @@ GRID_ONLY = {
     "data.splits.smear": SAME_VOXELS,
     "data.splits.threshold": SAME_VOXELS,
     "data.splits.plane": SAME_VOXELS,
+    "data.splits.wires.": SAME_VOXELS,
     "data.splits.box": SAME_VOXELS,
     "task.min_energy": SAME_VOXELS,
     "task.segmentation.min_energy": SAME_VOXELS,
     "task.poster_classes": SAME_CLASSES,
     "task.relabel": SAME_CLASSES,
     "task.segmentation.relabel": SAME_CLASSES,
+    "task.semantics": SAME_CLASSES,
 }
 """Path (or group) to reason, of settings that change what is scored.
 
 A grid may vary them: it shows its points side by side.
 """
+BEGIN_ANEW = (
+    "this study, which an earlier version began, cannot go on: write one value under `fixed` of "
+    "the search space, and begin a new search with it and with --from STUDY"
+)
 IDLE = {
     "network.chunk": "it changes no result, only memory on a GPU",
     "data.prefetch": "it changes no result: a thread prepares the same batches",
@@ -105,13 +111,15 @@ def need_of(key: str) -> Need | None:
     return next(fits, None)
 
 
-def misplaced(group: str, key: str, *, grid: bool = False) -> str:
+def misplaced(group: str, key: str, *, grid: bool = False, kept: bool = False) -> str:
     """Return the reason why a setting has no effect in a group, and its place; empty if it fits.
 
     Args:
         group: `fixed`, `search`, `first`, `--set`, or `budgets.NAME.fixed`.
         key: path of the setting.
         grid: whether `search` is a grid.
+        kept: whether a study has begun with it. All of its trials have the resources of trial 0;
+            settings other than resources do not end it.
 
     Example:
         >>> misplaced("search", "data.splits.box", grid=True)
@@ -120,7 +128,12 @@ def misplaced(group: str, key: str, *, grid: bool = False) -> str:
         'all trials of a search have the same resources'
         >>> misplaced("fixed", "resources.cpus")
         ''
+        >>> misplaced("search", "task.metric", kept=True)
+        ''
     """
+    if kept:
+        stuck = group == "search" and key.startswith("resources.") and _reason(NOT_SEARCHED, key)
+        return f"{stuck}; {BEGIN_ANEW}" if stuck else ""
     if key == STEPS and group != "--set":
         return (
             "a budget sets the steps of its trials; write `steps: N` in budgets, or "

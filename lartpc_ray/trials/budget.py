@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    model_validator,
+)
 
 from lartpc_ray.settings import Settings
 
@@ -16,6 +23,8 @@ SchedulerName = Literal["racing", "halving", "none"]
 
 MOST_MINUTES = 525_600
 """Minutes of a year; the end of a search has a date."""
+KEPT = "kept"
+"""In the context of a validation: whether a study has begun with the budget."""
 TRIALS, STEPS, RUNGS = 12, 3000, 6
 """Defaults of a budget with `minutes`: trials, steps, and the ratio of steps to `min_steps`."""
 
@@ -72,10 +81,10 @@ class Budget(Settings):
         return size
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Budget:
+    def _fit_together(self, info: ValidationInfo) -> Budget:
         if self.scheduler == "racing" and not self.deterministic:
             raise ValueError("scheduler: racing decides in rounds; use halving, or deterministic")
-        if self.min_steps > self.steps:
+        if self.min_steps > self.steps and not (info.context or {}).get(KEPT):
             raise ValueError(
                 f"min_steps: {self.min_steps} is more than steps {self.steps}; no trial would be "
                 "stopped early, which `scheduler: none` says"

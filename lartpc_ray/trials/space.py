@@ -76,6 +76,7 @@ class Space:
         costs: numbers that are minimised beside the objective.
         earlier: results of an earlier study, from which the model of the search begins.
         remarks: sentences about settings that the file searches and that have no effect here.
+        kept: whether a study has begun with it: what only a new study refuses is searched on.
         text: the content of the file, for the record.
 
     Raises:
@@ -96,12 +97,13 @@ class Space:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     earlier: EarlierResults | None = None
     remarks: tuple[str, ...] = ()
+    kept: bool = False
     text: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Check that all of the space has an effect."""
         for key in self.search:
-            if wrong := misplaced("search", key, grid=bool(self.points)):
+            if wrong := misplaced("search", key, grid=bool(self.points), kept=self.kept):
                 raise ValueError(f"search.{key}: {wrong}")
         for key, prior in self.priors.items():
             self._check_values("prior", key, (prior.low, prior.high))

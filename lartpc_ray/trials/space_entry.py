@@ -105,7 +105,7 @@ def check_setting(
         check(key, value, task)
     except ValueError as error:
         raise ValueError(f"{position}: {error}") from None
-    if wrong := misplaced(group, key, grid=grid):
+    if wrong := misplaced(group, key, grid=grid, kept=file.kept):
         raise ValueError(f"{position}: {wrong}")
 
 

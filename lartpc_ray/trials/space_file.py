@@ -33,7 +33,7 @@ from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.terminal.text import error_text, nearest
 from lartpc_ray.trials.belongs import STEPS
-from lartpc_ray.trials.budget import Budget, BudgetName
+from lartpc_ray.trials.budget import KEPT, Budget, BudgetName
 from lartpc_ray.trials.conditions import (
     Entries,
     check_conditions,
@@ -45,7 +45,7 @@ from lartpc_ray.trials.conditions import (
 )
 from lartpc_ray.trials.paths import make_trial, present_path, reason, with_present_paths
 from lartpc_ray.trials.space import Space, check_name, contains, values_text
-from lartpc_ray.trials.space_entry import Kind, check_setting, kind_and_values, read_entry
+from lartpc_ray.trials.space_entry import check_setting, read_entry
 from lartpc_ray.trials.yaml_file import YamlFile, parse_value, parse_yaml, read_file
 
 Distributions = dict[str, BaseDistribution]
@@ -63,14 +63,16 @@ def read_space(
         path: the YAML file.
         budget: one of its budgets.
         overrides: path to value, fixed in place of the file's (`--set`).
-        kept: whether a study has begun with it, which may search settings without an effect.
+        kept: whether a study has begun with it. What only a new study refuses is then read: names,
+            settings without an effect or that change what is scored.
 
     Raises:
         ValueError: with file, line, key and value of the first error, and the nearest known name.
     """
     content = read_file(path)
-    check_name(path.stem)
-    file = _SpaceFile.parse(path, content)
+    if not kept:
+        check_name(path.stem)
+    file = _SpaceFile.parse(path, content, kept=kept)
     file.check_keys()
     chosen = file.budget(budget)
     overrides = _present_overrides(overrides or {}, file.task)
@@ -99,6 +101,7 @@ def read_space(
         priors={key: one.prior for key, one in searched.items() if one.prior},
         conditions=open_conditions(entries, searched),
         remarks=remarks(searched, reasons),
+        kept=kept,
         text=content.decode("utf-8-sig"),
     )
     return file.with_starts(space, entries)
@@ -124,36 +127,6 @@ def budgets(path: Path) -> dict[str, str]:
     }
 
 
-def searched(text: str) -> dict[str, tuple[Kind, list[Any]]]:
-    """Return the searched paths of a space file that was read before, with kind and values.
-
-    Paths and values are not checked, so that a study made with engines or settings that are not
-    available here can still be shown.
-
-    Example:
-        >>> searched("search: {network.depth: {int: [5, 7]}}")
-        {'network.depth': ('int', [5, 7])}
-    """
-    entries = _kept(text).get("search") or {}
-    return {path: kind_and_values(entry) for path, entry in entries.items()}
-
-
-def minimised(text: str) -> list[str]:
-    """Return the costs that a space file which was read before minimises beside the objective.
-
-    Example:
-        >>> minimised("costs: [training_gib]")
-        ['training_gib']
-    """
-    return [name for name in _kept(text).get("costs") or [] if name in COSTS]
-
-
-def _kept(text: str) -> dict[str, Any]:
-    if not text:  # a single run belongs to no search
-        return {}
-    return parse_yaml(Path("the search space that the study keeps"), text.encode()).content
-
-
 def parse_setting(text: str) -> tuple[str, Any]:
     """Return path and value of `a.b=c` on the command line, with c read as YAML."""
     key, equals, value = text.partition("=")
@@ -175,7 +148,7 @@ class _SpaceFile(YamlFile):
     task: str
 
     @staticmethod
-    def parse(path: Path, text: bytes) -> _SpaceFile:
+    def parse(path: Path, text: bytes, *, kept: bool = False) -> _SpaceFile:
         """Parse YAML and give the settings their present paths."""
         file = parse_yaml(path, text)
         task = file.content.get("task", "clustering")
@@ -183,14 +156,15 @@ class _SpaceFile(YamlFile):
             near = nearest(str(task), TASKS)
             raise ValueError(f"{file.position('task')}: no task {task!r}{near}")
         file = with_present_paths(file, task)
-        return _SpaceFile(path, file.content, file.lines, task)
+        return _SpaceFile(path, file.content, file.lines, task, kept=kept)
 
     def check_keys(self) -> None:
         """Refuse unknown keys of the file, and an `about` that is no text."""
         for key in self.content:
             if key not in KEYS:
                 raise ValueError(f"{self.position(key)}: unknown key{nearest(key, KEYS)}")
-        if not isinstance(about := self.content.get("about", ""), str | None):
+        about = self.content.get("about", "")
+        if not self.kept and not isinstance(about, str | None):
             raise ValueError(f"{self.position('about')}: {str(about)[:80]}: write one line of text")
 
     def group(self, name: str) -> dict[str, Any]:
@@ -221,7 +195,7 @@ class _SpaceFile(YamlFile):
             position = self.position(f"budgets.{name}")
             raise ValueError(f"{position}: must be a mapping with trials, steps and min_steps")
         try:
-            return Budget.model_validate(entries[name])
+            return Budget.model_validate(entries[name], context={KEPT: self.kept})
         except ValidationError as error:
             key, why = reason(error, Budget)
             raise ValueError(f"{self.position(f'budgets.{name}.{key}')}: {why}") from None
@@ -244,7 +218,8 @@ class _SpaceFile(YamlFile):
                 position = self.position(f"search.{key}")
                 raise ValueError(f"{position}: searched and fixed at once; keep one")
         kinds = {entry.kind for entry in entries.values()}
-        if self.content.get("series") is not None and kinds != {"grid"}:
+        crossed = self.content.get("series") is not None and not self.kept
+        if crossed and kinds != {"grid"}:
             raise ValueError(f"{self.position('series')}: crosses grids; make all of search grids")
         check_conditions(self, self.task, entries)
         return entries
@@ -256,12 +231,12 @@ class _SpaceFile(YamlFile):
             raise ValueError(
                 f"{self.path}: a grid is searched whole; make all of search grids, or none"
             )
-        if kinds == {"grid"} and budget.sampler:
+        if kinds == {"grid"} and budget.sampler and not self.kept:
             position = self.position(f"budgets.{name}.sampler")
             raise ValueError(f"{position}: a grid tries all of its points; leave out the sampler")
         return kinds == {"grid"}
 
-    def _given(self, entries: Entries) -> list[dict[str, Any]]:
+    def _given(self, entries: Entries, search: Distributions) -> list[dict[str, Any]]:
         """Return the values under `first`, trial by trial."""
         content = self.content.get("first")
         given = content if isinstance(content, list) else [self.group("first")]
@@ -272,6 +247,8 @@ class _SpaceFile(YamlFile):
             group = f"first.{number}" if isinstance(content, list) else "first"
             for key, value in values.items():
                 self.check(group, key, value)
+                if self.kept and key not in search:
+                    continue
                 if key not in entries:
                     position = self.position(f"{group}.{key}")
                     raise ValueError(f"{position}: not searched; write it under `fixed`")
@@ -282,7 +259,7 @@ class _SpaceFile(YamlFile):
         self, fixed: dict[str, Any], entries: Entries, search: Distributions
     ) -> dict[str, Any]:
         """Return trial 0's value of each searched path: from `first`, else the default."""
-        given = self._given(entries)[0]
+        given = self._given(entries, search)[0]
         try:
             trial = json.loads(make_trial(fixed).model_dump_json())
         except ValueError as error:
@@ -300,7 +277,7 @@ class _SpaceFile(YamlFile):
         Mappings that the fixed settings make equal are one start.
         """
         starts: list[dict[str, Any]] = []
-        given, position = self._given(entries), self.position("first")
+        given, position = self._given(entries, space.search), self.position("first")
         if space.points and len(given) > 1:
             raise ValueError(f"{position}: a grid tries all of its points; keep one mapping")
         known = [space.active(space.first)]
@@ -349,7 +326,7 @@ class _SpaceFile(YamlFile):
         choices_of = {axis: search[axis].choices for axis in search}  # type: ignore[attr-defined]
         varied = [{axis: choices_of[axis] for axis in search if axis in axes} for axes in series]
         count = sum(prod(map(len, choices.values())) for choices in varied)
-        if count > MAX_POINTS:
+        if count > MAX_POINTS and not self.kept:
             raise ValueError(
                 f"{self.position('search')}: a grid of {count:,} points, of which each is a trial; "
                 f"at most {MAX_POINTS:,}: leave out values, or write int, log or choice for grid"

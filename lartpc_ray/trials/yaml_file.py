@@ -40,11 +40,13 @@ class YamlFile:
         path: of the file.
         content: its keys and values.
         lines: dotted key to its line.
+        kept: whether a study has begun with it: what only a new study refuses is read.
     """
 
     path: Path
     content: dict[str, Any]
     lines: dict[str, int]
+    kept: bool = field(default=False, kw_only=True)
 
     def position(self, key: str) -> str:
         """Return file, line and key for an error; inside an alias the line of the alias."""

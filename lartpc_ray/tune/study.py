@@ -117,7 +117,7 @@ class Study:
             raise ValueError(f"{folder}: a study of {plan.space}, not of {options.study}")
         planned = {} if options.accept_data else plan.inputs
         refuse_changed(folder, planned, {path.name: text_digest(path.read_bytes())})
-        space = read_space(path, plan.budget, plan.overrides, kept=True)
+        space = read_space(path, plan.budget, plan.overrides, kept=not options.accept_data)
         if plan.size:
             minutes = plan.options.get("minutes")
             minutes = minutes if is_number(minutes) else None

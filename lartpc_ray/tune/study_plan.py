@@ -114,7 +114,7 @@ class StudyPlan(Settings):
                     "--seed, --tracking-uri where they were given"
                 ) from None
             given = {"study": str(file), "retry": False, "accept_data": False}
-            space = chosen_space(argparse.Namespace(**vars(options) | given))
+            space = chosen_space(argparse.Namespace(**vars(options) | given), kept=True)
             if space.budget.minutes:
                 raise ValueError(
                     f"{error}; it alone has the trials and steps that fit into "

@@ -23,6 +23,7 @@ from lartpc_ray.predict.inference import predict
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.train.loop import train
 from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.belongs import misplaced
 from lartpc_ray.trials.paths import _leaves, make_trial
 from lartpc_ray.trials.trial import Trial
 
@@ -331,6 +332,40 @@ def test_a_setting_has_an_effect_or_its_change_is_an_error(task: str, leaf: str)
     before = {**SMALL, "task.name": task, **TASK[task], **change.beside}
     after = {**before, leaf: change.value}
     assert outcome(tuple(freeze(before))) != outcome(tuple(freeze(after)))
+
+
+def truth(task: str, values: Mapping[str, Any]) -> list[bytes] | None:
+    """Return what the tune split is scored by; None for settings that cannot be."""
+    settings = {"data.splits.path": "FEW", **SMALL, "task.name": task, **TASK[task], **values}
+    settings["data.splits.path"] = PATHS.get(path := settings["data.splits.path"], path)
+    try:
+        trial = make_trial(settings)
+        events = [trial.task.prepare(event) for event in trial.data.splits.events("tune")]
+    except ValueError:
+        return None
+    arrays = []
+    for event in events:
+        arrays += [getattr(event, name)[~event.dead] for name in ("coords", "semantic", "cluster")]
+        if event.regions:
+            hidden = event.regions.truth
+            arrays += [event.regions.corners, hidden.coords, hidden.cluster]
+    return [array.tobytes() for array in arrays]
+
+
+def test_what_changes_the_scored_truth_is_not_searched() -> None:
+    changing = set()
+    for task, leaf in LEAVES:
+        change = change_of(task, leaf)
+        before = truth(task, change.beside) if change else None
+        after = truth(task, {**change.beside, leaf: change.value}) if change else None
+        if before is not None and after is not None and before != after:
+            changing.add(leaf)
+    assert {leaf for leaf in changing if not misplaced("search", leaf)} == set()
+    known = {"wires.Y", "wires.pitch", "plane", "smear", "threshold", "box", "most_events"}
+    known |= {"layout.side", "layout.classes.michel"}
+    assert changing >= {f"data.splits.{leaf}" for leaf in known}
+    assert changing >= {"task.relabel", "task.min_energy", "task.poster_classes", "task.dead"}
+    assert misplaced("search", "task.semantics"), "true classes score higher than predicted ones"
 
 
 def freeze(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

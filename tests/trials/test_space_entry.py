@@ -9,8 +9,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lartpc_ray.terminal.command import prepare_process
+from lartpc_ray.trials.recorded import searched
 from lartpc_ray.trials.space import Condition, Prior, Space, nearest_value
-from lartpc_ray.trials.space_file import read_space, searched
+from lartpc_ray.trials.space_file import read_space
 
 Write = Callable[..., Path]
 """Writes a search space with replaced texts and gives its path."""
@@ -349,7 +350,7 @@ METHOD = "task.method: {choice: [seeds, linked]}"
             "optimizer.norm: {choice: [local, synchronised]}",
             r"resources.workers is above 1, and it",
         ),
-        ("data.splits.wires.U: {uniform: [-90.0, 90.0]}", r"plane is U, and it is null"),
+        ("data.splits.wires.U: {uniform: [-90.0, 90.0]}", r"on the same voxels; write one"),
     ],
 )
 def test_a_searched_setting_without_effect_is_refused(
