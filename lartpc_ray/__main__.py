@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import OneLineParser, Parser, results_folder
 
 COMMANDS = {
     "tune": "search a study's space; the main job",
@@ -121,9 +121,7 @@ def parser() -> Parser:
     made = Parser(
         "", "Print facts about the package; without COMMAND list the commands.", "settings"
     )
-    commands = made.add_subparsers(
-        dest="what", metavar="COMMAND", parser_class=argparse.ArgumentParser
-    )
+    commands = made.add_subparsers(dest="what", metavar="COMMAND", parser_class=OneLineParser)
     for name, about in COMMANDS.items():
         commands.add_parser(name, help=about, add_help=False)
     for name, (about, _) in ACTIONS.items():
@@ -132,7 +130,9 @@ def parser() -> Parser:
             name, help=about, description=about, epilog=epilog, allow_abbrev=False
         )
         if name == "dashboards":
-            each.add_argument("--runs", type=Path, default=Path("runs"), help="where results are")
+            each.add_argument(
+                "--runs", type=results_folder, default="runs", help="where results are"
+            )
         if name == "settings":
             each.add_argument("--names", action="store_true", help="their names only, as JSON")
     return made

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lartpc_ray.data.formats.layout import Products
+from lartpc_ray.data.limits import MAX_SIDE, MOST_EVENTS
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import OneLineParser, Parser, whole_number
 
 
 def main(options: argparse.Namespace) -> int:
@@ -18,6 +19,8 @@ def main(options: argparse.Namespace) -> int:
     return ACTIONS[options.what](options)
 
 
+SIDE, COUNT = whole_number(1, MAX_SIDE), whole_number(1, MOST_EVENTS)
+INDEX, SEED = whole_number(0, MOST_EVENTS), whole_number(0, 2**32 - 1)
 LAYOUT = "version of PILArNet-M (default v3), with the sidecar file OUT_points.npy of its readers"
 
 
@@ -28,7 +31,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "sample/test",
     )
     parser.add_argument(
-        "--side", type=int,
+        "--side", type=SIDE,
         help="voxels along each axis; default 512, or more if the file's voxels need it",
     )  # fmt: skip
     parser.add_argument(
@@ -49,7 +52,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--plane",
-        type=int,
+        type=whole_number(0, 1000),
         metavar="N",
         help="wire plane of hits, or of a table of wires and ticks",
     )
@@ -76,7 +79,13 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 def _add_draw(parser: argparse.ArgumentParser) -> None:
     _add_reading(parser)
-    parser.add_argument("--event", type=int, required=True, metavar="N", help="counted from 0")
+    parser.add_argument(
+        "--event",
+        type=INDEX,
+        required=True,
+        metavar="N",
+        help="counted from 0",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT.html",
         help="also writes OUT.png; default FILE-event-N.html in this folder",
@@ -86,7 +95,7 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
         help="the file that lartpc_ray.predict wrote for FILE: draw its clusters, too",
     )  # fmt: skip
     parser.add_argument(
-        "--count", type=int, default=1, metavar="N",
+        "--count", type=COUNT, default=1, metavar="N",
         help="draw N events from this one, a page each, with links to the next and the previous",
     )  # fmt: skip
     parser.add_argument(
@@ -96,9 +105,20 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     _add_writing(parser)
-    parser.add_argument("--side", type=int, default=512, help="voxels along each axis")
-    parser.add_argument("--events", type=int, default=100, metavar="N", help="number of events")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same events")
+    parser.add_argument("--side", type=SIDE, default=512, help="voxels along each axis")
+    parser.add_argument(
+        "--events",
+        type=COUNT,
+        default=100,
+        metavar="N",
+        help="number of events",
+    )
+    parser.add_argument(
+        "--seed",
+        type=SEED,
+        default=0,
+        help="the same seed gives the same events",
+    )
     parser.add_argument("--density", type=float, default=1.0, help="factor on the particle count")
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
 
@@ -133,7 +153,7 @@ def parser() -> Parser:
         f"inspect {COMMANDS['inspect'][1]}",
     )
     commands = made.add_subparsers(
-        dest="what", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+        dest="what", required=True, metavar="COMMAND", parser_class=OneLineParser
     )
     for name, (about, example, add_arguments) in COMMANDS.items():
         epilog = f"example: python -m lartpc_ray.data {name} {example}"

@@ -13,8 +13,9 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.formats.pilarnet_writer import fill_file, replace_events
-from lartpc_ray.data.formats.source import MAX_SIDE, EventSource, Tables
+from lartpc_ray.data.formats.source import EventSource, Tables
 from lartpc_ray.data.formats.tables import Version, compare, event_tables, to_layout
+from lartpc_ray.data.limits import MAX_SIDE
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.screen import track
 

@@ -16,12 +16,12 @@ from lartpc_ray.data.formats.pilarnet import MAX_SIDE_EVENTS
 from lartpc_ray.data.formats.pilarnet_writer import sidecar_path
 from lartpc_ray.data.formats.source import (
     MAX_EVENT_VOXELS,
-    MAX_SIDE,
     EventSource,
     Tables,
     find_side,
     locate_errors,
 )
+from lartpc_ray.data.limits import MAX_SIDE
 from lartpc_ray.terminal.command import log
 
 ENDS = (".h5", ".hdf5", ".h5.xz", ".root", ".parquet", ".csv", ".npz")

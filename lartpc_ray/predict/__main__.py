@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lartpc_ray.predict.arguments import add_placement
+from lartpc_ray.data.limits import MAX_SIDE, MOST_EVENTS
+from lartpc_ray.predict.arguments import RUN_HELP, add_placement
 from lartpc_ray.reconstruct.names import METHODS
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import Parser, results_folder, whole_number
 
 
 def main(options: argparse.Namespace) -> int:
@@ -33,7 +34,11 @@ def parser() -> Parser:
         "-o", "--output", type=Path, required=True, help="file, NAME.parquet or folder to write"
     )
     made.add_argument(
-        "--shard-events", type=int, default=1024, metavar="N", help="events of a shard of a folder"
+        "--shard-events",
+        type=whole_number(1, MOST_EVENTS),
+        default=1024,
+        metavar="N",
+        help="events of a shard of a folder",
     )
     made.add_argument(
         "--layout",
@@ -42,7 +47,7 @@ def parser() -> Parser:
     )
     add_tables(made)
     add_placement(made)
-    made.add_argument("--run", required=True, help="an MLflow run, or a folder of one")
+    made.add_argument("--run", required=True, help=RUN_HELP)
     made.add_argument(
         "--method", "--cut", choices=METHODS, help="how voxels become clusters; default the task's"
     )
@@ -54,7 +59,7 @@ def parser() -> Parser:
     made.add_argument(
         "--dead", type=Path, metavar="MAP.yaml", help="dead regions that an infill fills, in cm"
     )
-    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--runs", type=results_folder, default="runs", help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     return made
 
@@ -69,7 +74,7 @@ def add_events(made: Parser) -> None:
     )
     made.add_argument(
         "--side",
-        type=int,
+        type=whole_number(1, MAX_SIDE),
         metavar="N",
         help="voxels along each axis of the images; default that of the training",
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import Parser, whole_number
+
+MOST_WORKERS = 100_000
+"""Processes of a job."""
+RUN_HELP = "an MLflow run, a folder of one, or models:/NAME@ALIAS or models:/NAME/VERSION"
 
 
 def add_placement(made: Parser) -> None:
     """Add the arguments that place the networks: processes, device and precision."""
     made.add_argument(
-        "--workers", type=int, help="processes; default: all cores or GPUs, one for few events"
+        "--workers",
+        type=whole_number(1, MOST_WORKERS),
+        help="processes; default: all cores or GPUs, one for few events",
     )
     add_device(made)
 

@@ -29,7 +29,7 @@ from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.tracking.store import EXISTS, INVALID, MISSING, StoreError
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -39,6 +39,8 @@ with warnings.catch_warnings():
     from mlflow.pyfunc import save_model
     from mlflow.pyfunc.model import PythonModel
 
+SCHEME = "models:/"
+"""Begins the address of a registered model."""
 FOLDER = "model"
 """Folder of the model among the artifacts of a run."""
 AXES = ("x", "y", "z")
@@ -228,6 +230,64 @@ def find_version(tracking: Tracking, address: str) -> ModelVersion:
         if error.code not in (MISSING, INVALID):
             raise
         raise ValueError(f"{address}: {error}") from None
+
+
+def resolve_run(tracking: Tracking, source: str) -> str:
+    """Return the run of a registered model, `models:/...`; another source stays as it is.
+
+    Raises:
+        ValueError: for a model that is not registered, or that no run has trained.
+    """
+    if not source.startswith(SCHEME):
+        return source
+    run = find_version(tracking, source).run_id
+    if not run:
+        raise ValueError(f"{source}: registered without a run; give a model of a search")
+    return str(run)
+
+
+def fetch_registered(tracking: Tracking, source: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a registered model's checkpoint, and its `shape` and `thresholds`.
+
+    Args:
+        tracking: where it is registered.
+        source: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        folder: for downloaded files.
+
+    Raises:
+        ValueError: for a model that is not registered or is damaged.
+    """
+    run = resolve_run(tracking, source)
+    files = tracking.fetch(run, f"{FOLDER}/artifacts", folder)
+    try:
+        return files, read_use(files / "use.json")
+    except ValueError as error:
+        raise ValueError(f"{error}; give the run of the model instead: {run}") from None
+
+
+def fetch_checkpoint(tracking: Tracking, run: str, folder: Path) -> Path:
+    """Return the checkpoint of a run, or of its registered model.
+
+    Only the best trial of a search has a checkpoint in MLflow, and each registered model.
+
+    Args:
+        tracking: store of the run.
+        run: its id, a folder of its files, or a registered model.
+        folder: for a downloaded file.
+
+    Raises:
+        ValueError: for a run without a checkpoint.
+    """
+    run = resolve_run(tracking, run)
+    try:
+        return tracking.fetch(run, checkpoints.FILE, folder)
+    except ValueError as missing:
+        if as_folder(run):
+            raise
+        try:
+            return tracking.fetch(run, f"{FOLDER}/artifacts/{checkpoints.FILE}", folder)
+        except ValueError:
+            raise missing from None
 
 
 def version_with_alias(tracking: Tracking, name: str, alias: str) -> ModelVersion | None:

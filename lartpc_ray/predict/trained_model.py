@@ -12,7 +12,7 @@ import pandas as pd
 
 from lartpc_ray.data.event import Event
 from lartpc_ray.predict.inference import reconstruct_events
-from lartpc_ray.predict.registry import FOLDER, PyfuncPredictor, find_version, read_use
+from lartpc_ray.predict.registry import SCHEME, PyfuncPredictor, fetch_registered
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.tracking.runs import Tracking
@@ -91,7 +91,7 @@ def load_model(
     """
     tracking = Tracking(Path(runs), None, tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
-        if str(source).startswith("models:/"):
+        if str(source).startswith(SCHEME):
             return _registered(tracking, str(source), method, Path(scratch))
         run, folder = str(source), Path(scratch)
         state = checkpoints.load(tracking.fetch(run, FILE, folder))
@@ -108,10 +108,5 @@ def load_model(
 def _registered(tracking: Tracking, source: str, method: str | None, scratch: Path) -> TrainedModel:
     if method:
         raise ValueError(f"{source}: a registered model has one method; leave out method={method}")
-    run = str(find_version(tracking, source).run_id)
-    folder = tracking.fetch(run, f"{FOLDER}/artifacts", scratch)
-    try:
-        use = read_use(folder / "use.json")
-    except ValueError as error:
-        raise ValueError(f"{error}; give the run of the model instead: {run}") from None
+    folder, use = fetch_registered(tracking, source, scratch)
     return TrainedModel(checkpoints.load(folder), use["thresholds"], tuple(use["shape"]))

@@ -29,6 +29,7 @@ from lartpc_ray.data.formats.tables import Version, event_tables, to_layout
 from lartpc_ray.predict.input_tables import InputTables
 from lartpc_ray.predict.job import Work, read_task
 from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, fetch_registered
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.shards import ShardFolder, digests
 from lartpc_ray.predict.sources import FileEvents, event_files
@@ -36,7 +37,7 @@ from lartpc_ray.predict.tables import check_tables, with_tables, write_with_tabl
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.tasks.task import Outputs, Thresholds
-from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.command import log, refuse_file_as_folder
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
@@ -83,6 +84,8 @@ def check_options(options: argparse.Namespace, in_shards: bool) -> None:
     Raises:
         ValueError: for an output that exists, or arguments that belong together.
     """
+    if in_shards:
+        refuse_file_as_folder(options.output)
     if options.output.exists() and not in_shards and not options.force:
         raise ValueError(f"{options.output}: is there already; --force writes over it")
     if options.output.suffix == ENDING and (options.layout or options.tables):
@@ -213,26 +216,46 @@ def reconstruct_voxels(
 def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresholds]:
     """Return the networks to apply one after the other, and the thresholds of the last one."""
     tracking = Tracking(options.runs, None, options.tracking_uri)
-    thresholds: Thresholds = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        state = checkpoints.load(tracking.fetch(options.run, FILE, folder))
-        task = state.trial.task
-        if task.methods:
-            task = task.with_method(options.method or task.active_method.name)
-            name = task.active_method.name
-            path = options.thresholds or fetch_thresholds(tracking, options.run, name, folder)
-            thresholds = read_thresholds(path, list(task.active_method.axes()))
+        state, thresholds = _network(options, tracking, Path(scratch))
         states = []
         if options.segmentation_run:
-            file = tracking.fetch(options.segmentation_run, FILE, folder / "segmentation")
+            folder = Path(scratch) / "segmentation"
+            file = fetch_checkpoint(tracking, options.segmentation_run, folder)
             states.append(checkpoints.load(file))
+    task = state.trial.task
     untuned = [name for name in task.scored_classes if thresholds and name not in thresholds]
     if untuned:
         log.info(f"no thresholds for {', '.join(untuned)}: their voxels stay in no cluster")
     task = task.with_dead_regions(read_dead_map(options.dead) if options.dead else None)
     trial = state.trial.model_copy(update={"task": task})
     return [*states, replace(state, trial=trial).to_predict()], thresholds
+
+
+def _network(
+    options: argparse.Namespace, tracking: Tracking, folder: Path
+) -> tuple[Checkpoint, Thresholds]:
+    """Return the network of the run with the reconstruction to use, and its thresholds."""
+    run: str = options.run
+    registered = run.startswith(SCHEME)
+    if registered and options.method:
+        raise ValueError(f"{run}: a registered model has one method; leave out --method")
+    use: dict[str, Any] = {}
+    if registered:
+        files, use = fetch_registered(tracking, run, folder)
+        state = checkpoints.load(files)
+    else:
+        state = checkpoints.load(tracking.fetch(run, FILE, folder))
+    task = state.trial.task
+    if not task.methods:
+        return state, {}
+    task = task.with_method(options.method or task.active_method.name)
+    state = replace(state, trial=state.trial.model_copy(update={"task": task}))
+    name, axes = task.active_method.name, list(task.active_method.axes())
+    if use and not options.thresholds:
+        return state, use["thresholds"]
+    path = options.thresholds or fetch_thresholds(tracking, run, name, folder)
+    return state, read_thresholds(path, axes)
 
 
 def parse_events(text: str | None, count: int) -> range:

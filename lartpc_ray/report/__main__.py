@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lartpc_ray.predict.arguments import add_placement
+from lartpc_ray.predict.arguments import RUN_HELP, add_placement
 from lartpc_ray.reconstruct.names import METHODS
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import Parser, results_folder
 
 
 def main(options: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def parser() -> Parser:
     """Return the parser of the command."""
     made = Parser("report", "Print the trials of a study, and the table of the best.", "clustering")
     made.add_argument("study", nargs="?", metavar="NAME", help="its newest search")
-    made.add_argument("--run", help="an MLflow run, or a folder of one: the table of one network")
+    made.add_argument("--run", help=f"{RUN_HELP}: its table")
     made.add_argument(
         "--against",
         metavar="B",
@@ -42,7 +42,7 @@ def parser() -> Parser:
     )
     made.add_argument("--data", help="measure again, on the splits in this folder or file")
     add_placement(made)
-    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--runs", type=results_folder, default="runs", help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     made.add_argument(
         "--html",

@@ -13,6 +13,7 @@ from lartpc_ray.atomic import refuse_missing_folder
 from lartpc_ray.predict.evaluate import EvaluationResult, evaluate_on_test
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay, Placement
+from lartpc_ray.predict.registry import resolve_run
 from lartpc_ray.report.by_size import run_by_size
 from lartpc_ray.report.compare import run_comparison
 from lartpc_ray.report.record import write_page
@@ -49,6 +50,7 @@ def _report(options: argparse.Namespace, ray: LazyRay) -> int:
             "--data, --html, --against, --against-method or --by"
         )
     tracking = Tracking(options.runs, None, options.tracking_uri)
+    options.run = options.run and resolve_run(tracking, options.run)
     rows: list[TrialRow] = []
     if options.study:
         rows = trial_rows(tracking.trials(options.study))

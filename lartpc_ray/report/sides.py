@@ -11,13 +11,13 @@ from lartpc_ray.atomic import read_json
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method, validations
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
-from lartpc_ray.predict.registry import FOLDER, find_version
+from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, resolve_run
 from lartpc_ray.report.tables import TrialRow, trial_rows
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import FILE, Checkpoint, last_thresholds
+from lartpc_ray.trials.checkpoint import Checkpoint, last_thresholds
 from lartpc_ray.trials.paths import flatten_settings
 
 KEPT = ("path", "fractions", "most_events", "val_events", "layout")
@@ -123,8 +123,8 @@ def _resolve(tracking: Tracking, source: str) -> tuple[str, str]:
     """Return the name and the run, or the folder, of a source."""
     if folder := as_folder(source):
         return folder.resolve().name, source
-    if source.startswith("models:/"):
-        return source, str(find_version(tracking, source).run_id)
+    if source.startswith(SCHEME):
+        return source, resolve_run(tracking, source)
     try:
         rows = trial_rows(tracking.trials(source))
     except ValueError:  # no study: a run
@@ -136,19 +136,9 @@ def _resolve(tracking: Tracking, source: str) -> tuple[str, str]:
 
 
 def _load(tracking: Tracking, run: str) -> Checkpoint:
-    """Load the checkpoint of a run, or of its registered model.
-
-    Only the best trial of a search has a checkpoint in MLflow, and each registered model.
-    """
+    """Load the checkpoint of a run, or of its registered model."""
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            file = tracking.fetch(run, FILE, Path(scratch))
-        except ValueError as missing:
-            try:
-                file = tracking.fetch(run, f"{FOLDER}/artifacts/{FILE}", Path(scratch))
-            except ValueError:
-                raise missing from None
-        return checkpoints.load(file)
+        return checkpoints.load(fetch_checkpoint(tracking, run, Path(scratch)))
 
 
 def _on_events_of(state: Checkpoint, other: Side, source: str) -> Checkpoint:

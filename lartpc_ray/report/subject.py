@@ -10,6 +10,7 @@ from pathlib import Path
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
+from lartpc_ray.predict.registry import fetch_checkpoint
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -29,7 +30,7 @@ def load_evaluation(
         ValueError: for a run without a sound checkpoint.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        state = checkpoints.load(tracking.fetch(run, checkpoints.FILE, Path(scratch)))
+        state = checkpoints.load(fetch_checkpoint(tracking, run, Path(scratch)))
     return Evaluation(state, data, ray)
 
 

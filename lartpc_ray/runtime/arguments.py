@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from lartpc_ray.terminal.command import Parser, log
+from lartpc_ray.terminal.command import Parser, log, results_folder, whole_number
 from lartpc_ray.trials.budget import BudgetName
 
 if TYPE_CHECKING:  # libraries that `--help` does without
@@ -15,6 +15,11 @@ if TYPE_CHECKING:  # libraries that `--help` does without
 
 SIDE = "data.splits.layout.side"
 """Setting that the training file determines, if neither the space nor the arguments fix it."""
+
+
+WORKERS = whole_number(1, 100_000)
+SEED = whole_number(0, 2**32 - 1)
+"""Type of a seed; numpy's earlier generator, which Optuna uses, takes no larger one."""
 
 
 def study_parser(name: str, about: str, example: str) -> Parser:
@@ -30,9 +35,9 @@ def study_parser(name: str, about: str, example: str) -> Parser:
     )
     parser.add_argument("--data", help="folder with train, tune, test .h5 files, or one .h5 file")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="fix a setting")
-    parser.add_argument("--workers", type=int, help="data-parallel workers per trial")
-    parser.add_argument("--seed", type=int, help="seed of the search and of every trial")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the results")
+    parser.add_argument("--workers", type=WORKERS, help="data-parallel workers per trial")
+    parser.add_argument("--seed", type=SEED, help="seed of the search and of every trial")
+    parser.add_argument("--runs", type=results_folder, default="runs", help="folder of the results")
     parser.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="folder of a run to continue")
     parser.add_argument("--retry", action="store_true", help="with --resume: failed trials, too")

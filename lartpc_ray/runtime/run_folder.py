@@ -19,7 +19,7 @@ from lartpc_ray.atomic import name_in_errors, read_json, write_json
 from lartpc_ray.runtime.failures import cause_of
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import error_text, without_password
+from lartpc_ray.terminal.text import error_text, shown_uri
 from lartpc_ray.trials.paths import reason
 
 Plan = TypeVar("Plan", bound=Settings)
@@ -90,7 +90,7 @@ def planned_options(options: argparse.Namespace) -> dict[str, Any]:
 def _readable(options: dict[str, Any]) -> dict[str, Any]:
     """Return options without the password of their store: others may read a plan."""
     if store := options.get("tracking_uri"):
-        return options | {"tracking_uri": without_password(str(store))}
+        return options | {"tracking_uri": shown_uri(str(store))}
     return options
 
 

@@ -10,14 +10,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from lartpc_ray.terminal.system_errors import shortage
-from lartpc_ray.terminal.text import error_text, escape_controls
+from lartpc_ray.terminal.text import error_text, escape_controls, without_password
 
 log = logging.getLogger("lartpc_ray")
 """The package's logger for progress; `run` alone gives it a handler."""
 
+WRONG = 2
+"""Exit status for wrong arguments or settings."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, or another signal that stops a command."""
 UNWRITTEN = 120
@@ -46,7 +49,16 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", "Choices for a categorical distribution", UserWarning)
 
 
-class Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that reports a wrong argument in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the argument, its value and what to do; exit with status 2."""
+        text = escape_controls(without_password(" ".join(message.split())))
+        self.exit(WRONG, f"{self.prog}: {text}; see --help\n")
+
+
+class Parser(OneLineParser):
     """The parser of a command, or of the package for an empty name, with an example."""
 
     def __init__(self, name: str, about: str, example: str) -> None:
@@ -59,6 +71,48 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--debug", action="store_true", help="print the traceback of an error")
         self.add_argument("--quiet", action="store_true", help="results and errors only")
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return the type of an argument that takes a whole number within limits.
+
+    Example:
+        >>> whole_number(1, 8)("3")
+        3
+    """
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]}: give a whole number from {least} to {most}"
+            )
+        return value
+
+    return parse
+
+
+def refuse_file_as_folder(path: Path) -> None:
+    """Refuse a file where a folder is wanted, also where a parent of the folder is a file.
+
+    Raises:
+        NotADirectoryError: with the name of the file.
+    """
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise NotADirectoryError(f"{there}: not a folder; give the name of a folder")
+
+
+def results_folder(text: str) -> Path:
+    """Return the folder of an argument, which may not exist yet."""
+    try:
+        refuse_file_as_folder(Path(text))
+    except NotADirectoryError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
 
 
 def run(
@@ -129,6 +183,6 @@ def _leave(ended: list[int]) -> None:
 
 def _failed(parser: Parser, arguments: argparse.Namespace, error: Exception, status: int) -> int:
     if arguments.debug:
-        traceback.print_exc()
+        print(without_password(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{parser.prog}: {error_text(error, 5000)}", file=sys.stderr, flush=True)
     return status

@@ -14,6 +14,10 @@ NO_PORT = r"(?!\d{1,5}(?:[/?#:;,)\s]|$))"
 """After the colon of a URI: a password follows, not the port of a server."""
 
 
+HIDDEN = r"(?:password|passwd|pwd|token|secret)"
+"""End of the name of a part of a URI that is not shown."""
+
+
 def align_columns(
     rows: Sequence[Sequence[str]], sides: str = ">", widths: Sequence[int] = (0,), gap: int = 2
 ) -> list[str]:
@@ -130,7 +134,7 @@ def format_clock(seconds: float) -> str:
 
 
 def without_password(text: str) -> str:
-    """Remove the passwords of all URIs in a text.
+    """Remove the passwords of all URIs in a text; for a text that is a URI see `shown_uri`.
 
     Example:
         >>> without_password("postgresql://me:secret@host/db?password=x&sslmode=on")
@@ -138,8 +142,44 @@ def without_password(text: str) -> str:
         >>> without_password("postgresql://me:sec/ret@host/db")
         'postgresql://me@host/db'
     """
-    text = re.sub(rf"(\w://[^\s:/@\[]*):{NO_PORT}\S*@", r"\1@", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
+    inside = r"(?!\s)(?:(?!\w://)[^\n])*"
+    text = re.sub(rf"(\w://[^\s:/@\[]*):{NO_PORT}{inside}@", r"\1@", text)
+    return re.sub(rf"(?i)({HIDDEN}=)[^&\s'\"]+", r"\1***", text)
+
+
+def shown_uri(uri: str) -> str:
+    """Return a URI without its passwords, which may hold any characters.
+
+    Example:
+        >>> shown_uri("postgresql://me:12 pa/ss@host/db?sslpassword=x y&sslmode=on")
+        'postgresql://me@host/db?sslpassword=***&sslmode=on'
+        >>> shown_uri("http://host:5000/a@b")
+        'http://host:5000/a@b'
+    """
+    uri = re.sub(_user_password(uri), r"\1@", uri)
+    return re.sub(rf"(?is)({HIDDEN}=)[^&]+", r"\1***", uri)
+
+
+def uri_passwords(uri: str) -> list[str]:
+    """Return the passwords of a URI as they stand in it.
+
+    Example:
+        >>> uri_passwords("mysql://me:a%20b@host/db?password=c d")
+        ['a%20b', 'c d']
+    """
+    user = re.search(_user_password(uri), uri)
+    rest = uri[user.end() :] if user else uri
+    return [*([user[2]] if user else []), *re.findall(rf"(?is){HIDDEN}=([^&]+)", rest)]
+
+
+def _user_password(uri: str) -> str:
+    """Return the pattern of the user and the password of a URI.
+
+    The address of a server ends at the first of / ? #; SQLAlchemy reads the address of a database
+    up to the @.
+    """
+    port = r"(?!\d{1,5}(?:[/?#]|$))" if uri.lower().startswith("http") else ""
+    return rf"(?s)^([\w.+-]+://[^:/@\[]*):{port}(.*)@"
 
 
 def format_value(value: Any) -> str:

@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from lartpc_ray.predict.arguments import add_device
+from lartpc_ray.predict.arguments import MOST_WORKERS, RUN_HELP, add_device
 from lartpc_ray.reconstruct.names import METHODS, ClusterRule, Rule
 from lartpc_ray.terminal import command
-from lartpc_ray.terminal.command import Parser
+from lartpc_ray.terminal.command import Parser, results_folder, whole_number
 from lartpc_ray.thresholds.export import RULES
 
 
@@ -35,7 +35,7 @@ def parser() -> Parser:
         "clustering --run 0123abcd",
     )
     made.add_argument("study", metavar="NAME", help="the study that the run belongs to")
-    made.add_argument("--run", help="an MLflow run with a checkpoint, or a folder of one")
+    made.add_argument("--run", help=RUN_HELP)
     made.add_argument(
         "--outputs", type=Path, metavar="FILE.h5", help="outputs of any network, also SPINE's HDF5"
     )
@@ -56,7 +56,11 @@ def parser() -> Parser:
         help="a metric or A*B",
     )
     made.add_argument(
-        "--refine", type=int, default=0, metavar="N", help="N more p0 beside each class's best"
+        "--refine",
+        type=whole_number(0, 1000),
+        default=0,
+        metavar="N",
+        help="N more p0 beside each class's best",
     )
     made.add_argument("--rule", choices=get_args(Rule), default="robust", help="which point")
     _add_input_and_output(made)
@@ -67,11 +71,14 @@ def _add_input_and_output(made: Parser) -> None:
     made.add_argument("--split", default="tune", choices=("train", "tune", "test"))
     made.add_argument("--data", help="other events: a folder with train, tune, test, or one file")
     made.add_argument(
-        "--min-voxels", type=int, default=10, help="of --outputs: smaller true clusters are no part"
+        "--min-voxels",
+        type=whole_number(0, 10**9),
+        default=10,
+        help="of --outputs: smaller true clusters are no part",
     )
-    made.add_argument("--workers", type=int, help="cores; default all")
+    made.add_argument("--workers", type=whole_number(1, MOST_WORKERS), help="cores; default all")
     add_device(made)
-    made.add_argument("--runs", type=Path, default=Path("runs"), help="where results are kept")
+    made.add_argument("--runs", type=results_folder, default="runs", help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")
     made.add_argument(
         "--export",

@@ -8,12 +8,14 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, resolve_run
 from lartpc_ray.reconstruct.grid import Choice
 from lartpc_ray.reconstruct.names import ClusterRule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
@@ -36,13 +38,12 @@ from lartpc_ray.thresholds.source import FileVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import FILE
 
 
 def run_thresholds(options: argparse.Namespace) -> int:
     if bool(options.run) == bool(options.outputs):
         raise ValueError("give --run ID, or --outputs FILE")
-    tracking = Tracking(options.runs, options.study, options.tracking_uri)
+    tracking = Tracking(options.runs, None, options.tracking_uri)
     tuning = _OfFile(options, tracking) if options.outputs else _OfRun(options, tracking)
     if options.export and not isinstance(tuning.task.active_method, SeedClustering):
         raise ValueError(
@@ -54,6 +55,7 @@ def run_thresholds(options: argparse.Namespace) -> int:
         return 0
     if options.export:
         log.info(f"tuning for the rule of {options.export}, {RULES[options.export]}")
+    tracking.open_experiment(options.study)
     with ray_session(options.workers, dashboard=False):
         record = tuning.tune()
     _warn_of_few(record.choices)
@@ -64,10 +66,9 @@ def run_thresholds(options: argparse.Namespace) -> int:
 class _Tuning(ABC):
     """A tuning that the options of the command describe."""
 
-    def __init__(self, options: argparse.Namespace, tracking: Tracking, run: str) -> None:
+    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
         self.options = options
         self.tracking = tracking
-        self.run = run
         self.task: Task = ClusteringTask()
         self.about: dict[str, Any] = {}
 
@@ -90,6 +91,7 @@ class _Tuning(ABC):
         used = used_thresholds(self.tracking, self.run, method)
         if used and self._matches(used):
             return used
+        self.tracking.open_experiment(self.options.study)
         parent = holder(self.tracking, self.run)
         for child in self.tracking.children(parent, kind="thresholds"):
             content = used_thresholds(self.tracking, child, method)
@@ -106,6 +108,11 @@ class _Tuning(ABC):
             row["objective"] == self.objectives.get(name) for name, row in rows
         )
 
+    @property
+    @abstractmethod
+    def run(self) -> str:
+        """Return the run that the thresholds are logged to."""
+
     @abstractmethod
     def tune(self) -> ThresholdsRecord:
         """Tune the thresholds, and log them."""
@@ -115,9 +122,15 @@ class _OfRun(_Tuning):
     """Tuning of a trained network."""
 
     def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
-        super().__init__(options, tracking, options.run)
+        super().__init__(options, tracking)
+        if options.keep and options.run.startswith(SCHEME):
+            raise ValueError(
+                f"--keep: {options.run} keeps the thresholds that it is registered with; leave "
+                "out --keep, or give the run of the model"
+            )
+        self._run = resolve_run(tracking, options.run)
         with tempfile.TemporaryDirectory() as scratch:
-            state = checkpoints.load(tracking.fetch(options.run, FILE, Path(scratch)))
+            state = checkpoints.load(fetch_checkpoint(tracking, self._run, Path(scratch)))
         self._evaluation = Evaluation(state, options.data, LazyRay(Placement.of(options)))
         self._set_task(self._evaluation.task)
         if options.keep and not is_usable(self._evaluation, self.task):
@@ -125,6 +138,10 @@ class _OfRun(_Tuning):
         self.about = {"split": options.split}
         if options.data:
             self.about["data"] = str(Path(options.data).resolve())
+
+    @property
+    def run(self) -> str:
+        return self._run
 
     def tune(self) -> ThresholdsRecord:
         options = self.options
@@ -138,13 +155,17 @@ class _OfFile(_Tuning):
 
     def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
         outputs = open_outputs(options.outputs)
-        path = options.outputs.resolve()
-        super().__init__(options, tracking, start_run(tracking, path, "outputs"))
+        super().__init__(options, tracking)
         rule: ClusterRule = "first_come" if outputs.kind == "SPINE" else "argmax"
         seeds = SeedClustering(rule=rule)
         self._set_task(ClusteringTask(seeds=seeds, min_voxels=options.min_voxels))
         self._source = FileVoxels(outputs, self.task)
         self.about = self._source.about
+
+    @cached_property
+    def run(self) -> str:
+        self.tracking.open_experiment(self.options.study)
+        return start_run(self.tracking, self.options.outputs.resolve(), "outputs")
 
     def tune(self) -> ThresholdsRecord:
         options = self.options

@@ -20,18 +20,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from lartpc_ray.settings import with_present_names
-from lartpc_ray.terminal.text import short_names, without_password
+from lartpc_ray.terminal.command import refuse_file_as_folder
+from lartpc_ray.terminal.text import short_names, shown_uri
 from lartpc_ray.tracking.provenance import Source
 from lartpc_ray.tracking.store import (
     INVALID,
     MISSING,
-    STORE,
     StoreClient,
     StoreError,
     chosen_store,
     local_store,
     make_store,
     refuse_uncopied,
+    refuse_without_store,
     sqlite_file,
     with_tags,
 )
@@ -80,7 +81,7 @@ class Tracking:
 
     Args:
         folder: where `mlflow.db` and the artefacts are kept, unless a store is given.
-        experiment: the study's name; None to read only.
+        experiment: the study's name; None to read, until `open_experiment`.
         uri: an MLflow tracking URI; by default that of MLFLOW_TRACKING_URI, else of the local
             SQLite file.
 
@@ -97,16 +98,19 @@ class Tracking:
         logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
         self._folder = folder.resolve()
         self.uri = chosen_store(uri) or local_store(folder)
-        self.shown = without_password(self.uri)
+        self.shown = shown_uri(self.uri)
         self._own = self.uri == local_store(folder)
-        self._reads = experiment is None
+        self._reads, self.experiment = True, ""
         self._offset = time.time() - time.monotonic()
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
-        self.experiment = self._find_experiment(experiment) if experiment else ""
         if experiment:
-            self._not_before(
-                self.client.search_runs([self.experiment], order_by=NEWEST, max_results=1)
-            )
+            self.open_experiment(experiment)
+
+    def open_experiment(self, name: str) -> None:
+        """Find or make the experiment of new runs; before, the local store is not made."""
+        self._reads = False
+        self.experiment = self._find_experiment(name)
+        self._not_before(self.client.search_runs([self.experiment], order_by=NEWEST, max_results=1))
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -116,12 +120,10 @@ class Tracking:
             ValueError: if a command that only reads finds no local store.
             StoreError: if the store or the registry does not answer.
         """
-        if self._own and self._reads and not (self._folder / STORE).exists():
-            raise ValueError(
-                f"{self._folder}: no results here (no {STORE}); give the folder of the search or "
-                "of the training with --runs, or its store with --tracking-uri"
-            )
+        if self._own and self._reads:
+            refuse_without_store(self._folder)
         if self._own:
+            refuse_file_as_folder(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
         if path := sqlite_file(self.uri):
             make_store(path)

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from lartpc_ray.atomic import replace_file
 from lartpc_ray.terminal.command import log
-from lartpc_ray.terminal.text import NO_PORT, error_text, without_password
+from lartpc_ray.terminal.text import error_text, shown_uri, uri_passwords, without_password
 
 STORE = "mlflow.db"
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
@@ -79,9 +79,9 @@ def chosen_store(uri: str | None) -> str | None:
     Raises:
         ValueError: for an argument with a password, which all users of the machine can list.
     """
-    if uri and without_password(uri) != uri and uri != os.environ.get(TRACKING):
+    if uri and shown_uri(uri) != uri and uri != os.environ.get(TRACKING):
         raise ValueError(
-            f"--tracking-uri {without_password(uri)}: leave out the password, which other users "
+            f"--tracking-uri {shown_uri(uri)}: leave out the password, which other users "
             f"see; set MLFLOW_TRACKING_PASSWORD (a server) or PGPASSWORD, or {TRACKING}"
         )
     return uri or os.environ.get(TRACKING) or None
@@ -90,15 +90,28 @@ def chosen_store(uri: str | None) -> str | None:
 def plan_store(uri: str | None, folder: Path) -> str | None:
     """Return the URI that a plan keeps: without password, None for the store of its folder."""
     chosen = chosen_store(uri)
-    return None if chosen in (None, local_store(folder)) else without_password(str(chosen))
+    return None if chosen in (None, local_store(folder)) else shown_uri(str(chosen))
 
 
 def kept_store(uri: str | None, folder: Path) -> str:
     """Return the URI of a plan for MLflow; MLFLOW_TRACKING_URI may have its password."""
     given = os.environ.get(TRACKING, "")
-    if uri and without_password(given) == uri:
+    if uri and shown_uri(given) == shown_uri(uri):
         return given
     return uri or local_store(folder)
+
+
+def refuse_without_store(folder: Path) -> None:
+    """Refuse a folder without a local store, for a command that reads.
+
+    Raises:
+        ValueError: with the name of the folder.
+    """
+    if not (folder / STORE).exists():
+        raise ValueError(
+            f"{folder}: no results here (no {STORE}); give the folder of the search or of the "
+            "training with --runs, or its store with --tracking-uri"
+        )
 
 
 def refuse_uncopied(client: MlflowClient, shown: str, run: str, name: str) -> None:
@@ -121,9 +134,16 @@ def refuse_uncopied(client: MlflowClient, shown: str, run: str, name: str) -> No
 
 
 def _passwords(uri: str) -> list[str]:
-    """Return the password of a URI as it stands there and as a library decodes it."""
-    found = re.search(rf"\w://[^\s:/@\[]*:{NO_PORT}(\S*)@", uri)
-    return [found[1], unquote(found[1])] if found and found[1] else []
+    """Return the passwords of a URI in the forms that a library may repeat, long ones first.
+
+    A library may decode a password, encode it again, or take a part of it for the host.
+    """
+    forms: set[str] = set()
+    for given in uri_passwords(uri):
+        plain = {given, unquote(given), unquote_plus(given)}
+        forms |= plain | {quote(one, safe="") for one in plain} | {quote_plus(one) for one in plain}
+        forms |= {part for one in plain for part in re.split(r"[@/:?#]", one) if len(part) > 2}
+    return sorted(forms, key=len, reverse=True)
 
 
 class StoreClient:
@@ -168,7 +188,7 @@ class StoreClient:
     def _guarded(self, name: str) -> Iterator[None]:
         is_registry = "model" in name and self._registry
         uri = (self._registry if is_registry else self._uri) or ""
-        shown = f"{'registry' if is_registry else 'MLflow'} {without_password(uri)}"
+        shown = f"{'registry' if is_registry else 'MLflow'} {shown_uri(uri)}"
         try:
             with _waits_reported(shown, name):
                 yield
@@ -206,7 +226,7 @@ def _waits_reported(shown: str, name: str) -> Iterator[None]:
 
 def _refuse_unusable(uri: str) -> None:
     """Refuse a database that cannot be opened at all; MLflow tries for minutes to open it."""
-    shown = without_password(uri)
+    shown = shown_uri(uri)
     try:
         parts = urlsplit(uri)
     except ValueError as error:
@@ -235,10 +255,11 @@ def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreErr
     response = getattr(error, "response", None)
     if getattr(response, "status_code", None) == 404:
         code = MISSING
-    text = without_password(error_text(error, 5000)).partition(" [SQL:")[0]
+    text = error_text(error, 5000).partition(" [SQL:")[0]
     text = re.sub(r"^\(raised as a result of [^)]*\) ", "", text)
     for password in passwords:
         text = text.replace(password, "***")
+    text = without_password(text)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         text = "a database of another MLflow version; see `mlflow db upgrade`, after a copy of it"
     if "Max retries exceeded" in text or "timed out" in text:

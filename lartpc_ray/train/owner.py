@@ -28,7 +28,7 @@ from lartpc_ray.atomic import only_holder
 from lartpc_ray.runtime.ray_session import private_folder
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.terminal.text import without_password
+from lartpc_ray.terminal.text import shown_uri
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import INVALID, StoreError, one_try, sqlite_file, with_tags
 
@@ -72,7 +72,7 @@ def _lock_file(uri: str, study: str) -> Path:
     """Return the file beside a SQLite store, else in this user's folder."""
     if path := sqlite_file(uri):
         return path.with_name(f"{path.name}.{study}.lock")
-    store = hashlib.sha256(without_password(uri).encode()).hexdigest()[:16]
+    store = hashlib.sha256(shown_uri(uri).encode()).hexdigest()[:16]
     return _locks() / f"{store}.{study}"
 
 
@@ -86,7 +86,7 @@ def _locks() -> Path:
 def _refusal(holder: str, uri: str, folder: Path) -> str:
     return (
         f"{folder}: {holder or 'another process'} writes the runs of {folder.name} in MLflow "
-        f"{without_password(uri)}; wait for its end or stop it, or give this copy of the folder "
+        f"{shown_uri(uri)}; wait for its end or stop it, or give this copy of the folder "
         "another name: it then has runs of its own"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from lartpc_ray.runtime.arguments import chosen_space, study_parser
+from lartpc_ray.runtime.arguments import WORKERS, chosen_space, study_parser
 from lartpc_ray.terminal import command
 from lartpc_ray.terminal.command import Parser
 
@@ -31,7 +31,7 @@ def parser() -> Parser:
     made.add_argument("--run", metavar="ID", help="run of the segmentation that michel works on")
     made.add_argument(
         "--concurrent",
-        type=int,
+        type=WORKERS,
         metavar="N",
         help="trials at a time, also if fewer fit now: a growing cluster adds nodes for them",
     )

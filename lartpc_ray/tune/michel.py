@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from lartpc_ray.metrics.michel import Match
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.predict.registry import resolve_run
 from lartpc_ray.report.record import access_hint, record_result
 from lartpc_ray.report.subject import load_evaluation
 from lartpc_ray.report.verdict import result_content, result_text
@@ -51,13 +52,15 @@ def draw_michels(path: Path, matches: Sequence[Match]) -> None:
 
 def run_michel(options: argparse.Namespace, space: Space) -> int:
     """Tune and evaluate a reconstruction that reads the network of another run."""
-    tracking = Tracking(options.runs, space.name, options.tracking_uri)
+    tracking = Tracking(options.runs, None, options.tracking_uri)
     trial = space.first_trial()
-    state = load_evaluation(tracking, options.run).state
+    source = resolve_run(tracking, options.run)
+    state = load_evaluation(tracking, source).state
     task = trial.task.with_trained(state.trial.task)
     data = trial.data if options.data else state.trial.data
     state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
-    run = tracking.start(space.name, {"kind": space.name, "of": options.run})
+    tracking.open_experiment(space.name)
+    run = tracking.start(space.name, {"kind": space.name, "of": source})
     files, shown = sources(data.splits, options.runs), key_settings(state.trial, space.search)
     describe_trial(tracking, run, state.trial, files, shown)
     with LazyRay(Placement(workers=options.workers)) as ray:

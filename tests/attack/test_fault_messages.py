@@ -164,8 +164,9 @@ def test_a_wrong_value_of_an_option_is_one_short_line(
 ) -> None:
     for words in (["inspect", "sample/test"], ["simulate", str(tmp_path / "a.h5")]):
         assert run(data_parser(), data_main, [*words, "--side", "0"]) == 2
-        text = capsys.readouterr().err.splitlines()[-1]
-        assert text == "python -m lartpc_ray.data: side: Input should be greater than 0; it was 0"
+        (text,) = capsys.readouterr().err.splitlines()
+        begin = f"python -m lartpc_ray.data {words[0]}: argument --side: 0: give a whole number "
+        assert text == f"{begin}from 1 to 1048576; see --help"
 
 
 def test_a_folder_or_a_pipe_is_not_called_absent(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_pages_of_several_events_link_to_each_other(
     assert '<a href="e-38.html">previous event</a>' in last
     assert "next event" not in last
     assert command("draw", "sample/tune", "--event", 0, "--count", 0) == 2
-    assert "--count 0: at least 1" in capsys.readouterr().err
+    assert "argument --count: 0: give a whole number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -245,7 +245,7 @@ def test_images_of_another_side_keep_the_unit_of_the_embedding(
     assert run_command(predict.parser(), predict.main, arguments) == 2
     assert "give the side (--side" in capsys.readouterr().err
     assert run_command(predict.parser(), predict.main, [*arguments, "--side", "0"]) == 2
-    assert "--side 0: give the voxels" in capsys.readouterr().err
+    assert "argument --side: 0: give a whole number from 1" in capsys.readouterr().err
     apply(model, source, tmp_path / "far.h5", "--side", "91")
 
 

@@ -72,7 +72,10 @@ def test_a_test_split_without_a_cluster_is_one_line(
     [
         (("--workers", "2"), "no network runs for a logged table"),
         (("--device", "cpu"), "no network runs for a logged table"),
-        (("--data", "anywhere", "--workers", "0"), "--workers 0: at least 1"),
+        (
+            ("--data", "anywhere", "--workers", "0"),
+            "argument --workers: 0: give a whole number from 1",
+        ),
         pytest.param(
             ("--data", "anywhere", "--device", "cuda", "--workers", "2"),
             "--device cuda: torch sees no GPU; give --device cpu",

@@ -2,15 +2,17 @@
 
 import json
 import logging
+import re
 import shutil
 import sqlite3
 import time
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from processes import free_port
 
-from lartpc_ray.terminal.text import without_password
+from lartpc_ray.terminal.text import shown_uri, without_password
 from lartpc_ray.tracking import store
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import (
@@ -178,6 +180,50 @@ class Leaky:
 )
 def test_passwords_are_removed_from_texts(text: str, shown: str) -> None:
     assert without_password(text) == shown
+
+
+ODD = (
+    *("geh eim", "12 3456", "geh@eim wört", "geh/eim klar", "geh?eim klar", "geh#eim klar"),
+    *(" vorn", "tab\tin", "geh%eim", "50% gut\"klar'"),
+)
+
+
+@pytest.mark.parametrize("password", ODD)
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("form", ["postgresql://me:{}@127.0.0.1:1/db", "mysql://h/db?password={}"])
+def test_a_password_of_odd_characters_is_shown_nowhere(
+    password: str, encoded: bool, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = form.format(quote(password, safe="") if encoded else password)
+    shown = form.replace(":{}@", "@").replace("{}", "***")
+
+    class Repeats:
+        """A client whose errors hold the URI and the password as it was decoded."""
+
+        def get_run(self, run: str) -> None:
+            raise OSError(f"cannot connect to {uri} with {password!s}, {quote_plus(password)}")
+
+    monkeypatch.setenv(TRACKING, uri)
+    assert shown_uri(uri) == shown
+    assert plan_store(None, tmp_path) == shown
+    assert kept_store(shown, tmp_path) == uri
+    assert Tracking(tmp_path, None).shown == shown
+    with pytest.raises(ValueError, match="leave out the password") as given:
+        chosen_store(uri.replace("db", "other"))
+    monkeypatch.setattr(store, "MlflowClient", lambda **_: Repeats())
+    monkeypatch.setattr(store, "_refuse_unusable", lambda _: None)
+    with pytest.raises(StoreError) as failed:
+        StoreClient(uri).get_run("1")
+    words = [word for word in re.split(r"[\s@/?#]", password) if len(word) > 2]
+    assert words
+    for text in (str(given.value), str(failed.value)):
+        assert not any(word in text for word in words), text
+
+
+def test_a_password_with_spaces_is_removed_from_a_text() -> None:
+    text = "no answer from postgresql://me:my pass@h/db; see http://h:5000 and a@b"
+    assert "pass" not in without_password(text)
+    assert without_password("http://h: the user a@b") == "http://h: the user a@b"
 
 
 def test_a_long_wait_is_reported(

@@ -17,11 +17,11 @@ from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import (
     MAX_ARRAY_BYTES,
     MAX_EVENT_VOXELS,
-    MAX_SIDE,
     list_names,
     locate_errors,
 )
 from lartpc_ray.data.formats.vlen import FileBytes, check_room
+from lartpc_ray.data.limits import MAX_SIDE
 
 NO_UPROOT = "reading a ROOT file needs uproot: pip install uproot"
 

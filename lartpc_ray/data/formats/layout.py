@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from lartpc_ray.data.limits import MAX_SIDE
 from lartpc_ray.settings import Settings
 
 Code = Literal["HIP", "MIP", "SHOWER", "DELTA", "MICHEL", "drop", "unlabelled"]
@@ -109,6 +110,7 @@ class Layout(Settings):
 
     side: PositiveInt = Field(
         default=512,
+        le=MAX_SIDE,
         description="voxels along each axis of the image; a LArCV file holds its own size",
     )
     classes: ClassMap = ClassMap()

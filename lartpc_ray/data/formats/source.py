@@ -21,8 +21,6 @@ PROTON = 4
 """The pid of a proton in PILArNet-M; nuclei have larger values."""
 MAX_EVENT_VOXELS = 4_000_000
 """Events in use have thousands of voxels, up to 200,000; a larger count is broken."""
-MAX_SIDE = 2**20
-"""Voxels along an axis; the ids of a 3D image then fit into 60 bits."""
 MAX_ARRAY_BYTES = 2**26
 """Unpacked size of a chunk, a basket or an array of a file."""
 MAX_EMPTY_EVENTS = 1_000_000

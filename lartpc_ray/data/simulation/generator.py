@@ -18,6 +18,7 @@ from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.limits import MAX_SIDE
 from lartpc_ray.data.simulation.physics import (
     CONVERSION_LENGTH,
     MASS,
@@ -115,7 +116,9 @@ MIXED = Primaries(
 class BombSettings(Settings):
     """The image and the particles of simulated events."""
 
-    side: PositiveInt = Field(default=768, description="voxels along each axis of the image")
+    side: PositiveInt = Field(
+        default=768, le=MAX_SIDE, description="voxels along each axis of the image"
+    )
     pitch: PositiveFloat = Field(default=0.3, description="side of a voxel, cm")
     threshold: float = Field(default=0.05, ge=0, description="voxels below it are left out, MeV")
     density: PositiveFloat = Field(default=1.0, description="scales the number of particles")

@@ -125,8 +125,8 @@ def test_simulate_writes_what_the_bomb_makes(
     ("more", "message"),
     [
         (["--density", "0"], "density"),
-        (["--seed", "-2"], "seed -2: neither can be negative"),
-        (["--events", "0"], "0 events: give at least 1"),
+        (["--seed", "-2"], "argument --seed: -2: give a whole number from 0"),
+        (["--events", "0"], "argument --events: 0: give a whole number from 1"),
     ],
 )
 def test_simulate_refuses_in_one_line(
