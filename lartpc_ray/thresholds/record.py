@@ -146,9 +146,7 @@ def log_thresholds(
     child = tracking.start(title(content), {"kind": "thresholds", "of": _identity(content)}, parent)
     known = tracking.run_info(run) | {key: content[key] for key in PASSED_ON if key in content}
     tags = {key: known[key] for key in PASSED_ON if key in known}
-    tracking.set_tags(child, tags | {"in_use": str(kept).lower()})
-    state = "predict uses these thresholds" if kept else "predict uses other thresholds"
-    tracking.describe(child, f"{state}\n```\n{table(content)}\n```")
+    tracking.set_tags(child, tags if kept else tags | {"in_use": "false"})
     tracking.log_text(child, text, file_name(content))
     tracking.log_text(child, table(content), "table.txt")
     with tempfile.TemporaryDirectory() as scratch:
@@ -159,16 +157,19 @@ def log_thresholds(
     tracking.finish(child)
     if kept:
         _use(tracking, run, child, content, text)
+    state = "predict uses these thresholds" if kept else "predict uses other thresholds"
+    tracking.describe(child, f"{state}\n```\n{table(content)}\n```")
     tracking.finish(parent)
     return ThresholdsRecord(content, tuned.choices, differences, kept)
 
 
 def _use(tracking: Tracking, run: str, child: str, content: dict[str, Any], text: str) -> None:
-    """Make `predict` use these thresholds, and mark the run `child` as the one in use."""
+    """Make `predict` use these thresholds, then mark the run `child` as the one in use."""
     if folder := as_folder(run):
         write_text(folder / file_name(content), text)
     else:
         tracking.log_text(run, text, file_name(content))
+    tracking.set_tags(child, {"in_use": "true"})
     for other in tracking.children(holder(tracking, run), kind="thresholds", in_use="true"):
         same = tracking.run_info(other).get("of", "").split()[1:2] == [content["method"]]
         if other != child and same:

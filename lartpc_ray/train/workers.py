@@ -14,6 +14,7 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed
 
+from lartpc_ray.atomic import replace_file
 from lartpc_ray.runtime import live_metrics as live
 from lartpc_ray.runtime.failures import cause_of, retry
 from lartpc_ray.runtime.resources import memory
@@ -115,8 +116,8 @@ def run_training_worker(
             work()
     except Exception as error:
         if _at_fault(error, worker):
-            with suppress(FileExistsError), (folder / FAILED).open("x") as file:  # another rank's
-                file.write(f"{type(error).__name__}: {error_text(error)}")
+            with replace_file(folder / FAILED, keep_existing=True) as part:  # another rank's
+                part.write_text(f"{type(error).__name__}: {error_text(error)}")
         elif worker.world_size > 1 and cause_of(error) == "machine":
             notify(f"{error_text(error)}; Ray Train starts the workers again in {PAUSE:.0f} s")
             time.sleep(PAUSE)
