@@ -151,11 +151,13 @@ class StoreClient:
 
     Args:
         uri: of the tracking store.
+        shown: the URI for messages, if another: a database that is made has a temporary name.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, shown: str = "") -> None:
         logging.getLogger(TRACEBACKS).setLevel(logging.CRITICAL)
         self._uri = uri
+        self._shown = shown_uri(shown or uri)
         self._registry = os.environ.get(REGISTRY) or None
         for store in (uri, self._registry or ""):
             _refuse_unusable(store)
@@ -186,9 +188,9 @@ class StoreClient:
 
     @contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
-        is_registry = "model" in name and self._registry
-        uri = (self._registry if is_registry else self._uri) or ""
-        shown = f"{'registry' if is_registry else 'MLflow'} {shown_uri(uri)}"
+        registry = self._registry if "model" in name else None
+        uri = registry or self._uri
+        shown = f"registry {shown_uri(registry)}" if registry else f"MLflow {self._shown}"
         try:
             with _waits_reported(shown, name):
                 yield
@@ -304,6 +306,6 @@ def make_store(path: Path) -> None:
     if path.exists():
         return
     with replace_file(path, keep_existing=True) as part:  # another search may be first
-        client = StoreClient(f"sqlite:///{part}")
+        client = StoreClient(f"sqlite:///{part}", shown=f"sqlite:///{path}")
         client.search_experiments(max_results=1)
         client.delete_experiment("0")  # MLflow's empty "Default", which the browser lists first

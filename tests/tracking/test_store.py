@@ -243,3 +243,24 @@ def test_a_long_wait_is_reported(
     assert caplog.messages[-1] == "MLflow http://slow: answered after 0 s (get_run)"
     time.sleep(0.2)
     assert caplog.messages[-1].startswith("MLflow http://slow: answered"), "the lines have ended"
+
+
+def test_a_wait_for_a_new_database_names_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its temporary name is of no use to a person."""
+
+    class Slow:
+        def __init__(self, tracking_uri: str, **_: object) -> None:
+            time.sleep(0.3)
+            Path(tracking_uri.removeprefix("sqlite:///")).touch()
+
+        def search_experiments(self, max_results: int) -> None: ...
+
+        def delete_experiment(self, number: str) -> None: ...
+
+    monkeypatch.setattr(store, "SILENCE", 0.05)
+    monkeypatch.setattr(store, "MlflowClient", Slow)
+    store.make_store(tmp_path / "mlflow.db")
+    assert f"MLflow sqlite:///{tmp_path / 'mlflow.db'}: no answer for" in caplog.text
+    assert "part~" not in caplog.text
