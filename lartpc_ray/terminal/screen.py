@@ -31,8 +31,8 @@ FIRST = 1.5
 """Seconds until the first line of a bar without a terminal; quicker work prints none."""
 TICK = 1.0
 """Seconds between two drawings of the table."""
-FRAME = 6
-"""Lines of the screen without a trial: title, head, borders, last line."""
+FRAME = 7
+"""Lines of the screen without a trial: title, head, borders, the two last lines."""
 
 
 class Trials:
@@ -192,6 +192,8 @@ class Trials:
         running = [row for row in self._rows.values() if not row.get("ended")]
         words = Counter(self._word(row) for row in running)
         nothing = "no trial runs" if self._rows else "starting the first trials"
+        if len(self._rows) == self._trials:
+            nothing = "all trials have ended"
         parts = [f"{count} {word}" for word, count in words.items()] or [nothing]
         pulses = [row["pulse"] for row in running if row.get("pulse")]
         if speed := sum(pulse.steps_per_second for pulse in pulses):
@@ -220,16 +222,19 @@ class Trials:
             shown = best[: max(1, self._console.height - FRAME)]
             columns = self._columns(shown)
             kept = fitting(columns, self._console.width)
-            hidden = [f"{len(columns) - len(kept)} more settings"] * (len(kept) < len(columns))
-            hidden += [f"{len(best) - len(shown)} more trials"] * (len(shown) < len(best))
+            left_out = (len(columns) - len(kept)) * bool(shown)
+            hidden = [f"{left_out} settings"] * bool(left_out)
+            hidden += [f"{len(best) - len(shown)} trials"] * (len(shown) < len(best))
             drawn = Table()
             for name in kept:
                 drawn.add_column(name, no_wrap=True)
             for cells in zip(*kept.values(), strict=True):
                 drawn.add_row(*cells)
-            texts = (title, "; ".join([self.status(), *hidden]))
-            head, foot = (Text(text, no_wrap=True, overflow="ellipsis") for text in texts)
-            return Group(head, drawn, foot) if shown else Group(head, foot)
+            state, rest = self.status(), f"not shown: {', '.join(hidden)}"
+            last = [f"{state}; {rest}"] if hidden else [state]
+            last = last if len(last[0]) <= self._console.width else [state, rest]
+            head, *foot = (Text(text, no_wrap=True, overflow="ellipsis") for text in (title, *last))
+            return Group(head, drawn, *foot) if shown else Group(head, *foot)
 
     def _columns(self, shown: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, list[str]]:
         """Return the cells of all columns by their names."""

@@ -150,14 +150,19 @@ class _Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if error[0] is None:  # the last events may have nothing to score
+            self._count(self._events)
         self._bar.__exit__(*error)
 
     def advance(self, keys: Sequence[Key]) -> None:
         """Count a shard as done: all events up to its last one."""
-        before, self._ended = self._ended, max(self._ended, keys[-1][0])
-        self._bar.advance(self._ended - before)
         ready = self._points * len(keys)
         live.record("lartpc_threshold_points_total", ready, method=self._method.name)
+        self._count(keys[-1][0] + 1)
+
+    def _count(self, ended: int) -> None:
+        before, self._ended = self._ended, max(self._ended, ended)
+        self._bar.advance(self._ended - before)
         self._record()
 
     def _record(self) -> None:

@@ -1,6 +1,7 @@
 """What is seen while a search runs, at 80 columns; and nothing where that is wanted."""
 
 import io
+import re
 import time
 from pathlib import Path
 
@@ -46,15 +47,38 @@ def test_long_names_and_many_columns_fit_into_80() -> None:
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines), "a cell is cut"
     assert "1 of 200 trials" in lines[0]
-    assert any("more settings" in line for line in lines)
+    assert any(re.search(r"not shown: [1-5] settings", line) for line in lines)
     objectives = [float(line.split("│")[5]) for line in lines if "│" in line]
     assert objectives == sorted(objectives, reverse=True)
+
+
+def test_the_last_line_is_broken_where_the_terminal_is_too_narrow() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, height=40, force_terminal=True, color_system=None)
+    pulse = Pulse(30, 0.425, 2_100)
+    trials = Trials("study", LONG, 2, 100, console, every=50, pulse=lambda number: pulse)
+    trials.show(0, "running", settings=dict(zip(LONG, VALUES, strict=True)))
+    trials.tick()
+    text.seek(text.truncate(0))
+    console.print(trials.table())
+    state, hidden = text.getvalue().splitlines()[-2:]
+    assert state.startswith("1 training, 0.425 steps per s, 2,100 voxels per s, about")
+    assert state.strip().endswith("left")
+    assert hidden.strip().startswith("not shown: ")
+
+
+def test_no_settings_are_missing_before_the_first_trial() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, height=40, force_terminal=True, color_system=None)
+    console.print(Trials("clustering-20261121-220643", LONG, 200, 1000, console).table())
+    lines = text.getvalue().splitlines()
+    assert lines[-1].strip() == "starting the first trials"
 
 
 def test_more_trials_than_lines_leave_the_best() -> None:
     lines = drawn(100, height=20)
     assert len(lines) <= 20
-    assert any("86 more trials" in line for line in lines)
+    assert any("not shown: 3 settings, 87 trials" in line for line in lines)
     assert any("0.099" in line for line in lines)
 
 
@@ -173,6 +197,8 @@ def test_a_table_ticks_and_shows_speed_and_time_left_from_twenty_steps(
     assert "1 training" in table()
     trials.show(0, "done", ended=True)
     assert "no trial runs" in table()
+    trials.show(1, "stopped early", ended=True)
+    assert "all trials have ended" in table()
 
 
 def test_a_wait_for_resources_is_a_line_after_thirty_seconds(

@@ -27,10 +27,11 @@ from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.terminal.screen import ProgressBar
 from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds.export import exported
 from lartpc_ray.thresholds.record import used_thresholds
-from lartpc_ray.thresholds.scan import score_grid
+from lartpc_ray.thresholds.scan import run_shards, score_grid, score_shard
 from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
@@ -426,3 +427,24 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
             ValueError, match=r"thresholds.yaml:.* (no thresholds|must be a mapping|not YAML)"
         ):
             read_thresholds(path, ["s0", "p0"])
+
+
+def test_the_progress_ends_at_the_last_event_though_it_has_nothing_to_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts, left = list[int](), list[float]()
+
+    def record(name: str, value: float, **_: str) -> None:
+        if name == "lartpc_threshold_points_left":
+            left.append(value)
+
+    monkeypatch.setattr(ProgressBar, "advance", lambda self, count: counts.append(count))
+    monkeypatch.setattr("lartpc_ray.thresholds.scan.live.record", record)
+    monkeypatch.setattr(
+        "lartpc_ray.thresholds.scan.run_in_order", lambda work, calls: (None for _ in calls)
+    )
+    monkeypatch.setattr("lartpc_ray.thresholds.scan.ray.put", lambda arrays: arrays)
+    shards = iter([[ClassVoxels(number, "HIP", {})] for number in (0, 2)])
+    assert len(list(run_shards(shards, ClusteringTask(), 5, score_shard))) == 2
+    assert np.cumsum(counts).tolist() == [1, 3, 5]
+    assert left[-1] == 0
