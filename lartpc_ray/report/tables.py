@@ -80,6 +80,17 @@ def layout(task: str) -> dict[str, Any]:
     return content
 
 
+def metric_name(task: str, metric: str) -> str:
+    """Return the name of a metric in the table of a task, or the metric where it is no column.
+
+    Example:
+        >>> metric_name("clustering", "ari"), metric_name("clustering", "purity*efficiency")
+        ('ARI', 'purity*efficiency')
+    """
+    titles: dict[str, str] = layout(task)["tables"][0]["metrics"]
+    return titles.get(metric, metric).partition(",")[0]
+
+
 def table(result: EvaluationResult) -> str:
     """Return the result as text."""
     shown = layout(result.task)

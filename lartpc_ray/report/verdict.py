@@ -19,7 +19,7 @@ from lartpc_ray.predict.evaluate import (
     short_method,
 )
 from lartpc_ray.report.summary import compared_methods, headline, result_metric, summary_text
-from lartpc_ray.report.tables import layout
+from lartpc_ray.report.tables import layout, metric_name
 from lartpc_ray.tasks import TASKS
 
 SIGMAS = 2.0
@@ -45,6 +45,20 @@ def verdict(result: EvaluationResult) -> list[str]:
     sentences += _further(result, metric, others)
     own = [method for method in methods if method.startswith(THIS) and compared.get(method)]
     return [*sentences, *_in_use(result, {method: compared[method] for method in own})]
+
+
+def short_answer(result: EvaluationResult) -> str:
+    """Return the comparison with the method without training as a short line, else the best method.
+
+    MLflow shows a line of about 130 characters above the runs.
+    """
+    metric = result_metric(result)
+    compared, head = result.differences.get(metric, {}), TASKS[result.task].headline
+    for method in compared_methods(result)[:0:-1]:
+        found = compared.get(method, {}).get(head)
+        if found and not method.startswith((THIS, UNTRAINED)):
+            return difference_text(found, _words(method).partition(" (")[0])
+    return _best(result, metric)
 
 
 def result_text(result: EvaluationResult, bold: tuple[str, str] = ("", "")) -> str:
@@ -78,7 +92,7 @@ def _best(result: EvaluationResult, metric: str) -> str:
     if not scores:
         return f"None of the {count} test events has anything to score."
     best = max(scores, key=scores.__getitem__)
-    name = layout(result.task)["tables"][0]["metrics"][metric].partition(",")[0]
+    name = metric_name(result.task, metric)
     mean = "mean " * (TASKS[result.task].headline == MEAN)
     text = (
         f"Best on {count} test events: {_words(best)}, {mean}{name} {_value(result, best, metric)}."
@@ -113,6 +127,8 @@ def _compared(result: EvaluationResult, method: str, differences: Differences) -
     varying = [name for name, row in classes.items() if row.difference or row.error]
     part = TASKS[result.task].headline == MEAN and len(varying) < len(classes)
     text = difference_text(head, _words(method), ", ".join(varying) if part else "")
+    if head.events < MIN_EVENTS:
+        return text
     better, worse = (
         [
             f"{name} {of_class.difference:+.3f} ± {of_class.error:.3f}"
@@ -157,14 +173,14 @@ def difference_text(head: PairedDifference, other: str, classes: str = "") -> st
     if abs(head.difference) <= head.error / 10:
         return text + "; they are as good as equal."
     enough = ceil(round(head.events * (SIGMAS * head.error / head.difference) ** 2, 6))
-    return f"{text}; about {_rounded(enough)} would."
+    return f"{text}; about {rounded(enough):,} would."
 
 
-def _rounded(count: int) -> int:
-    """Return a count with two digits.
+def rounded(count: int) -> int:
+    """Return a count rounded up to two digits.
 
     Example:
-        >>> _rounded(1234)
+        >>> rounded(1234)
         1300
     """
     unit = int(10 ** max(0, len(str(count)) - 2))
@@ -195,8 +211,11 @@ def _in_use(result: EvaluationResult, own: dict[str, Differences]) -> list[str]:
     best = max(result.held_out, key=result.held_out.__getitem__)
     why = "of highest held-out score" if first == best else "as the settings name it"
     text = f"predict uses {first}, {why} on the {result.events['tune']} tune events ({scores})."
-    for method, rows in own.items():
-        if head := rows.get(TASKS[result.task].headline):
-            further = difference_text(head, short_method(method))
-            text += f" On the test events: {further[:1].lower()}{further[1:]}"
+    further = [
+        difference_text(head, short_method(method))
+        for method, rows in own.items()
+        if (head := rows.get(TASKS[result.task].headline))
+    ]
+    if further:
+        text += f" On the test events: {further[0][:1].lower()}{' '.join(further)[1:]}"
     return [f"{text} --method chooses another."]

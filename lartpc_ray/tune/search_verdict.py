@@ -10,7 +10,7 @@ from lartpc_ray.metrics.paired import PairedDifference, paired_differences
 from lartpc_ray.metrics.table import MEAN, Metrics
 from lartpc_ray.predict.evaluate import measure, validations
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.report.verdict import wrapped
+from lartpc_ray.report.verdict import rounded, wrapped
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value, short_names
@@ -71,6 +71,18 @@ class SearchVerdict:
             _help(found),
         ]
 
+    def remark(self) -> str:
+        """Return a remark on a trial of higher objective than the winner; empty without one.
+
+        Example:
+            >>> SearchVerdict(Winner(0, 3, PairedDifference.of(0.01, 0.02, 40))).remark()
+            ' (trial 3 is not surely better)'
+        """
+        found, rival = self.winner.difference, self.winner.rival
+        if self.winner.number != DEFAULT or found is None or found.difference <= 0:
+            return ""
+        return f" (trial {rival} is not surely better)"
+
     def effect_table(self) -> list[str]:
         """Return the table of the effects; none without a model."""
         if not self.effects:
@@ -116,10 +128,10 @@ def _help(found: PairedDifference) -> str:
     more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
     if found.difference <= 0 or found.error == 0:
         return f"What would help: {more}."
-    events = ceil(found.events * (found.error / found.difference) ** 2)
+    events = rounded(ceil(round(found.events * (found.error / found.difference) ** 2, 6)))
     return (
-        f"What would help: if this difference is true, about {events} tune events instead of "
-        f"{found.events} show it; else {more}."
+        f"What would help: if this difference is true, about {events:,} tune events instead of "
+        f"{found.events} would show it; else {more}."
     )
 
 

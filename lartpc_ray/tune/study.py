@@ -22,7 +22,7 @@ from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.registry import register
 from lartpc_ray.report.record import described
 from lartpc_ray.report.tables import table
-from lartpc_ray.report.verdict import result_text, verdict
+from lartpc_ray.report.verdict import result_text, short_answer, verdict
 from lartpc_ray.runtime.run_folder import (
     locked,
     new_folder,
@@ -256,8 +256,6 @@ class Study:
             result: of the best trial.
             found: the verdict on the search.
         """
-        first, *further = verdict(result)
-        answer, rest = (further[0], [first, *further[1:]]) if further else (first, [])
         trials = f"[{count} trials]({study_link(self.tracking, self.folder.name)})"
         report = run_link(self.tracking, self._start(), "report.html")
         objective = state.history[-1]["objective"]
@@ -266,7 +264,8 @@ class Study:
             f"steps ({settings_text(self.space.key_settings(state.trial))}). {self.folder.name}, "
             f"budget {self.space.budget_name}."
         )
-        sentences = [f"Trial {number} is the best of {trials}. {answer}", *rest, *found.sentences()]
+        answer = f"Trial {number} is the best of {trials}{found.remark()}. {short_answer(result)}"
+        sentences = [answer, *verdict(result), *found.sentences()]
         text = described(result, [*sentences, f"[Report page]({report})"])
         table = "\n".join(found.effect_table())
         return "\n\n".join([text, *([f"```\n{table}\n```"] if table else []), about])

@@ -8,7 +8,13 @@ import pytest
 from lartpc_ray.metrics.paired import PairedDifference
 from lartpc_ray.predict.evaluate import Differences, EvaluationResult
 from lartpc_ray.report.summary import summary_text
-from lartpc_ray.report.verdict import result_content, verdict, wrapped
+from lartpc_ray.report.verdict import (
+    MIN_EVENTS,
+    result_content,
+    short_answer,
+    verdict,
+    wrapped,
+)
 from lartpc_ray.tasks.task import Means
 
 LINKED, SEEDS = "this network, linked voxels", "this network, seeds"
@@ -66,7 +72,32 @@ def test_the_sentences_give_the_best_method_its_gains_and_the_method_in_use() ->
     assert used.startswith(
         "predict uses linked voxels, of highest held-out score on the 40 tune events"
     )
-    assert "better than seeds by 0.100" in used
+    assert "On the test events: better than seeds by 0.100" in used
+
+
+def test_the_test_events_are_named_once_for_all_other_reconstructions() -> None:
+    found = result()
+    gain = found.differences["ari"][SEEDS]
+    found.means["this network, joined pieces"] = means(0.7, 0.8)
+    found.differences["ari"]["this network, joined pieces"] = gain
+    assert verdict(found)[-1].partition("On the test events: ")[2] == (
+        "better than seeds by 0.100 ± 0.020 (P(better) > 0.99). Better than joined pieces by "
+        "0.100 ± 0.020 (P(better) > 0.99). --method chooses another."
+    )
+
+
+def test_events_too_few_to_compare_say_nothing_of_a_class() -> None:
+    found = result()
+    few = PairedDifference(0.1, 0.01, 0.99, MIN_EVENTS - 1)
+    found.differences["ari"][DBSCAN] = {"HIP": few, "mean": few}
+    assert verdict(found)[1] == "9 events are too few to compare it with DBSCAN (eps 2.8, min 1)."
+
+
+def test_the_short_answer_is_the_comparison_with_the_method_without_training() -> None:
+    assert short_answer(result()) == "Better than DBSCAN by 0.100 ± 0.020 (P(better) > 0.99)."
+    assert len(short_answer(result(sigma=0.1))) < 95
+    (alone := result()).differences.clear()
+    assert short_answer(alone) == verdict(alone)[0]
 
 
 def test_a_baseline_that_wins_is_named_first() -> None:

@@ -67,10 +67,12 @@ def test_a_search_that_found_nothing_says_so_and_what_would_help() -> None:
         "The search found nothing better than the default (trial 0), which is kept: trial 5, the "
         "best of the others, differs by +0.0050 ± 0.0100 (P(better) 0.69)"
     )
-    assert "about 160 tune events instead of 40" in more
+    assert "about 160 tune events instead of 40 would show it" in more
+    assert SearchVerdict(winner).remark() == " (trial 5 is not surely better)"
     worse = Winner(0, 5, PairedDifference.of(-0.005, 0.01, 40))
     _, more = SearchVerdict(worse).sentences()
     assert "events" not in more
+    assert SearchVerdict(worse).remark() == ""
     assert "more trials or more steps" in more
 
 
