@@ -91,9 +91,8 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
     cells = [[f"{vertical} {row}, {horizontal} {column}" for column in across] for row in up]
     heat = {**HEATMAP, "z": grid.means[name].astype(np.float32), "text": cells}
     heat |= {"hovertemplate": "%{text}: %{z:.3f}<extra></extra>", "colorbar": {"thickness": 10}}
-    plateau = {"type": "contour", "z": choice.plateau.astype(int), "showscale": False}
-    plateau |= {"contours": {"start": 0.5, "end": 0.5, "coloring": "none"}, "hoverinfo": "skip"}
-    plateau |= {"line": {"color": "white", "width": 1.5}, "showlegend": False}
+    plateau = _scatter("lines", *outline(choice.plateau), showlegend=False, hoverinfo="skip")
+    plateau |= {"line": {"color": "white", "width": 1.5}}
     (x, error_x), (y, error_y) = (
         _interval(points, choice.thresholds[axis], choice.interval[axis])
         for axis, points in ((horizontal, columns), (vertical, rows))
@@ -102,8 +101,33 @@ def surface(grid: ThresholdGrid, name: str, choice: Choice) -> Chart:
     point = _scatter("markers", [x], [y], error_x=error_x, error_y=error_y, marker=marker)
     point |= {"showlegend": False, "hovertemplate": f"chosen: {cells[y][x]}<extra></extra>"}
     axes = {"xaxis": _points(across), "yaxis": _points(up)}
-    right, above = (f"{name} (not to scale)" for name in (horizontal, vertical))
-    return chart([heat, plateau, point], right, above, height=SURFACE, **axes)
+    above = f"{vertical}<br>(not to scale)"  # in one line it is longer than the axis
+    across_title = f"{horizontal} (not to scale)"
+    return chart([heat, plateau, point], across_title, above, height=SURFACE, **axes)
+
+
+def outline(mask: np.ndarray) -> tuple[list[float | None], list[float | None]]:
+    """Return x and y of the edges between the cells of a mask and the others; None ends an edge.
+
+    Args:
+        mask: (row, column) of cells with a side of 1 around whole numbers.
+
+    Example:
+        >>> outline(np.array([[True]]))[0]
+        [-0.5, 0.5, None, -0.5, 0.5, None, -0.5, -0.5, None, 0.5, 0.5, None]
+    """
+    padded = np.pad(mask, 1)
+    below = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    beside = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for row, column in (below - 0.5).tolist():
+        x += [column, column + 1, None]
+        y += [row, row, None]
+    for row, column in (beside - 0.5).tolist():
+        x += [column, column, None]
+        y += [row, row + 1, None]
+    return x, y
 
 
 def _points(names: Sequence[str]) -> Chart:

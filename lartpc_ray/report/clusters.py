@@ -7,19 +7,27 @@ from lartpc_ray.report.document import Grid, Page, Plot
 from lartpc_ray.report.gallery import EventScan
 
 
-def write(page: Page, scan: EventScan, count: int, metric: str) -> None:
-    """Write Figs. 6, 7 and 8 of Koh et al. 2020, from `count` events; nothing without clusters."""
+def write(page: Page, scan: EventScan, count: int, metric: str, name: str) -> None:
+    """Write Figs. 6, 7 and 8 of Koh et al. 2020; nothing without clusters.
+
+    Args:
+        page: to write to.
+        scan: of test events.
+        count: of these events.
+        metric: the score of an event.
+        name: of the metric, for the reader.
+    """
     if not scan.true:
         return
     predicted = scan.values["n_clusters"]
-    score = charts.by_clusters(scan.true, scan.values[metric], f"mean {metric}", diagonal=False)
+    score = charts.by_clusters(scan.true, scan.values[metric], f"mean {name}", diagonal=False)
     number = charts.by_clusters(scan.true, predicted, "predicted clusters", diagonal=True)
     text = (
         f"As in Fig. 8 of Koh et al. 2020, from {count} test events: the score of a class, "
         "and how many clusters are found, by how many there are. Bars are standard errors; a point "
         "without one is a single event, or its events agree."
     )
-    by_clusters = [Plot(score, f"{metric} by clusters"), Plot(number, "Clusters found")]
+    by_clusters = [Plot(score, f"{name} by clusters"), Plot(number, "Clusters found")]
     page.add("Many clusters", text, Grid(by_clusters))
     counted = [
         Plot(charts.counted(true, predicted[name]), f"Clusters of {name}", name)

@@ -101,7 +101,8 @@ def network_text(trial: Trial) -> str:
         True
     """
     network = trial.network
-    parts = [f"depth {network.depth}", f"{network.filters} filters", f"{network.blocks} blocks"]
+    blocks = f"{network.blocks} block" + "s" * (network.blocks != 1)
+    parts = [f"depth {network.depth}", f"{network.filters} filters", blocks]
     return ", ".join(["sparse UResNet", *parts, f"{trial.optimizer.steps} steps"])
 
 

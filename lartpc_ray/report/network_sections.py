@@ -27,6 +27,7 @@ from lartpc_ray.report import charts, clusters, mistakes
 from lartpc_ray.report.document import Block, EventFigure, Grid, Page, Plot, Text
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
 from lartpc_ray.report.subject import Subject, load_evaluation
+from lartpc_ray.report.tables import metric_name
 from lartpc_ray.terminal.command import log
 from lartpc_ray.tracking.runs import Tracking
 
@@ -95,18 +96,19 @@ def _thresholds(page: Page, subject: Subject, evaluation: Evaluation) -> None:
 
 def _plot_scan(page: Page, scan: _Scan, subject: Subject, method: str = "") -> None:
     trial = next((f"trial {row.trial}" for row in subject.rows if row.run == subject.run), "")
-    body = []
+    task, body = subject.result.task if subject.result else "clustering", []
     for name in scan.grid.names:
         choice = choose(scan.grid, name, scan.settings)
         score = f"{choice.score:.3f} ± {choice.error:.3f}"
         point = ", ".join(f"{axis} = {value:.3g}" for axis, value in choice.thresholds.items())
-        title = f"{name}: mean {scan.objectives[name]} {score} at {point}; {choice.events} events"
+        metric = metric_name(task, scan.objectives[name])
+        title = f"{name}: mean {metric} {score} at {point}; {choice.events} events"
         title += f" {scan.split}" + f", {trial}" * bool(trial)
         plane, choice = seed_plane(scan.grid, name, choice)
         chart = (
             charts.surface(plane, name, choice)
             if len(plane.axes) == 2
-            else charts.one_threshold(scan.grid, name, choice, scan.objectives[name])
+            else charts.one_threshold(scan.grid, name, choice, metric)
         )
         body.append(Plot(chart, title, title))
     clustering = f" of the clusters of --method {method}" if method else ""
@@ -181,7 +183,8 @@ def _events(
     metric, names, count = wanted["metric"], wanted["of"], min(wanted["looked"], len(predictions))
     thresholds = result.thresholds
     scan = scan_events(task, predictions, count, thresholds, metric, names)
-    clusters.write(page, scan, count, metric)
+    word = metric_name(result.task, metric)
+    clusters.write(page, scan, count, metric, word)
     worst, best = extreme_events(scan.scores, wanted["each"])
     mistakes.write(page, task, predictions, count, thresholds, without={*worst, *best})
     _confusion(page, result, shown)
@@ -189,7 +192,7 @@ def _events(
         return
     text = (
         f"From the first {count} test events, of which {len(scan.scores)} have something "
-        f"to score. The score of an event is its {metric}, the mean over {', '.join(names)} "
+        f"to score. The score of an event is its {word}, the mean over {', '.join(names)} "
         f"as far as it has them.{wanted.get('note', '')} Drag to turn, the drawings of an event "
         "turn together; a double click comes nearer. The box is the extent of what is drawn."
     )
@@ -197,7 +200,7 @@ def _events(
     for title, numbers in (("Worst", worst), ("Best", best)):
         drawings = draw_events(task, predictions, scan, numbers, thresholds)
         body.append(Text("heading", title))
-        body += [EventFigure(drawing.panels, _caption(drawing, metric)) for drawing in drawings]
+        body += [EventFigure(drawing.panels, _caption(drawing, word)) for drawing in drawings]
     page.add("Worst and best events", text, *body)
 
 
@@ -216,7 +219,7 @@ def _confusion(page: Page, result: EvaluationResult, shown: Mapping[str, Any]) -
 
 
 def _caption(event: EventDrawing, metric: str) -> str:
-    """Return the caption of an event: its number, scores and voxels."""
+    """Return the caption of an event: its number, scores by a metric, and voxels."""
     most = max(len(panel.coords) for panel in event.panels)
     only = f", the {most} of most energy are drawn" if most < event.voxels else ""
     mean = sum(event.scores.values()) / len(event.scores)

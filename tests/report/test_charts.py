@@ -22,7 +22,17 @@ def test_a_surface_shows_the_plateau_and_the_chosen_point() -> None:
     heat, plateau, point = charts.surface(grid(), "MIP", choice)["data"]
     assert heat["z"][1, 1] == 1
     assert heat["text"][0][2] == "s0 0, p0 1"
-    assert plateau["z"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    edges = {
+        tuple(zip(plateau["x"][n : n + 2], plateau["y"][n : n + 2], strict=True))
+        for n in range(0, len(plateau["x"]), 3)
+    }
+    low, high = 0.5, 1.5
+    assert edges == {
+        ((low, low), (high, low)),
+        ((low, high), (high, high)),
+        ((low, low), (low, high)),
+        ((high, low), (high, high)),
+    }
     assert (point["x"], point["y"]) == ([1], [1])
     assert point["hovertemplate"].startswith("chosen: s0 0.5, p0 0.5")
 
@@ -34,6 +44,7 @@ def test_an_axis_of_a_surface_names_its_points(columns: int) -> None:
     wide = ThresholdGrid(points, {"MIP": np.ones((2, 3, columns))})
     layout = charts.surface(wide, "MIP", choose(wide, "MIP", ChoiceSettings()))["layout"]
     assert layout["yaxis"]["ticktext"] == ["0", "0.8", "0.9"]
+    assert layout["yaxis"]["title"]["text"] == "s0<br>(not to scale)"
     shown = len(layout["xaxis"]["tickvals"])
     assert min(columns, 4) <= shown <= charts.TICKS
     assert shown == len(layout["xaxis"]["ticktext"])

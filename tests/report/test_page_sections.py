@@ -130,7 +130,7 @@ def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path
         f"{split} {file} ({count} events)"
         for split, file, count in zip(("train", "tune", "test"), files, (12, 3, 3), strict=True)
     )
-    assert head["network"].startswith("sparse UResNet, depth 2, 4 filters, 1 blocks")
+    assert head["network"].startswith("sparse UResNet, depth 2, 4 filters, 1 block,")
     assert {"took", "MLflow run", "task"} <= set(head)
     closed = re.findall(r"<details><summary><h2>([^<]*)</h2>", text)
     assert [title for title in heads(text) if title not in closed] == ["Verdict", "Thresholds"]
@@ -138,7 +138,7 @@ def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path
     assert re.search(r"<th>ARI[^<]*\(\* best\)</th>", first)
     surfaces = text.partition("<h2>Thresholds</h2>")[2].partition("</section>")[0]
     titles = re.findall("<h3>([^<]*)</h3>", surfaces)
-    assert all(re.search(r"^[A-Z]+: mean ari .* events of the tune split$", t) for t in titles)
+    assert all(re.search(r"^[A-Z]+: mean ARI .* events of the tune split$", t) for t in titles)
     axes = [chart["layout"]["xaxis"]["title"]["text"] for chart in data["charts"][: len(titles)]]
     assert axes == ["p0 (not to scale)"] * len(titles)
     drawn = re.findall(r"<figcaption>(?:event (\d+):|.*? in event (\d+)<)", text)
