@@ -81,9 +81,9 @@ wheel: .venv/installed-dev
 site: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# The pictures of docs/ that a browser draws, anew.
+# The pictures of docs/ that a browser draws, anew; PAGE=study.html draws report-page.png from the page of another search.
 screenshots: .venv/installed-dev
-	LARTPC_SCREENSHOTS=docs $(BIN)/python -m pytest -m slow tests/browser
+	LARTPC_SCREENSHOTS=docs LARTPC_PAGE=$(PAGE) $(BIN)/python -m pytest -m slow tests/browser
 
 # `ray up` over three SSH hosts, made on this machine by LARTPC_HOSTS; as root, with sshd and rsync.
 LARTPC_HOSTS ?= $(CURDIR)/../shared/tools/hosts.sh

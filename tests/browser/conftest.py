@@ -1,8 +1,12 @@
-"""A page in headless Chromium (Debian's), and what it complains of."""
+"""A search of two trials, and a page in headless Chromium (Debian's) with its errors."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -20,6 +24,37 @@ FLAGS = (
     "--disable-sync",
 )
 SIZE: "ViewportSize" = {"width": 1440, "height": 900}
+ROOT = Path(__file__).parents[2]
+
+
+class Search(NamedTuple):
+    """The output of a search, its folder and its MLflow store."""
+
+    out: str
+    runs: Path
+    store: str
+
+
+@pytest.fixture(scope="session")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """Search two trials on the packaged sample, by the command."""
+    runs = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "lartpc_ray.tune", "clustering", "--budget", "smoke"]
+    done = subprocess.run(
+        [*command, "--runs", str(runs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr
+    return Search(done.stdout, runs, f"sqlite:///{runs / 'mlflow.db'}")
+
+
+def keep(page: "Page", name: str) -> None:
+    """Keep a picture of the page, if `make screenshots` asks for it."""
+    if folder := os.environ.get("LARTPC_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / name)
 
 
 @pytest.fixture(scope="session")

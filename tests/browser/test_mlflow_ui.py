@@ -10,45 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from browser.conftest import Search, keep
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 120_000
 """Milliseconds that a page may take on a busy machine."""
 NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 
 pytestmark = pytest.mark.slow
-
-
-class Search(NamedTuple):
-    """The output of a search, and its MLflow store."""
-
-    out: str
-    store: str
-
-
-@pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory, few_events: Path) -> Search:
-    """Search two trials by the command."""
-    runs = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "lartpc_ray.tune", "smoke", "--budget", "smoke"]
-    done = subprocess.run(
-        [*command, "--runs", str(runs), "--data", str(few_events)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    return Search(done.stdout, f"sqlite:///{runs / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +67,6 @@ def ui(page: "Page") -> "Page":
     return page
 
 
-def keep(page: "Page", name: str) -> None:
-    """Keep a picture of the page, if `make screenshots` asks for it."""
-    if folder := os.environ.get("LARTPC_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / name)
-
-
 def runs(store: str) -> dict[str, Run]:
     return {
         run.info.run_name.split(" · ")[0]: run for run in MlflowClient(store).search_runs(["1"])
@@ -124,7 +95,7 @@ def test_the_printed_address_shows_the_runs_and_the_answer_in_a_new_browser(
     best = page.get_by_role("link", name=re.compile(r"^trial [01] · 0\.\d+ · best$"))
     best.wait_for()
     page.get_by_role("link", name=re.compile(r"^trial [01] · ")).nth(1).wait_for()
-    for column in ("objective", "objective_error", "learning_rate", "filters"):
+    for column in ("objective", "objective_error", "learning_rate", "mask"):
         page.locator(".ag-header").get_by_text(column, exact=True).wait_for()
     assert "DBSCAN" in answer(page)
     keep(page, "mlflow-runs.png")
@@ -134,7 +105,7 @@ def test_the_runs_are_one_click_away_from_the_experiment(site: str, page: "Page"
     """MLflow opens an experiment on a page about traces; the description links to the runs."""
     page.set_default_timeout(PATIENCE)
     page.goto(f"{site}/")
-    page.get_by_role("link", name="smoke", exact=True).first.click()
+    page.get_by_role("link", name="clustering", exact=True).first.click()
     assert "DBSCAN" in answer(page)
     page.add_locator_handler(page.get_by_role("button", name="Got it"), lambda seen: seen.click())
     with page.context.expect_page(timeout=PATIENCE) as opened:
@@ -163,7 +134,7 @@ def test_nested_runs_are_shown_and_two_trials_are_compared(
     parameters.wait_for()
     found = runs(store)
     for trial in ("trial 0", "trial 1"):
-        for key in ("filters", "learning_rate"):
+        for key in ("mask", "learning_rate"):
             value = found[trial].data.params[key]
             assert parameters.get_by_text(value, exact=True).count() >= 1, (trial, key, value)
     ui.locator(".main-svg").first.wait_for()

@@ -1,14 +1,15 @@
-"""The report page in a browser: it draws itself in light and dark, on a wide screen and a phone.
-
-`python tests/browser/test_page.py PAGE.html docs/report-page.png` makes the picture of README.
-"""
+"""The report page in a browser: it draws itself in light and dark, on a wide screen and a phone."""
 
 import os
-import sys
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import pytest
+from PIL import Image
+
+from browser.conftest import Search, keep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
@@ -19,6 +20,14 @@ FIRST: "ViewportSize" = {"width": 1280, "height": 800}
 PHONE: "ViewportSize" = {"width": 390, "height": 844}
 Scheme = Literal["light", "dark"]
 MINUTE = 60_000
+HALVES: tuple[tuple[Scheme, tuple[str, ...]], ...] = (
+    ("light", ("Verdict", "What was tried")),
+    ("dark", ("Thresholds", "Worst")),
+)
+"""The sections of the picture for docs/."""
+HALF, HEIGHT = 1120, 1500
+"""Size of a half of that picture [pixels], before it is made half as large."""
+GROUND = {"light": "#fbfbfa", "dark": "#14171c"}
 INK = """canvas => {
   const image = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return new Set(new Uint32Array(image.data.buffer)).size;
@@ -26,16 +35,13 @@ INK = """canvas => {
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the page of a search of two trials on the packaged sample."""
+def file(search: Search) -> Path:
+    """Make the page of the search."""
     from lartpc_ray.report import __main__ as report
     from lartpc_ray.terminal.command import run
-    from lartpc_ray.tune import __main__ as tune
 
-    runs = tmp_path_factory.mktemp("study")
-    where, page = ["--runs", str(runs)], runs / "page.html"
-    assert run(tune.parser(), tune.main, ["clustering", "--budget", "smoke", *where]) == 0
-    wanted = ["clustering", "--html", str(page), *where]
+    page = search.runs / "page.html"
+    wanted = ["clustering", "--html", str(page), "--runs", str(search.runs)]
     assert run(report.parser(), report.main, wanted) == 0
     return page
 
@@ -82,9 +88,7 @@ def test_the_first_screen_has_verdict_table_and_surfaces(page: "Page", file: Pat
     page.set_viewport_size(FIRST)
     opened(page, file)
     assert file.stat().st_size < 6e6
-    picture = os.environ.get("LARTPC_SCREENSHOTS")
-    if picture:
-        page.screenshot(path=Path(picture) / "report-first-screen.png")
+    keep(page, "report-first-screen.png")
     parts = {
         "head": page.locator("dl"),
         "verdict": page.locator(".verdict p").first,
@@ -96,6 +100,22 @@ def test_the_first_screen_has_verdict_table_and_surfaces(page: "Page", file: Pat
         assert box is not None, name
         assert box["y"] >= 0, name
         assert box["y"] + box["height"] <= FIRST["height"], name
+
+
+def test_no_title_of_an_axis_is_cut_off(page: "Page", file: Path) -> None:
+    page.set_viewport_size(FIRST)
+    opened(page, file)
+    titles = page.locator(".thresholds .plot svg .ytitle, .thresholds .plot svg .xtitle")
+    texts = " ".join(titles.all_inner_texts())
+    assert "min_cluster_voxels" in texts
+    assert "join_probability" in texts
+    sizes = titles.evaluate_all("""titles => titles.map(title => {
+      const [text, plot] = [title, title.closest('.plot')].map(one => one.getBoundingClientRect());
+      return [text.top - plot.top, plot.bottom - text.bottom,
+              text.left - plot.left, plot.right - text.right];
+    })""")
+    assert len(sizes) == 10, "two axes of five classes"
+    assert min(map(min, sizes)) >= 0
 
 
 def test_a_closed_section_opens_with_its_charts_at_full_width(page: "Page", file: Path) -> None:
@@ -128,45 +148,33 @@ def test_the_drawings_of_an_event_turn_together(page: "Page", file: Path) -> Non
     assert all(old != new for old, new in zip(before, after, strict=True))
 
 
-def picture(browser: "Browser", file: Path, path: Path) -> None:
-    """Draw the main parts of a page, light beside dark."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    halves = []
-    for scheme in get_args(Scheme):
-        page = browser.new_context(viewport=WIDE, color_scheme=scheme).new_page()
-        opened(page, file)
-        heads = ["Verdict", "What was tried"] if scheme == "light" else ["Thresholds", "Worst"]
-        column = []
-        for head in heads:
-            page.get_by_role("link", name=head).first.click()
-            section = page.locator("section", has=page.locator("h2", has_text=head)).first
-            section.scroll_into_view_if_needed()
-            page.wait_for_timeout(4000)
-            column.append(Image.open(BytesIO(section.screenshot())))
-        halves.append(column)
-    width, height = 1120, 1500
-    shown = Image.new("RGB", (2 * width, height), "#fbfbfa")
-    for place, column in enumerate(halves):
-        top = 0
-        for number, part in enumerate(column):
-            most = height * 9 // 16 if number == 0 and place == 0 else height
-            most = min(most, part.height)
-            shown.paste(part.crop((0, 0, part.width, most)), (place * width, top))
-            top += most
-    small = shown.resize((width, height // 2), Image.Resampling.LANCZOS)
-    small.quantize(256, kmeans=1).save(path, optimize=True)
+def test_a_picture_of_the_page_in_light_and_dark(
+    browser: "Browser", file: Path, tmp_path: Path
+) -> None:
+    """`make screenshots` keeps it; LARTPC_PAGE names the page of a longer search."""
+    folder = Path(os.environ.get("LARTPC_SCREENSHOTS", tmp_path))
+    halves = [_half(browser, Path(os.environ.get("LARTPC_PAGE") or file), *half) for half in HALVES]
+    shown = Image.new("RGB", (sum(half.width for half in halves), HEIGHT), "#fbfbfa")
+    for place, half in enumerate(halves):
+        assert half.height >= HEIGHT * 0.6, "the sections fill their half"
+        shown.paste(half, (place * HALF, 0))
+    small = shown.resize((HALF, HEIGHT // 2), Image.Resampling.LANCZOS)
+    small.quantize(256, kmeans=1).save(folder / "report-page.png", optimize=True)
 
 
-if __name__ == "__main__":
-    import shutil
-
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu"]
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        picture(chromium, Path(sys.argv[1]).resolve(), Path(sys.argv[2]))
-        chromium.close()
+def _half(browser: "Browser", file: Path, scheme: Scheme, heads: Sequence[str]) -> Image.Image:
+    """Draw sections of a page one below the other, each as wide as the half."""
+    page = browser.new_context(viewport=WIDE, color_scheme=scheme).new_page()
+    opened(page, file.resolve())
+    drawn, top = Image.new("RGB", (HALF, HEIGHT), GROUND[scheme]), 0
+    for head in heads:
+        page.get_by_role("link", name=head).first.click()
+        section = page.locator("section", has=page.locator("h2", has_text=head)).first
+        section.scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+        whole = Image.open(BytesIO(section.screenshot()))
+        part = whole.resize((HALF, round(whole.height * HALF / whole.width)))
+        drawn.paste(part, (0, top))
+        top += part.height
+    page.context.close()
+    return drawn.crop((0, 0, HALF, min(top, HEIGHT)))
