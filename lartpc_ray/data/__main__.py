@@ -14,7 +14,10 @@ from lartpc_ray.terminal.command import OneLineParser, Parser, whole_number
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from lartpc_ray.data.actions import ACTIONS  # libraries that `--help` does without
+    from lartpc_ray.terminal.phases import phase
+
+    with phase("loading the libraries"):  # that `--help` does without
+        from lartpc_ray.data.actions import ACTIONS
 
     return ACTIONS[options.what](options)
 

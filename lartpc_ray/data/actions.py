@@ -23,6 +23,7 @@ from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.data.simulation.generator import Bomb, BombSettings
 from lartpc_ray.data.splits import SAMPLE_SIZES, sample
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.screen import track
 from lartpc_ray.terminal.text import escape_controls
 
@@ -119,7 +120,8 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    from lartpc_ray.data.draw import check_voxel
+    with phase("loading the libraries"):
+        from lartpc_ray.data.draw import check_voxel
 
     path, first = _path(options.file), options.event
     if options.output and options.output.suffix != ".html":
@@ -158,15 +160,16 @@ def _draw_page(
     from lartpc_ray.data.views import views
 
     events, others = sources
-    event = _event(events, number)
-    drawn = brightest(event)
-    clusters = match_voxels(drawn, _event(others, number)) if others is not None else None
-    shown = views(drawn, predicted=events.predicted, clusters=clusters)
-    title = f"{_path(options.file).name}, event {number}: {describe(event)}"
-    beside = {"previous event": number - 1, "next event": number + 1}
-    links = {text: pages[other].name for text, other in beside.items() if other in pages}
     page = pages[number]
-    picture = write_drawing(page, drawn, title, shown, links=links, voxel_cm=options.cm)
+    with phase(f"drawing event {number}"):
+        event = _event(events, number)
+        drawn = brightest(event)
+        clusters = match_voxels(drawn, _event(others, number)) if others is not None else None
+        shown = views(drawn, predicted=events.predicted, clusters=clusters)
+        title = f"{_path(options.file).name}, event {number}: {describe(event)}"
+        beside = {"previous event": number - 1, "next event": number + 1}
+        links = {text: pages[other].name for text, other in beside.items() if other in pages}
+        picture = write_drawing(page, drawn, title, shown, links=links, voxel_cm=options.cm)
     print(escape_controls(f"{page} and {picture}"))
 
 

@@ -51,6 +51,7 @@ def test_no_stretch_without_a_sign_of_life(few_events: Path, tmp_path: Path) -> 
         (("thresholds", "clustering", *MODEL), "thresholds: event"),
         (("report", *MODEL, "--html", "page.html"), "writing the report page"),
         (("predict", *MODEL, "{}/test.h5", "-o", "clusters.h5"), "loading the libraries"),
+        (("data", "draw", "{}/test.h5", "--event", "0"), "drawing event 0"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -58,6 +59,6 @@ def test_no_command_is_silent(
     command: tuple[str, ...], part: str, few_events: Path, tmp_path: Path
 ) -> None:
     name, *words = (word.format(few_events) for word in command)
-    data = ["--data", str(few_events)] if name != "predict" else []
+    data = ["--data", str(few_events)] if name not in ("predict", "data") else []
     seen = check_signs([f"lartpc_ray.{name}", *words, *data], tmp_path)
     assert part in CONTROL.sub("", seen.text)
