@@ -22,6 +22,8 @@ from lartpc_ray.thresholds.difference import Difference, compare
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
 from lartpc_ray.tracking.runs import Tracking, as_folder
 
+WIDTH = 80
+"""Characters of a line of a table."""
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that are copied to the runs of its thresholds."""
 IDENTITY = ("method", "cluster_rule", "rule", "split", "data", "refine", "min_voxels")
@@ -68,22 +70,51 @@ class TunedThresholds:
 
 
 def table(content: dict[str, Any]) -> str:
-    """Return a table like Table II of Koh et al. 2020: class, thresholds, score, error."""
-    axes = list(next(iter(content["classes"].values()))["interval"])
-    heads = [f"{axis} (68 %)" for axis in axes]
-    rows = [["", *heads, "score", "held out", "events", "objective"]]
-    for name, row in content["classes"].items():
-        cells = [name]
-        for axis in axes:
-            low, high = row["interval"][axis]
-            cells.append(f"{row[axis]:.3g} ({low:.3g} - {high:.3g})")
-        held = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
-        score = f"{row['score']:.3f} ± {row['error']:.3f}"
-        rows.append([*cells, score, held, str(row["events"]), row["objective"]])
-    sides, widths = f"<{'>' * (len(axes) + 3)}<", [8, *[22] * len(axes), 15, 8, 6, 0]
-    lines = [f"{events_of(content)}, rule {content['rule']}", *align_columns(rows, sides, widths)]
+    """Return a table like Table II of Koh et al. 2020: class, thresholds, score, error.
+
+    A table of many thresholds is continued below itself: no line is longer than `WIDTH`.
+    """
+    objectives = {row["objective"] for row in content["classes"].values()}
+    shared = f", objective {min(objectives)}" if len(objectives) == 1 else ""
+    lines = [f"{events_of(content)}, rule {content['rule']}{shared}; 68 % intervals"]
+    names, columns = ["", *content["classes"]], _columns(content["classes"])
+    if shared:
+        columns.pop()
+    while columns:
+        block, columns = _block(names, columns)
+        lines += block
     lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
     return "\n".join(lines)
+
+
+def _block(names: list[str], columns: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return as many columns beside the names as fit a line, and the other columns."""
+    for count in range(len(columns), 1, -1):
+        for gap in (2, 1):
+            block = align_columns(list(zip(names, *columns[:count], strict=True)), "<>", gap=gap)
+            if max(map(len, block)) <= WIDTH:
+                return block, columns[count:]
+    return align_columns(list(zip(names, columns[0], strict=True)), "<>"), columns[1:]
+
+
+def _columns(classes: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Return the columns of a table, each with its head: thresholds, score, events, objective."""
+    rows = list(classes.values())
+    columns = [
+        [
+            axis,
+            *("{:.3g} ({:.3g} - {:.3g})".format(row[axis], *row["interval"][axis]) for row in rows),
+        ]
+        for axis in rows[0]["interval"]
+    ]
+    held_out = [row["held_out"] for row in rows]
+    return [
+        *columns,
+        ["score", *(f"{row['score']:.3f} ± {row['error']:.3f}" for row in rows)],
+        ["held out", *("-" if score is None else f"{score:.3f}" for score in held_out)],
+        ["events", *(str(row["events"]) for row in rows)],
+        ["objective", *(str(row["objective"]) for row in rows)],
+    ]
 
 
 def events_of(content: Mapping[str, Any]) -> str:

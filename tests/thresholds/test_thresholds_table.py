@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.record import ThresholdsRecord, table
 from lartpc_ray.thresholds.retune import _Tuning
@@ -20,16 +21,36 @@ def content(*axes: str) -> dict[str, Any]:
     return {"classes": {"HIP": row}, "untuned": ["MICHEL"], **of_split}
 
 
-@pytest.mark.parametrize("axes", [("s0", "p0"), ("s0", "max_embedding_distance", "reach")])
+@pytest.mark.parametrize("axes", [("s0", "p0"), ("join_probability", "min_cluster_voxels")])
 def test_the_columns_stand_below_their_heads(axes: tuple[str, ...]) -> None:
     title, heads, row, untuned = table(content(*axes)).splitlines()
-    assert title == "tune split, 15 events, rule robust"
+    assert title == "tune split, 15 events, rule robust, objective ari; 68 % intervals"
     for axis in axes:
-        assert f"  {axis} (68 %)" in heads, "two spaces before each head"
-    ends = [heads.index(f"{axis} (68 %)") + len(f"{axis} (68 %)") for axis in axes]
+        assert f"  {axis}" in heads, "two spaces before each head"
+    ends = [heads.index(axis) + len(axis) for axis in axes]
     assert all(row[:end].endswith("0.65 (0.5 - 1e+03)") for end in ends)
-    assert row.split()[-6:] == ["0.700", "±", "0.080", "-", "13", "ari"]
+    assert row.split()[-5:] == ["0.700", "±", "0.080", "-", "13"]
     assert untuned == "MICHEL  untuned: no event has a cluster of it"
+    assert max(len(heads), len(row)) <= 80
+
+
+def test_many_thresholds_are_continued_below() -> None:
+    axes = list(LinkedClustering().axes())
+    lines = table(content(*axes)).splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = [line for line in lines[1:] if not line[0].strip()]
+    assert " ".join(heads).split() == [*axes, "score", "held", "out", "events"]
+    assert sum(line.startswith("HIP") for line in lines) == len(heads) > 1
+
+
+def test_objectives_that_differ_have_a_column() -> None:
+    several = content("s0", "p0")
+    several["classes"]["MIP"] = {**several["classes"]["HIP"], "objective": "purity*efficiency"}
+    text = table(several)
+    assert text.startswith("tune split, 15 events, rule robust; 68 % intervals")
+    heads, *rows = text.splitlines()[-4:-1]
+    assert heads.split()[-1] == "objective"
+    assert [row.split()[-1] for row in rows] == ["ari", "purity*efficiency"]
 
 
 class OfTask(_Tuning):
