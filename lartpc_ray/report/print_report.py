@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -115,7 +117,8 @@ def _texts(
 ) -> list[str]:
     """Return the verdict, the trials of the study, and with `--all` every metric."""
     parts = [result_text(result, bold())] if result else []
-    parts += [study_text(options.study, rows)] if rows else []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not options.all else 0
+    parts += [study_text(options.study, rows, width)] if rows else []
     if result and options.all:
         parts.append(table(result))
     elif result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -205,8 +206,14 @@ def _rank(row: TrialRow) -> tuple[bool, float]:
     return row.status == RUNNING, np.inf if row.objective is None else -row.objective
 
 
-def study_text(study: str, rows: Sequence[TrialRow]) -> str:
-    """Return the trials of a study as text, with a column per setting in which they differ."""
+def study_text(study: str, rows: Sequence[TrialRow], width: int = 0) -> str:
+    """Return the trials of a study as text, with a column per setting in which they differ.
+
+    Args:
+        study: its name.
+        rows: its trials.
+        width: characters of a line; the settings that do not fit are named below. 0: no limit.
+    """
     differ = list(rows[0].settings)
     heads = ["trial", "objective", *(name.rsplit(".", 1)[-1] for name in differ)]
     cells = [
@@ -216,7 +223,14 @@ def study_text(study: str, rows: Sequence[TrialRow]) -> str:
     ]
     running = sum(row.status == RUNNING for row in rows)
     order = f"{running} still run and come last" if running else "best first"
-    lines = [f"{study}: {len(rows)} trials, {order}", *align_columns([heads, *cells])]
+    shown = len(heads)
+    lines = align_columns([heads, *cells])
+    while width and shown > 2 and max(map(len, lines)) > width:
+        shown -= 1
+        lines = align_columns([row[:shown] for row in (heads, *cells)])
+    if hidden := heads[shown:]:
+        lines.append(fill(f"not shown: {', '.join(hidden)}; see --all", width))
+    lines = [f"{study}: {len(rows)} trials, {order}", *lines]
     return "\n".join([*lines, *cost_ratios(study, rows)])
 
 

@@ -77,6 +77,20 @@ def test_the_trials_of_a_running_search_that_have_ended_come_first() -> None:
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["1", "0"]
 
 
+def test_the_settings_that_do_not_fit_the_terminal_are_named() -> None:
+    names = ("learning_rate", "gamma_seediness", "inter_distance", "smoothing", "batch_events")
+    trials = [
+        replace(trial(n, "native", 64), parameters={f"a.{name}": f"{n}.5" for name in names})
+        for n in (0, 1)
+    ]
+    wide, narrow = (study_text("clustering", trial_rows(trials), width) for width in (0, 60))
+    assert wide.splitlines()[1].split() == ["trial", "objective", *sorted(names)]
+    assert narrow.splitlines()[1].split() == ["trial", "objective", *sorted(names)[:2]]
+    assert max(map(len, narrow.splitlines())) <= 60
+    *_, first, rest = narrow.splitlines()
+    assert f"{first} {rest}" == f"not shown: {', '.join(sorted(names)[2:])}; see --all"
+
+
 @pytest.fixture
 def kept(tmp_path: Path, few_events: Path) -> Path:
     """Make a folder with the files of a run of an untrained network."""
