@@ -95,7 +95,7 @@ def test_the_printed_address_shows_the_runs_and_the_answer_in_a_new_browser(
     best = page.get_by_role("link", name=re.compile(r"^trial [01] · 0\.\d+ · best$"))
     best.wait_for()
     page.get_by_role("link", name=re.compile(r"^trial [01] · ")).nth(1).wait_for()
-    for column in ("objective", "objective_error", "learning_rate", "mask"):
+    for column in ("objective", "objective_error", "gamma_seediness", "learning_rate"):
         page.locator(".ag-header").get_by_text(column, exact=True).wait_for()
     assert "DBSCAN" in answer(page)
     keep(page, "mlflow-runs.png")
