@@ -141,6 +141,7 @@ def _passwords(uri: str) -> list[str]:
     forms: set[str] = set()
     for given in uri_passwords(uri):
         plain = {given, unquote(given), unquote_plus(given)}
+        plain |= {error_text(one, len(one)) for one in plain if one.strip()}
         forms |= plain | {quote(one, safe="") for one in plain} | {quote_plus(one) for one in plain}
         forms |= {part for one in plain for part in re.split(r"[@/:?#]", one) if len(part) > 2}
     return sorted(forms, key=len, reverse=True)

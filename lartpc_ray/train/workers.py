@@ -116,8 +116,8 @@ def run_training_worker(
             work()
     except Exception as error:
         if _at_fault(error, worker):
-            with replace_file(folder / FAILED, keep_existing=True) as part:  # another rank's
-                part.write_text(f"{type(error).__name__}: {error_text(error)}")
+            with replace_file(folder / FAILED, keep_existing=True) as file:  # another rank's
+                file.write_text(f"{type(error).__name__}: {error_text(error)}")
         elif worker.world_size > 1 and cause_of(error) == "machine":
             notify(f"{error_text(error)}; Ray Train starts the workers again in {PAUSE:.0f} s")
             time.sleep(PAUSE)

@@ -162,6 +162,20 @@ def test_a_mistyped_folder_of_results_is_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", READING)
+def test_a_damaged_store_is_one_line_in_every_command_that_reads_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").write_text("no database")
+    module, _ = COMMANDS[name.split()[0]]
+    line = line_of(capsys, module, [*READING[name], "--quiet"], 1)
+    assert f"MLflow sqlite:///{tmp_path}/runs/mlflow.db: " in line
+    assert "mend it, or give another store with --tracking-uri or --runs" in line
+    assert (tmp_path / "runs" / "mlflow.db").read_text() == "no database"
+
+
 @pytest.mark.parametrize(
     "words",
     [

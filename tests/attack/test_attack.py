@@ -103,14 +103,44 @@ def test_malformed_settings_are_refused_in_a_line(tmp_path: Path) -> None:
 ERRNOS = ("ENOSPC", "EIO", "ESTALE", "EMFILE", "EACCES", "EDQUOT", "ENOENT", "EROFS", "ENOMEM")
 
 
+class FaultyFile(io.FileIO):
+    """A file whose reads and writes are counted, and fail when it is their turn."""
+
+    faults: "Faults"
+
+    def readinto(self, *buffer: Any) -> Any:
+        self.faults.count("read")
+        return super().readinto(*buffer)
+
+    def readall(self) -> Any:
+        self.faults.count("read")
+        return super().readall()
+
+    def write(self, *data: Any) -> Any:
+        self.faults.count("write")
+        return super().write(*data)
+
+    @staticmethod
+    def open(path: Any, mode: str = "r", *_: Any, **named: Any) -> Any:
+        raw = FaultyFile(path, mode.replace("b", "").replace("t", ""))
+        kinds = {"+": io.BufferedRandom, "r": io.BufferedReader}
+        kind = next((kinds[letter] for letter in kinds if letter in mode), io.BufferedWriter)
+        text = {name: named[name] for name in ("encoding", "errors", "newline") if name in named}
+        return kind(raw) if "b" in mode else io.TextIOWrapper(kind(raw), **text)
+
+
 class Faults:
     """Let the n-th call of a function of the system fail with an error number."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str, number: int, after: int) -> None:
-        self.left = after
+        self.left, self.name, self.number = after, name, number
+        if name in ("read", "write"):
+            patch.setattr(FaultyFile, "faults", self, raising=False)
+            for module in (io, builtins):
+                patch.setattr(module, "open", FaultyFile.open)
+            return
         owner, attribute = {
             "open": (io, "open"),
-            "builtin open": (builtins, "open"),
             "fsync": (os, "fsync"),
             "replace": (os, "replace"),
             "stat": (os, "stat"),
@@ -118,12 +148,16 @@ class Faults:
         real = getattr(owner, attribute)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self.left -= 1
-            if self.left == -1:
-                raise OSError(number, os.strerror(number))
+            self.count(name)
             return real(*arguments, **named)
 
         patch.setattr(owner, attribute, call)
+
+    def count(self, name: str) -> None:
+        """Count a call, and let it fail if it is its turn."""
+        self.left -= name == self.name
+        if self.left == -1 and name == self.name:
+            raise OSError(self.number, os.strerror(self.number))
 
     @property
     def happened(self) -> bool:
@@ -150,11 +184,11 @@ def operations(folder: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("function", ["open", "builtin open", "fsync", "replace", "stat"])
+@pytest.mark.parametrize("function", ["open", "read", "write", "fsync", "replace", "stat"])
 def test_a_fault_of_the_system_is_an_error_and_leaves_no_half_file(
     tmp_path: Path, function: str
 ) -> None:
-    written = {"new.h5", "new.json", "new.pt", "digests.json"}
+    written, happened = {"new.h5", "new.json", "new.pt", "digests.json"}, False
     for name, operation in operations(tmp_path).items():
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         for number in ERRNOS:
@@ -171,8 +205,10 @@ def test_a_fault_of_the_system_is_an_error_and_leaves_no_half_file(
                     for path in new:
                         assert left[path], (name, number, "an empty file")
                         (tmp_path / path).unlink()
+                happened |= faults.happened
                 if not faults.happened:
                     break
+    assert happened, "no operation calls the function"
 
 
 @pytest.mark.slow

@@ -6,15 +6,23 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
 from searches import finished, train
 
+from lartpc_ray.runtime import failures
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.terminal.command import run as run_command
+from lartpc_ray.thresholds import __main__ as thresholds
+from lartpc_ray.thresholds import retune
 from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.train.loop import Worker
+from lartpc_ray.train.workers import FAILED, run_training_worker
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import make_trial
@@ -67,12 +75,12 @@ def is_sound(store: Path) -> bool:
         return bool(database.execute("PRAGMA integrity_check").fetchone() == ("ok",))
 
 
-def thresholds(runs: Path, run: str, *more: str) -> tuple[int, str]:
-    words = ["clustering", "--run", run, "--runs", str(runs), "--workers", "1", "--keep", *more]
-    command = [sys.executable, "-m", "lartpc_ray.thresholds", *words]
+def command(name: str, *words: str) -> tuple[int, str]:
+    """Run a command as a user does; return its status and what it prints on stderr."""
+    line = [sys.executable, "-m", f"lartpc_ray.{name}", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+    process = subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment)
     status, _, err = finished(process)
     return status, err
 
@@ -84,7 +92,7 @@ def in_use(runs: Path, run: str) -> tuple[str, list[str]]:
     return text, tracking.children(run, kind="thresholds", in_use="true")
 
 
-def one_line(err: str, command: str) -> str:
+def one_line(err: str, name: str) -> str:
     """Return the line of the error, which is the last one and the only one."""
     assert "Traceback" not in err
     lines = [
@@ -95,33 +103,98 @@ def one_line(err: str, command: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "shards"])
+def test_a_prediction_on_a_full_disk_leaves_nothing_and_is_made_once_there_is_space(
+    disk: Disk, few_events: Path, name: str
+) -> None:
+    output = disk.path / name
+    words = ["--run", str(ROOT / "models" / "clustering"), str(few_events / "test.h5")]
+    words += ["--workers", "1", "-o", str(output)]
+    disk.fill()
+    status, err = command("predict", *words)
+    line = one_line(err, "predict")
+    assert status == 1, err
+    assert "No space left on device" in line
+    assert str(output) in line
+    assert not list(disk.path.rglob("*.h5"))
+    assert half_written(disk.path) == []
+    disk.free()
+    status, err = command("predict", *words)
+    assert status == 0, err
+    assert output.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_thresholds_on_a_full_disk_keep_those_in_use(disk: Disk, tmp_path: Path) -> None:
+def test_thresholds_on_a_full_disk_keep_those_in_use(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = disk.path / "runs"
     trial = make_trial(TINY)
     state = Checkpoint(trial, 4, trial.make_network().state_dict(), {}, [{"objective": 0.5}])
     tracking = Tracking(runs, "clustering")
     run = tracking.start("trial 0", {"trial": "0"})
     tracking.log_artifact(run, checkpoints.save(tmp_path / "saved", state))
-    status, err = thresholds(runs, run)
-    assert status == 0, err
-    before = in_use(runs, run)
-    for left in (0, MIB // 16):
-        disk.fill(left)
-        status, err = thresholds(runs, run, "--rule", "best")
-        line = one_line(err, "thresholds")
-        assert status == 1, err
-        assert any(text in line for text in ("No space left", "disk is full", "disk I/O")), line
-        disk.free()
-        assert half_written(runs) == []
-        assert is_sound(runs / "mlflow.db")
-        assert in_use(runs, run) == before
-    status, err = thresholds(runs, run, "--rule", "best")
-    assert status == 0, err
+    words = ["clustering", "--run", run, "--runs", str(runs), "--workers", "1", "--keep"]
+    monkeypatch.setattr(retune, "ray_session", lambda *_, **__: nullcontext())
+
+    def tuned(*more: str) -> tuple[int, str]:
+        status = run_command(thresholds.parser(), thresholds.main, [*words, *more])
+        return status, capsys.readouterr().err
+
+    with ray_session(1, dashboard=False):
+        assert tuned()[0] == 0
+        before = in_use(runs, run)
+        for left in (0, MIB // 16):
+            disk.fill(left)
+            status, err = tuned("--rule", "best")
+            line = one_line(err, "thresholds")
+            assert status == 1, err
+            assert any(text in line for text in ("No space left", "disk is full", "disk I/O")), line
+            disk.free()
+            assert half_written(runs) == []
+            assert is_sound(runs / "mlflow.db")
+            assert in_use(runs, run) == before
+        assert tuned("--rule", "best")[0] == 0
     after = in_use(runs, run)
     assert "rule: best" in after[0]
     assert len(after[1]) == 1
     assert after[1] != before[1]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("freed", [True, False])
+def test_a_training_waits_for_space_and_goes_on(
+    freed: bool, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the first validation; with no space it ends with the file's name."""
+    folder, note = disk.path / "trial", tmp_path / "notes.txt"
+    reports: list[float] = []
+
+    def report(numbers: Mapping[str, float]) -> None:
+        reports.append(numbers["step"])
+        if len(reports) == 1:
+            disk.fill()
+
+    def train_now() -> None:
+        labels = {"study": "tiny", "trial": "3"}
+        run_training_worker(make_trial(TINY), folder, report, Worker(), note, labels)
+
+    pause = disk.free if freed else lambda: None
+    monkeypatch.setattr(failures, "time", SimpleNamespace(sleep=lambda _: pause()))
+    if not freed:
+        with pytest.raises(OSError, match=r"No space left on device: '.*step-000000004\.pt'"):
+            train_now()
+        assert half_written(folder) == []
+        assert [checkpoints.load(file).step for file in checkpoints.files(folder)] == [2]
+        disk.free()
+    train_now()
+    assert sorted(set(reports)) == [2, 4]
+    assert [checkpoints.load(file).step for file in checkpoints.files(folder)] == [2, 4]
+    assert not (folder / FAILED).exists()
+    lines = note.read_text().splitlines()
+    assert len(lines) == (1 if freed else len(failures.WAITS))
+    assert lines[0].endswith("s and tries again")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A registered model in place of a run: predict, report and thresholds take its address."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,7 +32,7 @@ def registered(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     data.mkdir()
     for split in ("train", "tune", "test"):
         write_events(data / f"{split}.h5", [make_event(rng) for _ in range(3)])
-    settings = {"network.depth": 2, "network.filters": 2, "network.blocks": 1}
+    settings: dict[str, Any] = {"network.depth": 2, "network.filters": 2, "network.blocks": 1}
     settings |= {"data.splits.path": str(data), "data.splits.layout.side": 16}
     trial = make_trial({**settings, "task.min_voxels": 2})
     state = Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [{"objective": 0.5}])
@@ -109,7 +110,7 @@ def test_thresholds_tunes_the_run_of_a_registered_model_and_keeps_none_for_it(
     options = thresholds.parser().parse_args(words)
     tuning = _OfRun(options, tracking)
     assert tuning.run == run
-    assert tuning._evaluation.state.trial.task.min_voxels == 2
+    assert tuning._evaluation.state.trial.task.smallest_cluster == 2
     assert run_command(thresholds.parser(), thresholds.main, [*words, "--keep", "--quiet"]) == 2
     assert "leave out --keep, or give the run of the model" in capsys.readouterr().err
 
@@ -122,7 +123,7 @@ def test_a_run_of_a_registered_model_gives_its_checkpoint(
     assert resolve_run(tracking, "models:/study@champion") == run
     assert resolve_run(tracking, run) == run
     for source in ("models:/study/1", run):
-        assert load(fetch_checkpoint(tracking, source, tmp_path)).trial.task.min_voxels == 2
+        assert load(fetch_checkpoint(tracking, source, tmp_path)).trial.task.smallest_cluster == 2
     tracking.client.create_registered_model("bare")
     tracking.client.create_model_version("bare", "x")
     with pytest.raises(ValueError, match="models:/bare/1: registered without a run; give a model"):

@@ -56,6 +56,8 @@ def test_objectives_that_differ_have_a_column() -> None:
 class OfTask(_Tuning):
     """The reconstruction that a tuning takes; it tunes nothing."""
 
+    run = "run"
+
     def tune(self) -> ThresholdsRecord:
         raise NotImplementedError
 
@@ -66,6 +68,6 @@ def test_an_export_of_a_run_with_linked_voxels_is_of_seeds(
 ) -> None:
     """A search chooses linked voxels more often than seeds; other programs know seeds only."""
     options = argparse.Namespace(export=export, method=None, cluster_rule=None, objective=[])
-    tuning = OfTask(options, Tracking(tmp_path, None), "run")
+    tuning = OfTask(options, Tracking(tmp_path, None))
     tuning._set_task(ClusteringTask().with_method("linked"))
     assert tuning.task.active_method.name == method
