@@ -137,6 +137,18 @@ def only_holder(lock: Path, busy: Callable[[str], str]) -> Iterator[TextIO]:
             return
 
 
+def write_holder(file: TextIO, lock: Path, text: str) -> None:
+    """Write the text about the holder of a lock file.
+
+    It is written at once: on a full disk the close of the file would fail again, without its name.
+
+    Raises:
+        OSError: with the name of the file, if its disk is full or fails.
+    """
+    with name_in_errors(lock):
+        os.write(file.fileno(), text.encode())
+
+
 def _is_same_file(path: Path, opened: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(opened))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lartpc_ray.atomic import name_in_errors, read_json, write_json
+from lartpc_ray.atomic import name_in_errors, read_json, write_holder, write_json
 from lartpc_ray.runtime.failures import cause_of
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import log
@@ -48,10 +48,8 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
-        with name_in_errors(lock):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+        file.truncate(0)
+        write_holder(file, lock, f"process {os.getpid()} on {socket.gethostname()}")
         yield
 
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lartpc_ray.atomic import only_holder
+from lartpc_ray.atomic import only_holder, write_holder
 from lartpc_ray.runtime.ray_session import private_folder
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
@@ -63,8 +63,7 @@ def only_writer(uri: str, folder: Path) -> Iterator[None]:
     """
     lock = _lock_file(uri, folder.name)
     with only_holder(lock, lambda holder: _refusal(holder.strip(), uri, folder)) as file:
-        file.write(f"{folder} (process {os.getpid()} on {socket.gethostname()})")
-        file.flush()
+        write_holder(file, lock, f"{folder} (process {os.getpid()} on {socket.gethostname()})")
         yield
 
 

@@ -95,9 +95,7 @@ def in_use(runs: Path, run: str) -> tuple[str, list[str]]:
 def one_line(err: str, name: str) -> str:
     """Return the line of the error, which is the last one and the only one."""
     assert "Traceback" not in err
-    lines = [
-        line for line in err.splitlines() if line.startswith(f"python -m lartpc_ray.{command}")
-    ]
+    lines = [line for line in err.splitlines() if line.startswith(f"python -m lartpc_ray.{name}")]
     assert lines == err.splitlines()[-1:], err
     return lines[0]
 
@@ -183,7 +181,7 @@ def test_a_training_waits_for_space_and_goes_on(
     pause = disk.free if freed else lambda: None
     monkeypatch.setattr(failures, "time", SimpleNamespace(sleep=lambda _: pause()))
     if not freed:
-        with pytest.raises(OSError, match=r"No space left on device: '.*step-000000004\.pt'"):
+        with pytest.raises(OSError, match=r"No space left on device: '.*/trial/.*-000000004\."):
             train_now()
         assert half_written(folder) == []
         assert [checkpoints.load(file).step for file in checkpoints.files(folder)] == [2]

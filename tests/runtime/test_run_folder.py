@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import os
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lartpc_ray.atomic import write_json
-from lartpc_ray.runtime.run_folder import load_plan, planned_options, resume_folder
+from lartpc_ray.runtime.run_folder import load_plan, locked, planned_options, resume_folder
 from lartpc_ray.train.training import TrainPlan
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.study_plan import StudyPlan
@@ -94,3 +96,16 @@ def test_the_plan_keeps_no_password_and_takes_its_store_again(tmp_path: Path) ->
             resume_folder(again, "plan.json")
         assert "0ther" not in str(refused.value)
         assert "s3cret" not in str(refused.value)
+
+
+def test_a_full_disk_below_a_lock_names_the_lock(tmp_path: Path) -> None:
+    """The close of the file must not fail again without its name."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*lock'"), locked(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with locked(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
