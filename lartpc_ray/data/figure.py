@@ -17,7 +17,7 @@ NAMED = 4
 """Clusters of one colour that the legend names."""
 LARGEST_IMAGE = 1_000_000
 """Pixels of a 2D event that are drawn as an image; those of a larger one are drawn as points."""
-EYE = 1.9
+EYE = 2.1
 """Distance of the camera, for each axis."""
 FIT = """
 const box = document.getElementById('{plot_id}');

@@ -242,10 +242,8 @@ def _train_and_record(
     with _only_training(folder, tracking):
         plan = plan.model_copy(update={"inputs": plan.inputs or data_digests(trial, folder.parent)})
         write_plan(folder / PLAN, plan)
-        log.info(
-            f"training {plan.study}: {trial.optimizer.steps} steps, "
-            f"{trial.resources.workers} workers"
-        )
+        workers = f"{trial.resources.workers} worker" + "s" * (trial.resources.workers != 1)
+        log.info(f"training {plan.study}: {trial.optimizer.steps} steps, {workers}")
         cpus = trial.resources.workers * trial.resources.cpus
         with ray_session(cpus, dashboard=dashboard):
             _train(trial, folder)
