@@ -36,7 +36,7 @@ from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
-from lartpc_ray.trials.checkpoint import Checkpoint
+from lartpc_ray.trials.checkpoint import FILE, Checkpoint
 from lartpc_ray.trials.paths import make_trial
 from lartpc_ray.tune import __main__ as search
 
@@ -295,6 +295,26 @@ def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
     assert kept["classes"]["MIP"]["objective"] == "purity"
     (used,) = tracking.children(run, kind="thresholds", in_use="true")
     assert tracking.run_info(used)["name"] == "thresholds seeds purity best"
+
+
+@pytest.mark.slow
+def test_a_folder_changes_with_keep_only(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As models/clustering of a checkout."""
+    runs, folder = trained[0], tmp_path / "saved"
+
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    assert tune(runs, str(folder), "--keep") == 0
+    before = content()
+    assert set(before) >= {FILE, "thresholds-seeds.yaml"}
+    assert tune(runs, str(folder), "--objective", "purity", "--rule", "best") == 0
+    assert "logged; not in use, see --keep" in capsys.readouterr().err
+    assert content() == before
+    assert tune(runs, str(folder), "--objective", "purity", "--rule", "best", "--keep") == 0
+    assert content()["thresholds-seeds.yaml"] != before["thresholds-seeds.yaml"]
 
 
 @pytest.mark.slow
