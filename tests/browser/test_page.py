@@ -25,7 +25,7 @@ HALVES: tuple[tuple[Scheme, tuple[str, ...]], ...] = (
     ("dark", ("Thresholds", "Worst")),
 )
 """The sections of the picture for docs/."""
-HALF, HEIGHT = 1120, 1500
+HALF, HEIGHT = 1120, 2300
 """Size of a half of that picture [pixels], before it is made half as large."""
 GROUND = {"light": "#fbfbfa", "dark": "#14171c"}
 INK = """canvas => {
@@ -106,7 +106,7 @@ def test_no_title_of_an_axis_is_cut_off(page: "Page", file: Path) -> None:
     page.set_viewport_size(FIRST)
     opened(page, file)
     titles = page.locator(".thresholds .plot svg .ytitle, .thresholds .plot svg .xtitle")
-    texts = " ".join(titles.all_inner_texts())
+    texts = " ".join(titles.all_text_contents())
     assert "min_cluster_voxels" in texts
     assert "join_probability" in texts
     sizes = titles.evaluate_all("""titles => titles.map(title => {
