@@ -82,7 +82,8 @@ def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
             raise ValueError(
                 f"{find_space(options.study)}: no budgets; add budgets: {{laptop: ...}}"
             )
-        log.info(f"budget: {budget} ({known[budget]}); --budget chooses another")
+        if not getattr(options, "run", None):  # nothing is trained
+            log.info(f"budget: {budget} ({known[budget]}); --budget chooses another")
     overrides = _overrides(options, [parse_setting(text) for text in options.set])
     space = read_space(find_space(options.study), budget, overrides, kept=kept)
     space = with_minutes(space, options.minutes)
