@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -20,7 +21,7 @@ import ray
 from ray import _raylet
 
 from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.runtime.signals import restore_interrupts
+from lartpc_ray.runtime.signals import handle_stops, restore_interrupts
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import error_text
@@ -180,13 +181,39 @@ def remove_old_sessions(folder: Path) -> None:
 
 
 def _end_ray() -> None:
-    """End Ray; `STOPS` are Ctrl-C from now on.
+    """End Ray; `STOPS` are Ctrl-C from now on, and the first one waits for the end.
 
-    In the second that it takes Ray leaves SIGTERM to the system, which kills without a word.
+    In the second that it takes Ray leaves SIGTERM to the system, which kills without a word. A
+    thread that frees a reference to an object in that second has Ray end the process, with status
+    1 and without a message: so no garbage is collected, and no frame is left, before Ray has ended.
     """
+    stops: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        stops.append(number)
+        if len(stops) > 1:
+            raise KeyboardInterrupt
+
     ending = threading.Thread(target=ray.shutdown)
-    ending.start()
-    while ending.is_alive():
-        restore_interrupts()
-        ending.join(0.01)
+    with _no_garbage_collection():
+        handle_stops(remember)
+        ending.start()
+        while ending.is_alive():
+            handle_stops(remember)
+            ending.join(0.01)
     restore_interrupts()
+    if stops:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect all garbage, then none until the end."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -57,6 +57,11 @@ class CheckpointOnSignal:
 
 def restore_interrupts() -> None:
     """Let `STOPS` raise KeyboardInterrupt, as Ctrl-C does, from the main thread."""
+    handle_stops(signal.default_int_handler)
+
+
+def handle_stops(handler: Callable[[int, Any], Any]) -> None:
+    """Install a handler of all `STOPS`, from the main thread."""
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, handler)

@@ -1,8 +1,11 @@
 """A Ray of one's own admits this user only."""
 
+import gc
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import pytest
 import ray
 from ray.exceptions import RaySystemError
 
+from lartpc_ray.runtime import ray_session as ray_session_module
 from lartpc_ray.runtime.ray_session import private_folder, ray_session, remove_old_sessions
+from lartpc_ray.runtime.signals import STOPS, restore_interrupts
 
 NOBODY = 65534
 INTRUDER = f"""
@@ -20,6 +25,27 @@ os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 client = GcsClient(address=sys.argv[1])
 client.internal_kv_put(b"proof", b"intruder", True, b"fun", timeout=10)
 """
+
+FREED = """
+import ray
+from lartpc_ray.runtime import ray_session as session
+
+references = []
+inner = session.handle_stops
+
+def make_garbage(handler):
+    inner(handler)
+    for reference in [references.pop() for _ in range(min(50, len(references)))]:
+        cycle = [reference]
+        cycle.append(cycle)
+    lists = [[] for _ in range(2000)]  # Python collects the garbage
+
+with session.ray_session(1, dashboard=False):
+    references += [ray.put(number) for number in range(5_000)]
+    session.handle_stops = make_garbage
+print(len(references), "references are left")
+"""
+"""Free references to objects while Ray ends: Ray ended the process, without a message."""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -94,3 +120,42 @@ def test_the_logs_of_the_newest_ended_sessions_stay(tmp_path: Path) -> None:
     remove_old_sessions(tmp_path)
     kept = {*ended[-5:], living, "session_of_mine", "session_latest"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.slow
+def test_references_that_are_freed_while_ray_ends_do_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left, _, words = done.stdout.partition(" ")
+    assert words == "references are left\n"
+    assert int(left) < 5_000, "some were freed"
+
+
+def test_ctrl_c_waits_for_the_end_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames that it leaves hold references; a second one leaves at once."""
+    ended: list[bool] = []
+    left = threading.Event()
+
+    def shutdown(*signals: int) -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+        if len(signals) > 1:
+            left.wait(60)
+        ended.append(gc.isenabled())
+
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        restore_interrupts()
+        monkeypatch.setattr(ray, "shutdown", lambda: shutdown(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            ray_session_module._end_ray()
+        assert ended == [False], "no garbage is collected while Ray ends"
+        assert gc.isenabled()
+        monkeypatch.setattr(ray, "shutdown", lambda: shutdown(signal.SIGTERM, signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            ray_session_module._end_ray()
+        assert ended == [False], "it has not ended a second time"
+    finally:
+        left.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)

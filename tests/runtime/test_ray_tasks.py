@@ -29,7 +29,6 @@ def fail(number: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LARTPC_REHEARSALS" not in os.environ, reason="make test-cluster runs it")
 def test_results_are_in_order_and_errors_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     read = []
 
@@ -49,6 +48,10 @@ def test_results_are_in_order_and_errors_one_line(capfd: pytest.CaptureFixture[s
         with pytest.raises(RuntimeError, match="HIP") as found:
             list(run_in_order(fail, iter([(2,)])))
         assert "\n" not in str(found.value)
+        begun = ((number,) for number in (1, *[0] * 20))
+        with pytest.raises(ValueError, match="event 1"):  # the others are cancelled
+            list(run_in_order(fail, begun))
+        assert next(begun, None), "no call is read after an error"
         with pytest.raises(RuntimeError) as found:
             list(run_in_order(fail, iter([(3,)])))
         assert "\n" not in str(found.value)
