@@ -24,6 +24,14 @@ def test_ray_takes_the_configuration(path: Path) -> None:
         validate_config({**config, "max_workers": "many"})
 
 
+def test_the_head_of_an_aws_cluster_trains_and_predicts_nothing() -> None:
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    nodes = config["available_node_types"]
+    head = nodes.pop(config["head_node_type"])
+    assert head["resources"]["CPU"] == 0, "Ray gives it no worker of a network"
+    assert all(node["resources"]["CPU"] > 0 for node in nodes.values())
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_nothing_listens_to_the_world_and_every_script_parses(path: Path) -> None:
     text = path.read_text()
