@@ -32,6 +32,7 @@ SIGNATURES = {
     "Space": [
         *("name", "fixed", "search", "first", "budget", "budget_name", "overrides"),
         *("points", "costs", "starts", "priors", "conditions", "earlier", "remarks", "text"),
+        "kept",
     ],
     "Trial": ["task", "network", "data", "optimizer", "resources", "seed", "start_weights"],
     "ari": ["truth", "predicted"],

@@ -76,8 +76,8 @@ class Space:
         costs: numbers that are minimised beside the objective.
         earlier: results of an earlier study, from which the model of the search begins.
         remarks: sentences about settings that the file searches and that have no effect here.
-        kept: whether a study has begun with it: what only a new study refuses is searched on.
         text: the content of the file, for the record.
+        kept: whether a study has begun with it: what only a new study refuses is searched on.
 
     Raises:
         ValueError: for a setting, a prior, a condition or a start that has no effect.
@@ -97,8 +97,8 @@ class Space:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     earlier: EarlierResults | None = None
     remarks: tuple[str, ...] = ()
-    kept: bool = False
     text: str = field(default="", repr=False)
+    kept: bool = False
 
     def __post_init__(self) -> None:
         """Check that all of the space has an effect."""
