@@ -4,6 +4,7 @@ python benchmarks/search.py record --data DIR --rows DIR     resumable, one core
 python benchmarks/search.py table --rows DIR                 benchmarks/search_trainings.npz
 python benchmarks/search.py simulate [--searches N]          mean true gain over the default
 python benchmarks/search.py simulate --earlier               the same after an earlier search
+python benchmarks/search.py choice [--shrink S]              the winner's gain, estimated and true
 
 `simulate` needs no data. It fits the surrogate to the table, draws landscapes that the trainings
 allow, and runs each search on them with the measured noise of seeds and events.
@@ -16,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from search_study.choice import choice, summary
 from search_study.ours import Plan, WarmPlan
 from search_study.rivals import RIVALS
-from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel
+from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel, split
 from search_study.surrogate import Surrogate, fit
 from search_study.trainings import SPACE, TABLE, Training, class_means, gather, load, record
 from search_study.world import Searcher
@@ -39,6 +41,8 @@ WARM: dict[str, Searcher] = {
 """Searches after an earlier one whose effects are the same, similar or of the other sign."""
 TUNE_EVENTS = 100
 """Tune events of each class in the simulated searches."""
+BUDGETS = (16, 63)
+"""Full trainings of 3,000 steps in 45 minutes and in 3 hours of two cores."""
 
 
 def print_simulation(
@@ -51,13 +55,27 @@ def print_simulation(
     print("true mean ARI over the default +- its error (share that ends worse by more than 0.002)")
     print(f"{'after so many full trainings':<34}" + "".join(f"{cost:>22}" for cost in costs))
     searchers: dict[str, Searcher] = {"lartpc_ray": Plan(), **(WARM if earlier else RIVALS)}
-    for name, searcher in searchers.items():
-        print_searcher(name, searcher, surrogate, searches, processes, shrink, costs)
+    found = {
+        name: print_searcher(name, searcher, surrogate, searches, processes, shrink, costs)
+        for name, searcher in searchers.items()
+    }
     if earlier:
         return
     gains = longer(lengths(trainings), costs)
     cells = "".join(f"{shrink * gain:>+22.4f}" for gain in gains)
     print(f"{'the default with all the steps':<34}{cells}")
+    for budget in BUDGETS:
+        print(f"lartpc_ray, {budget} full trainings as fewer trials of more steps:")
+        for cost, gain in split(budget, found["lartpc_ray"], lengths(trainings)).items():
+            print(f"  trials of a search of {cost}, {budget / cost:.2g} times as long: {gain:+.4f}")
+
+
+def print_choice(searches: int, trials: int, events: int, shrink: float, seeds: float) -> None:
+    """Print how often the verdict claims a better trial, and what is true."""
+    space = read_space(SPACE, "laptop")
+    surrogate = fit(space.search, space.first, load())
+    found = [choice(surrogate, seed, trials, events, shrink, seeds) for seed in range(searches)]
+    print("\n".join(summary(found)))
 
 
 def print_searcher(
@@ -68,8 +86,8 @@ def print_searcher(
     processes: int,
     shrink: float,
     costs: Sequence[int],
-) -> None:
-    """Print one line: the searches of one kind."""
+) -> dict[float, float]:
+    """Print one line: the searches of one kind; return cost to gain."""
     anytime = name in RIVALS
     jobs = [
         Job(searcher, surrogate, seed, costs, TUNE_EVENTS, shrink, anytime)
@@ -79,6 +97,7 @@ def print_searcher(
     outcomes = [Outcome.of(column) for column in gains.T]
     cells = [f"{one.gain:+.4f} ± {one.error:.4f} ({one.worse:.0%})" for one in outcomes]
     print(f"{name:<34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+    return {cost: one.gain for cost, one in zip(costs, outcomes, strict=True)}
 
 
 def lengths(trainings: list[Training]) -> dict[int, list[float]]:
@@ -112,10 +131,22 @@ def main() -> None:
     simulation.add_argument(
         "--earlier", action="store_true", help="searches after an earlier one of 16 full trainings"
     )
+    choices = commands.add_parser(
+        "choice", help="compare the estimated gain of winners: is it true"
+    )
+    choices.add_argument("--searches", type=int, default=200)
+    choices.add_argument("--trials", type=int, default=12)
+    choices.add_argument("--events", type=int, default=40, help="tune events of each class")
+    choices.add_argument("--shrink", type=float, default=1.0, help="of the effects of settings")
+    choices.add_argument("--seeds", type=float, default=1.0, help="factor on the noise of seeds")
     options = parser.parse_args()
     if options.command == "simulate":
         print_simulation(
             options.searches, options.processes, options.shrink, options.costs, options.earlier
+        )
+    elif options.command == "choice":
+        print_choice(
+            options.searches, options.trials, options.events, options.shrink, options.seeds
         )
     elif options.command == "record":
         record(options.data, options.rows, options.until)

@@ -13,12 +13,12 @@ from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune.decisions import Decisions
 from lartpc_ray.tune.history import DEFAULT, Measurement, together
+from lartpc_ray.tune.samplers.additive import coded
 from lartpc_ray.tune.samplers.screening import most_reached
+from lartpc_ray.tune.winner import Winner, choose_winner
 from search_study.trainings import SPACE
 from search_study.world import CLASSES, Piece, Run, World
 
-KEPT_BELOW = 0.84
-"""The default is kept if the winner is better with a lower probability."""
 SLOTS = 2
 
 
@@ -31,22 +31,27 @@ class Plan:
         reduction: one of so many trials passes a rung.
         sampler: name of the sampler.
         scheduler: name of the scheduler.
+        count: trials; None: as many as the budget has.
     """
 
     first: int = 160
     reduction: float = 3.0
     sampler: str = "screening"
     scheduler: str = "racing"
+    count: int | None = None
 
     def __call__(self, world: World, budget: float) -> Iterator[Piece]:
         """Search a world with as many trials as the budget has."""
         yield from self.search(world, Decisions.of(self._space(world, budget)))
 
-    def search(self, world: World, decisions: Decisions) -> Iterator[Piece]:
-        """Train what the decisions assign, to their end."""
-        runs: dict[int, Run] = {DEFAULT: world.default}
+    def search(
+        self, world: World, decisions: Decisions, runs: dict[int, Run] | None = None
+    ) -> Iterator[Piece]:
+        """Train what the decisions assign, to their end; `runs` takes the trainings."""
+        runs = {} if runs is None else runs
+        runs[DEFAULT] = world.default
         steps = [int(step) for step in world.surrogate.steps]
-        winner = DEFAULT
+        best = DEFAULT
         while work := decisions.next(SLOTS):
             for trial, until in work:
                 history = decisions.history.trials[trial]
@@ -55,9 +60,9 @@ class Plan:
                 length, before = steps.index(until) + 1, history.step
                 decisions.record(trial, until, measurement(runs[trial], length))
                 if until == steps[-1]:
-                    winner = choose(decisions)
+                    best = choose(decisions)
                 part = (until - before) / steps[-1]
-                yield part * runs[trial].cost, (runs[winner], world.lengths)
+                yield part * runs[trial].cost, (runs[best], world.lengths)
 
     def _space(self, world: World, budget: float) -> Space:
         space = read_space(SPACE, "laptop")
@@ -74,6 +79,8 @@ class Plan:
 
     def trials(self, budget: float, last: int) -> int:
         """Return the largest number of trials that fits into the budget."""
+        if self.count:
+            return self.count
         if self.scheduler == "none":
             return max(1, int(budget))
         rungs = [self.first]
@@ -156,11 +163,14 @@ def measurement(run: Run, length: int) -> Measurement:
 
 def choose(decisions: Decisions) -> int:
     """Return the trial that the search returns: the best at the end, or the default."""
-    history = decisions.history
-    ended = history.at(decisions.scheduler.rungs[-1])
-    if DEFAULT not in ended or len(ended) < 2:
-        return DEFAULT
-    best = max(ended, key=lambda trial: ended[trial].objective)
-    difference = history.difference(best, DEFAULT)
-    assert difference is not None
-    return best if difference.p_better >= KEPT_BELOW else DEFAULT
+    return winner(decisions).number
+
+
+def winner(decisions: Decisions) -> Winner:
+    """Return the winner of a search, with its estimated gain."""
+    history, rungs = decisions.history, decisions.scheduler.rungs
+    results = {step: found for step in rungs if (found := history.at(step))}
+    if DEFAULT not in history.at(rungs[-1]):
+        return Winner(DEFAULT)
+    settings = {number: one.settings for number, one in enumerate(history.trials)}
+    return choose_winner(results, coded(decisions.sampler.space, settings))

@@ -96,6 +96,32 @@ def longer(trainings: Mapping[int, Sequence[float]], costs: Sequence[float]) -> 
     return [float(np.exp(start) - np.exp(start + slope * np.log(cost))) for cost in costs]
 
 
+def split(
+    budget: float, gains: Mapping[float, float], trainings: Mapping[int, Sequence[float]]
+) -> dict[float, float]:
+    """Return cost to gain of searches that use one budget: fewer trials of more steps.
+
+    A search of a lower cost has trials that are longer by budget / cost. Its gain is that of the
+    default trained so much longer, and its own. The own gain is taken to be as large as with the
+    recorded lengths, which favours many trials: effects of settings fall with longer trainings.
+
+    Args:
+        budget: in full trainings.
+        gains: cost to gain of a search with trials of full length.
+        trainings: see `longer`.
+
+    Example:
+        >>> curve = {1: [0.5], 2: [0.75], 4: [0.875]}
+        >>> {cost: round(gain, 3) for cost, gain in split(4, {2: 0.01, 4: 0.02}, curve).items()}
+        {2: 0.26, 4: 0.02}
+    """
+    return {
+        cost: longer(trainings, [budget / cost])[0] + gain
+        for cost, gain in gains.items()
+        if cost <= budget
+    }
+
+
 def _run(job: Job) -> list[float]:
     return job.run()
 

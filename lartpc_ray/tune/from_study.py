@@ -17,6 +17,7 @@ from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.space import Space, contains, option_text, values_text
 from lartpc_ray.tune.history import History, Measurement, together
+from lartpc_ray.tune.samplers.additive import coded
 from lartpc_ray.tune.samplers.screening import most_reached
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 from lartpc_ray.tune.trial_scores import trial_scores
@@ -134,16 +135,25 @@ def _finished(folder: Path) -> dict[int, Checkpoint]:
     return states
 
 
-def _order(folder: Path, states: dict[int, Checkpoint]) -> list[int]:
+def _order(space: Space, folder: Path, states: dict[int, Checkpoint]) -> list[int]:
     """Return the trials, the winner first, then those that trained longest, then by objective."""
     last = {number: int(state.history[-1]["step"]) for number, state in states.items()}
     objectives = {number: state.history[-1]["objective"] for number, state in states.items()}
-    finalists = {
-        number: Measurement(objectives[number], trial_scores(folder, number, step))
-        for number, step in last.items()
-        if step == max(last.values())
+    pauses = set(last.values())
+    results: dict[int, dict[int, Measurement]] = {step: {} for step in pauses}
+    for number, state in states.items():
+        for row in state.history:
+            if (step := int(row["step"])) in pauses:
+                scores = trial_scores(folder, number, step)
+                results[step][number] = Measurement(row["objective"], scores)
+    settings = {number: flatten_settings(state.trial) for number, state in states.items()}
+    points = {
+        number: {
+            key: point[key] for key in space.search if contains(space.search[key], point.get(key))
+        }
+        for number, point in settings.items()
     }
-    winner = choose_winner(finalists).number
+    winner = choose_winner(results, coded(space, points)).number
     return sorted(
         states, key=lambda number: (number != winner, -last[number], -objectives[number], number)
     )
@@ -155,7 +165,7 @@ def _starts(
     """Return settings of the best trials that differ from all starts and from each other."""
     known = [space.active(start) for start in (space.first, *space.starts)]
     starts: list[dict[str, Any]] = []
-    for number in _order(folder, states):
+    for number in _order(space, folder, states):
         if len(starts) == wanted:
             break
         start = _within(space, flatten_settings(states[number].trial), f"{number} of {folder.name}")

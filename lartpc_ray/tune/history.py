@@ -155,7 +155,7 @@ def together(results: Mapping[int, Measurement]) -> Comparison:
     if not results:
         return Comparison([], np.zeros(0), np.zeros(0))
     trials = sorted(results)
-    tables = _tables([results[trial].scores for trial in trials])
+    tables = score_tables([results[trial].scores for trial in trials])
     if not tables:
         objectives = np.array([results[trial].objective for trial in trials])
         return Comparison(trials, objectives - objectives.mean(), np.zeros(len(trials)))
@@ -167,7 +167,7 @@ def together(results: Mapping[int, Measurement]) -> Comparison:
     return Comparison(trials, values - values.mean(), variances)
 
 
-def _tables(scores: list[Scores]) -> dict[str, np.ndarray]:
+def score_tables(scores: list[Scores]) -> dict[str, np.ndarray]:
     """Return class to (trial, event), for the classes that vary, over the events that all have."""
     tables = {}
     for name in sorted(set.intersection(*(set(of_trial) for of_trial in scores))):

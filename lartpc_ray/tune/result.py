@@ -27,6 +27,7 @@ from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import DEFAULT, Measurement
 from lartpc_ray.tune.progress import Progress
 from lartpc_ray.tune.ray_search import split_trial_index
+from lartpc_ray.tune.samplers.additive import coded
 from lartpc_ray.tune.search_verdict import SearchVerdict, difference_on_test, judge
 from lartpc_ray.tune.study import Study
 from lartpc_ray.tune.trial_scores import trial_scores
@@ -79,14 +80,18 @@ class FinishedTrials:
         if study.space.points:
             return Winner(self.ranked[0])
         steps = [int((trial.metrics or {}).get("step", 0)) for trial in self.successful]
+        last = max(steps)
         finalists = {
             _index(trial): Measurement(
                 float(objective), trial_scores(study.folder, _index(trial), step)
             )
             for trial, objective, step in zip(self.successful, self.objectives, steps, strict=True)
-            if step == max(steps)
+            if step == last
         }
-        return choose_winner(finalists)
+        rungs = {step for trial in study.history.trials for step in trial.results if step < last}
+        results = {step: study.history.at(step) for step in rungs} | {last: finalists}
+        settings = {number: one.settings for number, one in enumerate(study.history.trials)}
+        return choose_winner(results, coded(study.space, settings))
 
     @property
     def ranked(self) -> list[int]:
@@ -258,7 +263,7 @@ def judged(
 ) -> SearchVerdict:
     """Return the verdict on a search; a winner beside the default is compared on the test split."""
     test = None
-    if winner.difference and winner.number != DEFAULT:
+    if winner.gain and winner.number != DEFAULT:
         default = Evaluation(study.best(DEFAULT))
         test = difference_on_test(evaluation, result.thresholds, default)
     return judge(winner, study.space, study.history, test)

@@ -24,10 +24,7 @@ SHOWN = 8
 """Effects in the table, the largest in units of their errors."""
 
 
-UNCONFIRMED = (
-    "The test events do not confirm it. The tune events chose the trial among others, so their "
-    "difference is too high on average."
-)
+UNCONFIRMED = "The test events, which had no part in the choice, do not confirm it."
 """Added where the winner is better on the test split with a probability below `KEPT_BELOW`."""
 
 
@@ -52,36 +49,47 @@ class SearchVerdict:
 
     def sentences(self) -> list[str]:
         """Return the verdict in words; none for a search without a comparison."""
-        found, rival = self.winner.difference, self.winner.rival
+        found, rival = self.winner.gain, self.winner.rival
         if rival is None:
             return []
         if found is None:
             return [f"Trial {DEFAULT}, the default, failed: trial {rival} is not compared with it."]
         if self.winner.number != DEFAULT:
-            text = f"Trial {rival} is better than the default (trial {DEFAULT}) by {_words(found)} "
-            text += f"on the {found.events} tune events"
+            text = f"Trial {rival} is better than the default (trial {DEFAULT}) by {_words(found)}"
+            text += self._how()
             if self.test:
                 text += f"; on the {self.test.events} test events by {_words(self.test)}"
             weak = self.test is not None and self.test.p_better < KEPT_BELOW
             return [f"{text}.", *([UNCONFIRMED] if weak else [])]
         return [
             f"The search found nothing better than the default (trial {DEFAULT}), which is kept: "
-            f"trial {rival}, the best of the others, differs by {_words(found)} on the "
-            f"{found.events} tune events; {KEPT_BELOW} is needed.",
-            _help(found),
+            f"trial {rival}, the best of the others, differs by {_words(found)}{self._how()}; "
+            f"P(better) {KEPT_BELOW} is needed.",
+            _help(found, self.winner.difference or found),
         ]
 
     def remark(self) -> str:
         """Return a remark on a trial of higher objective than the winner; empty without one.
 
         Example:
-            >>> SearchVerdict(Winner(0, 3, PairedDifference.of(0.01, 0.02, 40))).remark()
+            >>> SearchVerdict(Winner(0, 3, difference=PairedDifference.of(0.01, 0.02, 9))).remark()
             ' (trial 3 is not surely better)'
         """
         found, rival = self.winner.difference, self.winner.rival
         if self.winner.number != DEFAULT or found is None or found.difference <= 0:
             return ""
         return f" (trial {rival} is not surely better)"
+
+    def _how(self) -> str:
+        """State from which events the gain is estimated, and the difference as measured."""
+        found, measured = self.winner.gain, self.winner.difference
+        if found is None or measured is None or not found.events:
+            return " in the objective"
+        return (
+            f", estimated from the {found.events} tune events with the choice among "
+            f"{self.winner.trials} trials counted (measured {measured.difference:+.4f} ± "
+            f"{measured.error:.4f})"
+        )
 
     def effect_table(self) -> list[str]:
         """Return the table of the effects; none without a model."""
@@ -123,12 +131,17 @@ def _words(found: PairedDifference) -> str:
     return f"{found.difference:+.4f} ± {found.error:.4f} (P(better) {found.p_better:.2f})"
 
 
-def _help(found: PairedDifference) -> str:
-    """State what would help a search that found nothing."""
+def _help(found: PairedDifference, measured: PairedDifference) -> str:
+    """State what would help a search that found nothing.
+
+    Args:
+        found: the estimated gain.
+        measured: the difference on the tune split, with the error of one pair.
+    """
     more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
-    if found.difference <= 0 or found.error == 0:
+    if found.difference <= 0 or measured.error == 0:
         return f"What would help: {more}."
-    events = rounded(ceil(round(found.events * (found.error / found.difference) ** 2, 6)))
+    events = rounded(ceil(round(found.events * (measured.error / found.difference) ** 2, 6)))
     return (
         f"What would help: if this difference is true, about {events:,} tune events instead of "
         f"{found.events} would show it; else {more}."

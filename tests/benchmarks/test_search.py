@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from search_study.choice import choice, summary
 from search_study.points import LONGER, decode, encode, plan, random_point
 from search_study.rivals import RIVALS
 from search_study.simulate import Outcome, longer
@@ -165,3 +166,13 @@ def test_events_are_scored_at_the_best_thresholds_of_the_tune_events() -> None:
 def test_class_means() -> None:
     scores = np.array([[[1.0, 0.0], [np.nan, 0.5]]])
     assert class_means(scores) == pytest.approx([(1 + 0.25) / 2])
+
+
+def test_the_estimated_gain_of_a_winner_is_compared_with_the_true_one(surrogate: Surrogate) -> None:
+    """Two searches of equal trials: the true gain is zero, the measured one of the best is not."""
+    found = [choice(surrogate, seed, 6, 20, shrink=0.0, seeds=0.0) for seed in (1, 2)]
+    known = [one for one in found if one]
+    assert known
+    assert all(abs(one.true) < 1e-12 for one in known)
+    assert all(abs(one.estimated) < abs(one.measured) for one in known)
+    assert summary(found)[0].startswith(f"2 searches, {len(known)} with a rival: true gain ")

@@ -44,11 +44,27 @@ def history() -> History:
 
 
 def test_a_winner_is_compared_with_the_default_on_both_splits() -> None:
-    winner = Winner(3, 3, PairedDifference.of(0.02, 0.01, 60))
-    (text,) = SearchVerdict(winner, PairedDifference.of(0.01, 0.01, 200)).sentences()
+    gain, measured = PairedDifference.of(0.02, 0.01, 60), PairedDifference.of(0.03, 0.015, 60)
+    winner = Winner(3, 3, gain, measured, 12)
+    verdict = SearchVerdict(winner, PairedDifference.of(0.01, 0.01, 200))
+    (text,) = verdict.sentences()
     assert text == (
-        "Trial 3 is better than the default (trial 0) by +0.0200 ± 0.0100 (P(better) 0.98) on the "
-        "60 tune events; on the 200 test events by +0.0100 ± 0.0100 (P(better) 0.84)."
+        "Trial 3 is better than the default (trial 0) by +0.0200 ± 0.0100 (P(better) 0.98), "
+        "estimated from the 60 tune events with the choice among 12 trials counted (measured "
+        "+0.0300 ± 0.0150); on the 200 test events by +0.0100 ± 0.0100 (P(better) 0.84)."
+    )
+    content = verdict.content()["winner"]
+    assert content["gain"]["difference"] == 0.02
+    assert content["difference"]["difference"] == 0.03
+    assert content["trials"] == 12
+
+
+def test_trials_without_scores_by_event_have_the_difference_of_their_objectives() -> None:
+    found = PairedDifference.of(0.02, 0.0, 0)
+    (text,) = SearchVerdict(Winner(3, 3, found, found, 12)).sentences()
+    assert text == (
+        "Trial 3 is better than the default (trial 0) by +0.0200 ± 0.0000 (P(better) 1.00) in the "
+        "objective."
     )
 
 
@@ -56,16 +72,18 @@ def test_a_winner_that_the_test_events_do_not_confirm_is_told() -> None:
     winner = Winner(3, 3, PairedDifference.of(0.02, 0.01, 60))
     first, second = SearchVerdict(winner, PairedDifference.of(0.009, 0.01, 200)).sentences()
     assert first.endswith("on the 200 test events by +0.0090 ± 0.0100 (P(better) 0.82).")
-    assert second.startswith("The test events do not confirm it.")
+    assert second.startswith("The test events, which had no part in the choice, do not confirm it.")
 
 
 def test_a_search_that_found_nothing_says_so_and_what_would_help() -> None:
     """A difference of half its error needs four times the events."""
-    winner = Winner(0, 5, PairedDifference.of(0.005, 0.01, 40))
+    found = PairedDifference.of(0.005, 0.006, 40)
+    winner = Winner(0, 5, found, PairedDifference.of(0.02, 0.01, 40), 12)
     text, more = SearchVerdict(winner).sentences()
     assert text.startswith(
         "The search found nothing better than the default (trial 0), which is kept: trial 5, the "
-        "best of the others, differs by +0.0050 ± 0.0100 (P(better) 0.69)"
+        "best of the others, differs by +0.0050 ± 0.0060 (P(better) 0.80), estimated from the 40 "
+        "tune events with the choice among 12 trials counted (measured +0.0200 ± 0.0100)"
     )
     assert "about 160 tune events instead of 40 would show it" in more
     assert SearchVerdict(winner).remark() == " (trial 5 is not surely better)"

@@ -32,27 +32,29 @@ def measurement(gain: float, noise: float, seed: int = 1) -> Measurement:
     return Measurement(float(np.mean(list(scores.values()))), {"MIP": scores})
 
 
-@pytest.mark.parametrize(("noise", "wins"), [(0.05, True), (0.1, False)])
-def test_a_better_trial_wins_only_where_the_paired_difference_shows_it(
-    noise: float, wins: bool
-) -> None:
-    """A gain of 0.01 over 50 events has the error noise / sqrt(50)."""
-    found = choose_winner({0: measurement(0, 0), 4: measurement(0.01, noise), 2: measurement(0, 0)})
+@pytest.mark.parametrize(("gain", "wins"), [(0.05, True), (0.012, False)])
+def test_a_better_trial_wins_only_where_its_estimated_gain_is_sure(gain: float, wins: bool) -> None:
+    """A gain over 50 events has the error noise / sqrt(50)."""
+    trials = {0: measurement(0, 0.05, 2), 4: measurement(gain, 0.05), 2: measurement(0, 0.05, 3)}
+    found = choose_winner({100: trials})
     assert found.rival == 4
     assert found.difference is not None
-    assert found.difference.error == pytest.approx(noise / 50**0.5)
+    assert found.gain is not None
+    assert found.difference.difference == pytest.approx(gain)
+    assert found.difference.p_better >= KEPT_BELOW, "the pair alone would always win"
     assert found.number == (4 if wins else 0)
-    assert (found.difference.p_better >= KEPT_BELOW) == wins
+    assert (found.gain.p_better >= KEPT_BELOW) == wins
+    assert found.trials == 3
 
 
 def test_without_the_default_or_without_others_there_is_nothing_to_compare() -> None:
-    assert choose_winner({3: Measurement(0.2), 1: Measurement(0.4)}) == Winner(1, 1)
-    assert choose_winner({0: Measurement(0.2)}) == Winner(0)
+    assert choose_winner({9: {3: Measurement(0.2), 1: Measurement(0.4)}}) == Winner(1, 1, trials=2)
+    assert choose_winner({9: {0: Measurement(0.2)}}) == Winner(0, trials=1)
 
 
 def test_trials_without_scores_of_events_are_compared_by_their_objectives() -> None:
-    assert choose_winner({0: Measurement(0.2), 1: Measurement(0.3)}).number == 1
-    assert choose_winner({0: Measurement(0.3), 1: Measurement(0.2)}).number == 0
+    assert choose_winner({9: {0: Measurement(0.2), 1: Measurement(0.3)}}).number == 1
+    assert choose_winner({9: {0: Measurement(0.3), 1: Measurement(0.2)}}).number == 0
 
 
 def test_scores_come_back_and_damaged_ones_are_none(

@@ -121,6 +121,14 @@ class Coding:
         return list(dict.fromkeys(values))
 
 
+def coded(space: Space, points: Mapping[int, Mapping[str, Any]]) -> dict[int, np.ndarray]:
+    """Return the columns of the settings of each trial; none for a space without a search."""
+    if not space.search:
+        return {}
+    coding = Coding(space)
+    return {trial: coding.row(point) for trial, point in points.items()}
+
+
 class AdditiveModel:
     """Bayesian linear regression on the columns of `Coding`.
 
