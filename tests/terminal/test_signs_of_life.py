@@ -47,7 +47,7 @@ def test_no_stretch_without_a_sign_of_life(few_events: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("command", "part"),
     [
-        (("train", "smoke", "--budget", "smoke"), "starting Ray"),
+        (("train", "smoke", "--budget", "smoke"), "opening MLflow's store"),
         (("thresholds", "clustering", *MODEL), "thresholds: event"),
         (("report", *MODEL, "--html", "page.html"), "writing the report page"),
         (("predict", *MODEL, "{}/test.h5", "-o", "clusters.h5"), "loading the libraries"),
