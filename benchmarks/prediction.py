@@ -2,12 +2,14 @@
 
 1. `predict` of `--predicted` events into a file by one worker and by two, in a new process each,
    by turns: the median ratio of their times, with and without the start of Ray.
-2. The memory of the driver for `--sizes` events, which are the same few again and again.
+2. The memory of the driver for `--sizes` events, which are the same few again and again, by a small
+   new network: the driver has the same voxels and clusters to write (`--part memory` alone).
 3. The time of one event in this process above that of its network and of its reconstruction.
 """
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from lartpc_ray.predict.placement import Placement
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "clustering"
@@ -58,9 +61,11 @@ def many(count: int) -> Iterator[Event]:
     return islice(cycle(events), count)
 
 
-def run_driver(events: Path, output: Path, *more: str) -> tuple[float, float, float]:
+def run_driver(
+    events: Path, output: Path, *more: str, model: Path = MODEL
+) -> tuple[float, float, float]:
     """Predict in a new process; return seconds in all, from the first event on, and MiB."""
-    arguments = [str(events), "-o", str(output), "--run", str(MODEL), "--device", "cpu", "--force"]
+    arguments = [str(events), "-o", str(output), "--run", str(model), "--device", "cpu", "--force"]
     command = [sys.executable, "-c", DRIVER, *arguments, "--runs", str(output.parent), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
@@ -90,16 +95,26 @@ def ratio_of_workers(events: Path, scratch: Path, repeats: int) -> None:
 
 def driver_memory(scratch: Path, sizes: list[int], repeats: int) -> None:
     """Print the memory of the driver for two numbers of events, by two workers."""
-    found = []
+    found, model = [], small_network(scratch / "small")
+    events, output = scratch / "many.h5", scratch / "found.h5"
     for size in sizes:
-        write_events(scratch / "many.h5", many(size))
-        values = [
-            run_driver(scratch / "many.h5", scratch / "found.h5", "--workers", "2")[2]
-            for _ in range(repeats)
-        ]
-        found.append(statistics.median(values))
+        write_events(events, many(size))
+        runs = [run_driver(events, output, "--workers", "2", model=model) for _ in range(repeats)]
+        found.append(statistics.median(memory for _, _, memory in runs))
         print(f"  {size} events: {found[-1]:.0f} MiB")
     print(f"  growth: {found[-1] - found[0]:.0f} MiB")
+
+
+def small_network(folder: Path) -> Path:
+    """Write a new network of two levels with the thresholds of the kept one; return its folder."""
+    small = {"depth": 2, "filters": 4, "blocks": 1}
+    trial = checkpoints.load(MODEL).trial
+    trial = trial.model_copy(update={"network": trial.network.model_copy(update=small)})
+    state = Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
+    checkpoints.save(folder, state.without_fit())
+    for file in MODEL.glob("thresholds*.yaml"):
+        shutil.copy(file, folder)
+    return folder
 
 
 def overhead_of_one(events: Path, repeats: int) -> None:
@@ -125,6 +140,12 @@ def overhead_of_one(events: Path, repeats: int) -> None:
         f"  one event: {1000 * one:.0f} ms by the service, {1000 * other:.0f} ms by its network: "
         f"{1000 * (one - other):+.0f} ms"
     )
+
+
+def measure_memory(sizes: list[int]) -> None:
+    """Print the memory of the driver alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        driver_memory(Path(folder), sizes, 1)
 
 
 def measure_prediction(events: int, sizes: list[int], repeats: int) -> None:
