@@ -1,6 +1,10 @@
 """A folder of shards: whole files; a stopped prediction goes on, another one is refused."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from lartpc_ray.trials.paths import make_trial
 
 EVENTS = 300
 NAMES = ["events-000000000-000000128.h5", "events-000000128-000000256.h5"]
+HERE = ("--workers", "1")
+"""Predict in this process, without Ray."""
 THRESHOLDS = "classes: {MIP: {s0: 0.0, p0: 0.5}}"
 
 
@@ -36,10 +42,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(inputs: Path, output: Path, *more: str) -> int:
+def words(inputs: Path, output: Path) -> list[str]:
     paths = [str(inputs / "events.h5"), "-o", str(output), "--run", str(inputs / "run")]
-    common = ["--runs", str(output.parent), "--shard-events", "128", *more]
-    return run_command(predict.parser(), predict.main, [*paths, *common])
+    return [*paths, "--runs", str(output.parent), "--shard-events", "128"]
+
+
+def run(inputs: Path, output: Path, *more: str) -> int:
+    return run_command(predict.parser(), predict.main, [*words(inputs, output), *more])
 
 
 def shards(folder: Path) -> dict[str, bytes]:
@@ -73,6 +82,55 @@ def test_a_prediction_that_ended_goes_on_to_the_same_bytes(
     (tmp_path / "ended" / NAMES[1]).unlink()
     assert run(inputs, tmp_path / "ended") == 0
     assert shards(tmp_path / "ended") == whole, "a shard in the middle is the same by itself"
+
+
+KILLED = """
+import os, signal, sys
+from lartpc_ray.predict import __main__ as predict, write_predictions
+from lartpc_ray.terminal.command import run
+
+last, *arguments = sys.argv[1:]
+write_file, seen = write_predictions.write_file, []
+
+def watched(events):
+    for event in events:
+        seen.append(event)
+        if len(seen) == int(last):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield event
+
+def killed(path, events, **more):
+    return write_file(path, watched(events), **more)
+
+write_predictions.write_file = killed
+run(predict.parser(), predict.main, arguments)
+"""
+"""Predict, and end as by `kill -9` when an event reaches its file."""
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the shards of a prediction that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(inputs, folder / "out", *HERE) == 0
+    return shards(folder / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_prediction_killed_at_any_tenth_goes_on_to_the_same_bytes(
+    inputs: Path, whole: dict[str, bytes], tmp_path: Path, tenth: int
+) -> None:
+    last, output = tenth * EVENTS // 10, tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(last), *words(inputs, output), *HERE]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    left = shards(output)
+    assert len(left) == (last - 1) // 128, "a shard is whole or it is not there"
+    assert left.items() < whole.items()
+    assert run(inputs, output, *HERE) == 0
+    assert shards(output) == whole
 
 
 def test_shards_hold_the_events_of_one_file(inputs: Path, tmp_path: Path) -> None:
