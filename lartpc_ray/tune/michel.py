@@ -25,8 +25,9 @@ from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.describe import describe_trial
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials.paths import key_settings
+from lartpc_ray.trials.paths import flatten_settings, key_settings, make_trial
 from lartpc_ray.trials.space import Space
+from lartpc_ray.trials.trial import Trial
 
 
 def draw_michels(path: Path, matches: Sequence[Match]) -> None:
@@ -51,6 +52,17 @@ def draw_michels(path: Path, matches: Sequence[Match]) -> None:
     figure.savefig(path, dpi=110)
 
 
+def with_splits_of(space: Space, trial: Trial) -> Trial:
+    """Return a run's trial on the events that a space names, prepared as the run's own events.
+
+    A network that was trained on smeared images reads other files smeared, too, unless the command
+    line says otherwise.
+    """
+    given = {**space.first, **space.fixed}
+    splits = {key: value for key, value in given.items() if key.startswith("data.splits.")}
+    return make_trial({**flatten_settings(trial), **splits})
+
+
 def run_michel(options: argparse.Namespace, space: Space) -> int:
     """Tune and evaluate a reconstruction that reads the network of another run."""
     with phase("opening MLflow's store"):
@@ -59,11 +71,12 @@ def run_michel(options: argparse.Namespace, space: Space) -> int:
     source = resolve_run(tracking, options.run)
     state = load_evaluation(tracking, source).state
     task = trial.task.with_trained(state.trial.task)
-    data = trial.data if options.data else state.trial.data
-    state = replace(state, trial=state.trial.model_copy(update={"task": task, "data": data}))
+    own = with_splits_of(space, state.trial)
+    state = replace(state, trial=own.model_copy(update={"task": task}))
     tracking.open_experiment(space.name)
     run = tracking.start(space.name, {"kind": space.name, "of": source})
-    files, shown = sources(data.splits, options.runs), key_settings(state.trial, space.search)
+    files = sources(own.data.splits, options.runs)
+    shown = key_settings(state.trial, space.search)
     describe_trial(tracking, run, state.trial, files, shown)
     with LazyRay(Placement(workers=options.workers)) as ray:
         evaluation = Evaluation(state, ray=ray)
