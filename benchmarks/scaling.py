@@ -8,6 +8,7 @@ scheduling  trials without work over fake nodes of many CPUs: trials a second, t
             and memory
 predict     prediction by one worker and by two, the driver's memory, the overhead of one event
 memory      the driver's memory of a prediction alone
+passes      the passes of an evaluation, by workers of each split and by workers that stay
 validation  the validation of a trial by one process and by two
 sums        thresholds of a million events, from recorded surfaces
 shards      threshold shards of next to no work, with room for few and for many at a time
@@ -24,6 +25,7 @@ from collections.abc import Callable
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # fake nodes on loopback, whatever is joined
 
+import evaluation_passes
 import many_events
 import prediction
 from scaling_driver import scheduling, shards
@@ -44,6 +46,10 @@ def memory(options: argparse.Namespace) -> None:
     prediction.measure_memory(options.sizes)
 
 
+def passes(options: argparse.Namespace) -> None:
+    evaluation_passes.measure_passes(options.passed, options.repeats)
+
+
 def validation(options: argparse.Namespace) -> None:
     many_events.measure_validation(options.validated, options.repeats)
 
@@ -59,6 +65,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "thresholds": thresholds,
     "predict": predict,
     "memory": memory,
+    "passes": passes,
     "validation": validation,
     "sums": sums,
     "scheduling": scheduling,
@@ -93,6 +100,7 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=0.05, help="plan: of a node hour, assumed")
     parser.add_argument("--whole-passes", type=int, default=1, help="plan: over all events")
     prediction.add_arguments(parser)
+    evaluation_passes.add_arguments(parser)
     many_events.add_arguments(parser)
     options = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: slower beside other work

@@ -98,6 +98,7 @@ def evaluate_on_test(evaluation: Evaluation, *, choose_method: bool = False) -> 
         choose_method: use the reconstruction of highest held-out score on the tune split, instead
             of the one that the settings of the task name.
     """
+    evaluation.compute("tune", "test")
     tune = evaluation.predictions("tune")
     tuned = validations(_ways(evaluation.task), tune)
     held_out = {label: _mean(way.held_out) for label, way in tuned.items() if way.held_out}
@@ -157,6 +158,7 @@ def _measure_all(evaluation: Evaluation, tuned: dict[str, Validation]) -> dict[s
         if untuned := way.untuned():
             points[_method(THIS, way.untuned_label)] = way, untuned
     rows = _measured(points, test)
+    evaluation.compute("tune", "test", trained=False)
     new_tune, new_test = (evaluation.predictions(name, trained=False) for name in ("tune", "test"))
     known = _ways(evaluation.untrained.trial.task)
     ways = {label: way for label, way in ways.items() if label in known}

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.predict.job import Work, apply, keep_prediction
 from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
-from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.service import InferenceService, SharedWorkers
 from lartpc_ray.predict.sources import SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
@@ -141,6 +141,7 @@ class Evaluation:
         self.splits: Splits = state.trial.data.splits
         self._ray = ray
         self._predictions: dict[tuple[Split, bool], Predictions] = {}
+        self._workers: SharedWorkers | None = None
 
     def use(self, task: AnyTask) -> None:
         """Go on with another reconstruction of the same outputs."""
@@ -156,6 +157,23 @@ class Evaluation:
             pairs = self._pass(state, split, count, title)
             self._predictions[split, trained] = Predictions(pairs, count)
         return self._predictions[split, trained]
+
+    def compute(self, *splits: Split, trained: bool = True) -> None:
+        """Compute the predictions of a network on some splits, by the same workers.
+
+        The start of a worker takes seconds. Without Ray each prediction is computed when it is
+        first read.
+        """
+        with SharedWorkers() as workers:
+            self._workers = workers
+            try:
+                for split in splits:
+                    predictions = self.predictions(split, trained=trained)
+                    if self._ray:
+                        self._ray.start(len(predictions))
+                    predictions.compute()
+            finally:
+                self._workers = None
 
     @cached_property
     def untrained(self) -> Checkpoint:
@@ -191,7 +209,7 @@ class Evaluation:
             self._ray.start(count)
             placement = self._ray.placement
         source = SplitEvents(splits=self.splits, split=split)
-        service = InferenceService([state], source, placement)
+        service = InferenceService([state], source, placement, self._workers)
         whole = cluster_resources() is not None  # `Predictions` reads all of them at once
         work = Work(keep_prediction)
         return service.run(work, [range(count)], title=title if whole else None)

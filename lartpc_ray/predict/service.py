@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -26,7 +26,34 @@ from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.terminal.screen import ProgressBar
 from lartpc_ray.trials.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from lartpc_ray.predict.workers import WorkerPool
+
 Result = TypeVar("Result")
+
+
+class SharedWorkers(ExitStack):
+    """Workers of one pass after the other: they start with the first that needs them.
+
+    They hold their cores until the block ends, so no other work of Ray may wait inside it.
+
+    Example:
+        with SharedWorkers() as workers:
+            for state in states:
+                results = list(InferenceService([state], source, workers=workers).run(work, events))
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pools: dict[str, WorkerPool] = {}
+
+    def pool(self, device: str) -> WorkerPool:
+        """Return the workers on a device."""
+        if device not in self._pools:
+            from lartpc_ray.predict.workers import WorkerPool  # Ray, which one process does without
+
+            self._pools[device] = self.enter_context(WorkerPool(device))
+        return self._pools[device]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +64,13 @@ class InferenceService:
         states: checkpoints of the networks, applied one after the other.
         source: of the events.
         placement: where the networks run.
+        workers: of several passes; by default each `run` has workers of its own.
     """
 
     states: Sequence[Checkpoint]
     source: SplitEvents | FileEvents
     placement: Placement = DEFAULT_PLACEMENT
+    workers: SharedWorkers | None = None
 
     def run(
         self, work: Work[Result], events: Sequence[range], *, title: str | None = "network: event"
@@ -112,8 +141,10 @@ class InferenceService:
             yield list(apply(work, chunk, islice(pairs, len(chunk))))
 
     def _on_workers(self, work: Work[Result], chunks: Sequence[range]) -> Generator[list[Result]]:
-        from lartpc_ray.predict.workers import WorkerPool  # Ray, which one process does without
-
+        job = self.job()
         count = min(self.placement.resolve().workers or 1, len(chunks))
-        with WorkerPool(self.job(), self._weights, work, count) as pool:
-            yield from pool.run(chunks)
+        with ExitStack() as own:
+            shared = self.workers or own.enter_context(SharedWorkers())
+            pool = shared.pool(job.device)
+            with closing(pool.run(job, self._weights, work, chunks, count)) as results:
+                yield from results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -32,31 +32,43 @@ PATIENCE = 20.0
 
 
 class InferenceWorker(Generic[Result]):
-    """Run the networks of a job over chunks, in a process of Ray.
+    """Run networks over chunks of events, in a process of Ray.
 
-    Ray calls `run` from `AHEAD` threads: one reads events while another holds the network.
+    Ray calls `run` from `AHEAD` threads: one reads events while another holds the networks. The
+    networks stay until those of another pass come.
     """
 
-    def __init__(self, job: str, weights: list[dict[str, np.ndarray]], work: Work[Result]) -> None:
+    def __init__(self) -> None:
         torch.set_num_threads(1)
-        self._networks = Networks(Job.model_validate_json(job), _writable(weights))
-        self._work = work
-        self._reading, self._computing = Lock(), Lock()
+        self._pass = -1
+        self._loading, self._reading, self._computing = Lock(), Lock(), Lock()
 
-    def node(self) -> str:
-        """Return the name of this worker's machine, once the networks are loaded."""
+    def load(self, number: int, job: str, weights: list[dict[str, np.ndarray]]) -> str:
+        """Load the networks of a pass, unless they are; return the name of this machine."""
+        with self._loading:
+            if self._pass != number:
+                self._networks = Networks(Job.model_validate_json(job), _writable(weights))
+                self._pass = number
         return socket.gethostname()
 
-    def run(self, chunk: range) -> list[Result]:
-        """Return the results of a chunk."""
+    def run(
+        self,
+        number: int,
+        job: str,
+        weights: list[dict[str, np.ndarray]],
+        work: Work[Result],
+        chunk: range,
+    ) -> list[Result]:
+        """Return the results of a chunk of a pass."""
+        node = self.load(number, job, weights)
         with self._reading:
             try:
                 events = list(self._networks.read(chunk))
             except ValueError as error:
-                raise ValueError(f"{error} (read on {socket.gethostname()})") from error
+                raise ValueError(f"{error} (read on {node})") from error
         with self._computing:
             pairs: list[Prediction] = list(self._networks.predictions(iter(events), chunk))
-        return list(apply(self._work, chunk, pairs))
+        return list(apply(work, chunk, pairs))
 
 
 def _writable(weights: list[dict[str, np.ndarray]]) -> list[Weights]:
@@ -71,33 +83,23 @@ class _Flight(NamedTuple):
     number: int
 
 
-class WorkerPool(Generic[Result]):
-    """A number of workers; one that is lost is replaced, and its chunks go to others.
+class WorkerPool:
+    """Workers of one pass or of several; one that is lost is replaced, its chunks go to others.
 
     Args:
-        job, weights, work: as for the service.
-        count: number of workers. Workers that do not fit into the cluster wait for room.
+        device: of each worker.
     """
 
-    def __init__(
-        self, job: Job, weights: Sequence[Weights], work: Work[Result], count: int
-    ) -> None:
-        self._device = job.device
-        arrays = [
-            {name: value.numpy(force=True) for name, value in state.items()} for state in weights
-        ]
-        self._arguments = (job.model_dump_json(), ray.put(arrays), work)
-        self._count = count
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._passes = 0
+        self._networks: tuple[Any, ...] = ()
         self._loads: dict[Any, int] = {}
         self._starting: dict[Any, Any] = {}
         self._flights: dict[Any, _Flight] = {}
         self._lost: Counter[int] = Counter()
 
-    def __enter__(self) -> WorkerPool[Result]:
-        """Start the workers."""
-        log.info(f"starting {self._count} workers on {self._device}")
-        for _ in range(self._count):
-            self._start()
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -106,40 +108,87 @@ class WorkerPool(Generic[Result]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """End the workers."""
+        self._end()
+
+    def _end(self) -> None:
         """End the workers; they have ended with a Ray that has."""
         if ray.is_initialized():
             for worker in [*self._loads, *self._starting.values()]:
                 ray.kill(worker)
+        for workers in (self._loads, self._starting, self._flights):
+            workers.clear()
+
+    def _grow(self, count: int) -> None:
+        """Start workers up to a number. Those that do not fit into the cluster wait for room."""
+        more = count - len(self._loads) - len(self._starting)
+        if more > 0:
+            log.info(f"starting {more} workers on {self._device}")
+        for _ in range(more):
+            self._start()
 
     def _start(self) -> None:
         actor = ray.remote(InferenceWorker).options(
             num_cpus=1, num_gpus=int(self._device == "cuda"), max_concurrency=AHEAD
         )
-        job, weights, work = self._arguments
-        worker: Any = actor.remote(job, weights, work)
-        self._starting[worker.node.remote()] = worker
+        worker: Any = actor.remote()
+        self._starting[worker.load.remote(*self._networks)] = worker
 
-    def run(self, chunks: Sequence[range]) -> Iterator[list[Result]]:
+    def run(
+        self,
+        job: Job,
+        weights: Sequence[Weights],
+        work: Work[Result],
+        chunks: Sequence[range],
+        count: int,
+    ) -> Generator[list[Result]]:
         """Yield the results of each chunk, in the order of the chunks.
+
+        Args:
+            job, weights, work: as for the service.
+            chunks: of the events.
+            count: number of workers.
 
         Raises:
             ValueError: for an event that cannot be read.
             RuntimeError: if `TRIES` workers end on the same chunk, or before their first chunk.
         """
+        arrays = [
+            {name: value.numpy(force=True) for name, value in state.items()} for state in weights
+        ]
+        self._passes += 1
+        self._networks = (self._passes, job.model_dump_json(), ray.put(arrays))
+        self._lost.clear()
+        self._grow(count)
         waiting = deque(range(len(chunks)))
         done: dict[int, list[Result] | RayTaskError] = {}
-        for number in range(len(chunks)):
-            while number not in done:
-                self._give_out(waiting, number + WINDOW * self._count, chunks)
-                for flight, result in self._ended():
-                    if isinstance(result, RayError) and not isinstance(result, RayTaskError):
-                        waiting.extendleft(reversed(self._lose(flight, result, chunks)))
-                    elif flight.number >= 0:
-                        self._loads[flight.worker] -= 1
-                        done[flight.number] = result
-            yield _result(done.pop(number))
+        ended = False
+        try:
+            for number in range(len(chunks)):
+                while number not in done:
+                    self._give_out(waiting, number + WINDOW * count, work, chunks)
+                    done.update(self._results(waiting, chunks))
+                yield _result(done.pop(number))
+            ended = True
+        finally:
+            if not ended:  # the workers are still at the other chunks
+                self._end()
 
-    def _give_out(self, waiting: deque[int], until: int, chunks: Sequence[range]) -> None:
+    def _results(self, waiting: deque[int], chunks: Sequence[range]) -> dict[int, Any]:
+        """Return what has ended next; the chunks of a lost worker wait again."""
+        done = {}
+        for flight, result in self._ended():
+            began = flight.number >= 0
+            if isinstance(result, RayError) and not (began and isinstance(result, RayTaskError)):
+                waiting.extendleft(reversed(self._lose(flight, result, chunks)))
+            elif began:
+                self._loads[flight.worker] -= 1
+                done[flight.number] = result
+        return done
+
+    def _give_out(
+        self, waiting: deque[int], until: int, work: Work[Any], chunks: Sequence[range]
+    ) -> None:
         """Give chunks to the workers with the fewest, up to `AHEAD` each."""
         while waiting and waiting[0] < until and self._loads:
             worker = min(self._loads, key=self._loads.__getitem__)
@@ -147,7 +196,8 @@ class WorkerPool(Generic[Result]):
                 return
             number = waiting.popleft()
             self._loads[worker] += 1
-            self._flights[worker.run.remote(chunks[number])] = _Flight(worker, number)
+            reference = worker.run.remote(*self._networks, work, chunks[number])
+            self._flights[reference] = _Flight(worker, number)
 
     def _ended(self) -> Iterator[tuple[_Flight, Any]]:
         """Wait for the next chunk or worker; yield it with its result or its error."""

@@ -11,10 +11,12 @@ import pytest
 from conftest import make_event
 
 from lartpc_ray.data.event import Event
+from lartpc_ray.data.splits import Split
 from lartpc_ray.predict import evaluation
 from lartpc_ray.predict.evaluation import Evaluation, Predictions
 from lartpc_ray.predict.inference import predict
-from lartpc_ray.predict.job import Work
+from lartpc_ray.predict.job import Networks, Work
+from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.thresholds_file import read_thresholds, read_thresholds_file
 from lartpc_ray.reconstruct.reconstructions import LINKED_AXES
 from lartpc_ray.tasks import ClusteringTask
@@ -199,3 +201,49 @@ def test_a_pass_over_a_split_shows_its_progress_where_ray_runs(
         monkeypatch.setattr(name, lambda: {"CPU": 2.0})
     Evaluation(state).predictions("tune").compute()
     assert caplog.messages == ["network: tune event: 3 of 3"]
+
+
+def test_the_passes_of_a_network_share_their_workers(
+    few_events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start of a worker takes seconds; after the last pass the cores are free for tasks."""
+    pools: list[Any] = []
+
+    class Pool:
+        def __init__(self, device: str) -> None:
+            pools.append(self)
+            self.passes: list[int] = []
+            self.ended = False
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.ended = True
+
+        def run(self, job: Any, weights: Any, work: Any, chunks: Any, count: int) -> Iterator[Any]:
+            assert not self.ended
+            self.passes.append(sum(map(len, chunks)))
+            networks = Networks(job, weights)
+            for chunk in chunks:
+                yield list(networks.predictions(networks.read(chunk), chunk))
+
+    trial = Trial.model_validate({"network": SMALL}).with_events(str(few_events))
+    state = checkpoints.Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
+    splits: tuple[Split, ...] = ("tune", "test")
+    here = Evaluation(state)
+    wanted = [here.predictions(split)[:] for split in splits]
+    monkeypatch.setattr("lartpc_ray.predict.workers.WorkerPool", Pool)
+    monkeypatch.setattr(InferenceService, "_in_this_process", lambda *_: False)
+    for module in ("evaluation", "service", "placement"):
+        name = f"lartpc_ray.predict.{module}.cluster_resources"
+        monkeypatch.setattr(name, lambda: {"CPU": 2.0})
+    shared = Evaluation(state)
+    shared.compute(*splits)
+    assert [(pool.passes, pool.ended) for pool in pools] == [([3, 3], True)]
+    for split, predictions in zip(splits, wanted, strict=True):
+        for (_, outputs), (_, expected) in zip(shared.predictions(split), predictions, strict=True):
+            np.testing.assert_array_equal(outputs["position"], expected["position"])
+    shared.compute(*splits, trained=False)
+    assert pools[1].passes[-2:] == [3, 3], "the untrained network, after its fit"
+    assert len(pools) == 2

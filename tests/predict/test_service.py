@@ -19,7 +19,7 @@ from lartpc_ray.predict import service as services
 from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
 from lartpc_ray.predict.job import Work, cut, keep_prediction
 from lartpc_ray.predict.placement import FEW_EVENTS, Placement
-from lartpc_ray.predict.service import InferenceService
+from lartpc_ray.predict.service import InferenceService, SharedWorkers
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks.task import Outputs
@@ -41,8 +41,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> FileEvents:
     return FileEvents(files=(folder / "a.h5", folder / "b.h5"), layout=Layout(side=16))
 
 
-def checkpoint() -> Checkpoint:
-    trial = Trial.model_validate({"network": SMALL})
+def checkpoint(seed: int = 0) -> Checkpoint:
+    trial = Trial.model_validate({"network": SMALL, "seed": seed})
     return Checkpoint(trial, 0, trial.make_network().state_dict(), {}, [])
 
 
@@ -56,6 +56,10 @@ def killed_once(marker: str, number: int, event: Event, outputs: Outputs) -> tup
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return number, outputs["position"].tobytes()
+
+
+def with_process(number: int, event: Event, outputs: Outputs) -> tuple[int, bytes]:
+    return os.getpid(), outputs["position"].tobytes()
 
 
 def killed_always(number: int, event: Event, outputs: Outputs) -> None:
@@ -133,3 +137,30 @@ def test_workers_give_the_same_bytes_also_after_one_was_killed(
         assert marker.exists(), "a worker was killed"
         with pytest.raises(RuntimeError, match=r"3 workers ended on events \d+ to \d+"):
             list(service(source, workers=1).run(Work(killed_always), [range(EVENTS)]))
+
+
+@pytest.mark.slow
+def test_passes_one_after_the_other_share_their_workers(source: FileEvents) -> None:
+    states = [checkpoint(), checkpoint(seed=1)]
+    work = Work(with_process)
+
+    def passed(state: Checkpoint, workers: SharedWorkers | None) -> tuple[set[int], list[bytes]]:
+        service = InferenceService([state], source, Placement(workers=2), workers)
+        found = list(service.run(work, [range(EVENTS)]))
+        return {process for process, _ in found}, [values for _, values in found]
+
+    here = [passed(state, None)[1] for state in states]
+    assert here[0] != here[1]
+    with ray_session(2, dashboard=False):
+        with SharedWorkers() as workers:
+            found = [passed(state, workers) for state in states]
+            assert [values for _, values in found] == here
+            assert found[0][0] == found[1][0], "no worker starts for the second network"
+            shared = InferenceService([states[0]], source, Placement(workers=2), workers)
+            left = shared.run(work, [range(EVENTS)])
+            next(left)
+            left.close()
+            again, values = passed(states[1], workers)
+            assert values == here[1], "no chunk of the pass that was left"
+            assert not again & found[0][0], "its workers ended at once"
+        assert passed(states[0], None)[1] == here[0], "the cores are free again"
