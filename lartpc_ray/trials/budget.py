@@ -49,7 +49,7 @@ class Budget(Settings):
     minutes: PositiveFloat | None = Field(
         default=None,
         le=MOST_MINUTES,
-        description="time of the search: fewer or shorter trials if it is short, more trials if "
+        description="time of the search: shorter or fewer trials if it is short, longer trials if "
         "it is long, by the measured speed",
     )
     sampler: SamplerName | None = Field(

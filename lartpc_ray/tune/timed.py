@@ -2,7 +2,8 @@
 
 The rule, for the trials, the steps and `min_steps` of the budget:
 
-1. If all trials of all steps fit, more trials of as many steps.
+1. If all trials of all steps fit, the same trials of more steps: longer trainings gain more than
+   further trials (docs/search.md). Where the command line fixes the steps, more trials.
 2. Else the same trials of fewer steps, but at least `min_steps`.
 3. Else fewer trials of `min_steps`, at least two.
 
@@ -35,7 +36,9 @@ from lartpc_ray.tune.study import fitting
 FEWEST = 2
 """Trials of the shortest search: the default and one other."""
 MOST = 1000
-"""Trials of the longest search."""
+"""Trials of the longest search whose steps are fixed."""
+MOST_STEPS = 10_000_000
+"""Steps of a trial of the longest search."""
 PART = 1.0
 """Seconds until a trial starts, or goes on from its checkpoint."""
 OTHERS, OTHER_STEPS, OTHER_PATIENCE = 3, 5, 1.0
@@ -174,11 +177,12 @@ def fitting_size(space: Space, speed: Speed, at_once: int, seconds: float) -> St
     def more(number: int) -> StudySize:
         return trials(full, number)
 
-    most = full.trials if keeps_trials else MOST
-    if number := largest(full.trials, max(most, full.trials), fits(more)):
+    fixed = STEPS in space.overrides
+    most = MOST if fixed and not keeps_trials else full.trials
+    if fixed and (number := largest(full.trials, max(most, full.trials), fits(more))):
         return more(number)
-    shortest = full.steps if STEPS in space.overrides else full.min_steps
-    if steps := largest(shortest, full.steps, fits(scaled)):
+    shortest, longest = (full.steps, full.steps) if fixed else (full.min_steps, MOST_STEPS)
+    if steps := largest(shortest, max(longest, full.steps), fits(scaled)):
         return scaled(steps)
     short = scaled(shortest)
     least = full.trials if keeps_trials else min(FEWEST, full.trials)

@@ -107,12 +107,22 @@ def test_a_time_that_is_too_short_for_two_trials_is_one_line() -> None:
     assert enough.steps == 500
 
 
-def test_a_long_time_adds_trials_of_full_length() -> None:
+def test_a_long_time_makes_the_trials_longer_in_the_same_ratio() -> None:
+    """Longer trainings gain more than further trials."""
     size = fitting_size(space(), FAST, 2, 600)
+    assert size.trials == 12
+    assert size.steps > 6000
+    assert size.min_steps == size.evaluate_every == pytest.approx(size.steps / 6, abs=1)
+    assert 0 <= spare(size, FAST, 600) < 2, "one step more of all trials does not fit"
+
+
+def test_a_long_time_adds_trials_where_the_steps_are_fixed() -> None:
+    made = space(overrides={"optimizer.steps": 3000})
+    size = fitting_size(made, FAST, 2, 600)
     assert (size.steps, size.min_steps, size.evaluate_every) == (3000, 500, 500)
     assert size.trials > 12
     more = size.model_copy(update={"trials": size.trials + 1})
-    assert spare(size, FAST, 600) >= 0 > spare(more, FAST, 600)
+    assert spare(size, FAST, 600, made) >= 0 > spare(more, FAST, 600, made)
 
 
 def test_the_planned_steps_scale_with_the_minutes() -> None:
@@ -149,6 +159,7 @@ def test_a_grid_keeps_its_points() -> None:
     points = tuple({FILTERS: value} for value in (8, 4, 12))
     grid = space(search=choice, points=points)
     assert fitting_size(grid, FAST, 2, 6000).trials == 3
+    assert fitting_size(grid, FAST, 2, 6000).steps > 3000
     assert fitting_size(grid, SLOW, 2, 300).trials == 3
     with pytest.raises(ValueError, match="3 trials of 500 steps"):
         fitting_size(grid, SLOW, 2, 120)
@@ -229,7 +240,7 @@ def test_a_study_keeps_its_size_and_measures_no_more(
     found = timed_search(smoke(few_events, 1.2))
     assert found is not None
     size = StudySize.of(found.space)
-    assert size.trials > 2
+    assert size.steps > 20
     study = Study.create(tmp_path, found.space, None, {"minutes": 1.2})
     plan = json.loads((study.folder / PLAN).read_text())
     assert plan["size"] == size.model_dump()
