@@ -117,8 +117,8 @@ def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tenth", range(1, 10))
-def test_a_prediction_killed_at_any_tenth_goes_on_to_the_same_bytes(
+@pytest.mark.parametrize("tenth", (1, 5, 9))
+def test_a_prediction_killed_in_the_middle_goes_on_to_the_same_bytes(
     inputs: Path, whole: dict[str, bytes], tmp_path: Path, tenth: int
 ) -> None:
     last, output = tenth * EVENTS // 10, tmp_path / "out"
