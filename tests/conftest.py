@@ -11,7 +11,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
-os.environ["RAY_worker_niceness"] = "0"  # at Ray's 15 the tests of another process take the core
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (at 15 the tests beside it take the core)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from jaxtyping import install_import_hook

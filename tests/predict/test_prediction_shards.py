@@ -117,7 +117,7 @@ def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tenth", (1, 5, 9))
+@pytest.mark.parametrize("tenth", [1, 5, 9])
 def test_a_prediction_killed_in_the_middle_goes_on_to_the_same_bytes(
     inputs: Path, whole: dict[str, bytes], tmp_path: Path, tenth: int
 ) -> None:
