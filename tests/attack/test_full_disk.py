@@ -215,7 +215,7 @@ def test_a_training_on_a_full_disk_goes_on_once_there_is_space(
     assert "No space left on device" in line
     assert "what is done is saved. To continue (failed trials, too: add --retry), run: " in line
     disk.free()
-    (folder,) = (path.parent for path in runs.glob("*/plan.json"))
+    (folder,) = (path.parent for path in runs.glob("*/job.json"))
     assert half_written(folder) == []
     assert is_sound(runs / "mlflow.db")
     kept = [checkpoints.load(file).step for file in sorted(folder.rglob("step-*.pt"))]
