@@ -199,14 +199,22 @@ def _own(
 
     Raises:
         ValueError: if another process owns the run.
+        StoreError: if the store refuses the run each time.
     """
+    refused = None
     for _ in range(TRIES):
-        run = start()
+        try:
+            run = start()
+        except StoreError as error:
+            if error.code != INVALID:
+                raise
+            refused = error  # the run that was found has been deleted by its maker since
+            continue
         number = _claim(tracking, run, folder)
         if number and (number > 1 or _is_only_run(tracking, run, folder, tags)):
             tracking.set_tags(run, {BEAT: f"{number}:0"})
             return run, number
-    raise ValueError(_refusal("", tracking.uri, folder))
+    raise refused or ValueError(_refusal("", tracking.uri, folder))
 
 
 def _claim(tracking: Tracking, run: str, folder: Path) -> int:

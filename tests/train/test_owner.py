@@ -275,6 +275,28 @@ def test_of_two_claims_at_once_one_is_refused_and_a_deleted_run_is_made_again(
     assert owner._own(tracking, lambda: next(offered), folder, tags) == (run, 2)
 
 
+def test_a_run_that_is_deleted_between_its_finding_and_its_start_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maker deletes it where a second process has made one, too."""
+    (folder,) = copies(tmp_path, "study", 1)
+    tracking = Tracking(tmp_path, "smoke")
+    tags = {"study": "study", "kind": "search"}
+    found = tracking.start("search", tags)
+    update = tracking.client.update_run
+
+    def delete_first(run: str, **status: str) -> None:
+        tracking.client.delete_run(run)
+        update(run, **status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.client, "update_run", delete_first)
+        run, number = owner._own(tracking, lambda: tracking.start("search", tags), folder, tags)
+    assert (run != found, number) == (True, 1)
+    with pytest.raises(StoreError, match="must be in the 'active' state"):
+        owner._own(tracking, lambda: update(found, status="RUNNING") or found, folder, tags)
+
+
 def test_a_training_owns_its_run_on_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
