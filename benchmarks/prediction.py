@@ -5,10 +5,14 @@
 2. The memory of the driver for `--sizes` events, which are the same few again and again, by a small
    new network: the driver has the same voxels and clusters to write (`--part memory` alone).
 3. The time of one event in this process above that of its network and of its reconstruction.
+
+`--part ray-data`: the same predictions by two workers of the service and by two actors of Ray Data,
+by turns in one Ray.
 """
 
 import argparse
 import os
+import pickle
 import shutil
 import statistics
 import subprocess
@@ -16,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -24,11 +29,13 @@ import torch
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.splits import sample
-from lartpc_ray.predict.inference import predict
-from lartpc_ray.predict.job import Work, keep_prediction
+from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
+from lartpc_ray.predict.job import Job, Networks, Weights, Work, cut, keep_prediction
 from lartpc_ray.predict.placement import Placement
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.sources import FileEvents
+from lartpc_ray.runtime.ray_session import ray_session
+from lartpc_ray.tasks.task import Prediction
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 
@@ -77,11 +84,28 @@ def run_driver(
     return seconds, float(steady), float(memory) / MIB
 
 
-def ratio_of_workers(events: Path, scratch: Path, repeats: int) -> None:
+def by_halves(events: Path, scratch: Path, count: int) -> float:
+    """Return the time from the first event on of two processes that predict a half each.
+
+    They share nothing but the machine, so no division of the work can be faster.
+    """
+    ranges = [f"0:{count // 2}", f"{count // 2}:{count}"]
+    with ThreadPoolExecutor(2) as threads:
+        halves = [
+            threads.submit(
+                run_driver, events, scratch / f"half-{number}.h5", "--workers", "1", "--events", one
+            )
+            for number, one in enumerate(ranges)
+        ]
+        return max(half.result()[1] for half in halves)
+
+
+def ratio_of_workers(events: Path, scratch: Path, repeats: int, count: int) -> None:
     """Print the times of one and of two workers, by turns, and the ratios of their medians."""
     times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-    outputs = {}
+    outputs, limits = {}, []
     for _ in range(repeats):
+        limits.append(by_halves(events, scratch, count))
         for workers, of_workers in times.items():
             outputs[workers] = scratch / f"by-{workers}.h5"
             seconds, steady, _ = run_driver(events, outputs[workers], "--workers", str(workers))
@@ -90,6 +114,9 @@ def ratio_of_workers(events: Path, scratch: Path, repeats: int) -> None:
     for place, name in enumerate(("in all", "from the first event on")):
         one, two = (statistics.median(row[place] for row in times[workers]) for workers in (1, 2))
         print(f"  {name}: {one:.1f} s by one worker, {two:.1f} s by two: {two / one:.2f}")
+    alone = statistics.median(steady for _, steady in times[1])
+    limit = statistics.median(limits)
+    print(f"  two processes of half the events each: {limit:.1f} s: {limit / alone:.2f}")
     print(f"  the same bytes: {same}")
 
 
@@ -142,6 +169,67 @@ def overhead_of_one(events: Path, repeats: int) -> None:
     )
 
 
+class RayDataNetworks:
+    """An actor of Ray Data: the networks of a job, applied to chunks of events."""
+
+    def __init__(self, job: str, weights: list[Weights]) -> None:
+        torch.set_num_threads(1)
+        self.networks = Networks(Job.model_validate_json(job), weights)
+
+    def __call__(self, row: dict[str, int]) -> dict[str, bytes]:
+        chunk = range(row["start"], row["stop"])
+        pairs = self.networks.predictions(self.networks.read(chunk), chunk)
+        return {"predictions": pickle.dumps(list(pairs))}
+
+
+def by_ray_data(service: InferenceService, events: range) -> Iterator[Prediction]:
+    """Yield what the service yields, in its order, by two actors of Ray Data."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    rows = [{"start": one[0], "stop": one[-1] + 1} for one in cut(events, CHUNK_EVENTS["cpu"])]
+    arguments = (service.job().model_dump_json(), [one.network for one in service.states])
+    chunks = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        RayDataNetworks,
+        fn_constructor_args=arguments,
+        compute=ray.data.ActorPoolStrategy(size=2),
+        num_cpus=1,
+    )
+    for row in chunks.iter_rows():
+        yield from pickle.loads(row["predictions"])
+
+
+def measure_ray_data(events: int, repeats: int) -> None:
+    """Print the times of the service and of Ray Data, and the ratios of their medians."""
+    with tempfile.TemporaryDirectory() as folder, ray_session(2, dashboard=False):
+        file = Path(folder) / "events.h5"
+        write_events(file, many(events))
+        state = checkpoints.load(MODEL)
+        source = FileEvents(files=(file,), layout=state.trial.data.splits.layout)
+        service = InferenceService([state], source, Placement(device="cpu", workers=2))
+        ways = {
+            "the service": lambda: service.run(Work(keep_prediction), [range(events)], title=None),
+            "Ray Data": lambda: by_ray_data(service, range(events)),
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        sums = {}
+        for _ in range(repeats):
+            for name, way in ways.items():
+                began, first, total = time.perf_counter(), 0.0, 0.0
+                for number, (_, outputs) in enumerate(way()):
+                    first = first or time.perf_counter()
+                    total += (number + 1) * float(outputs["seediness"].sum())
+                ended = time.perf_counter()
+                times[name].append((ended - began, ended - first))
+                sums[name] = total
+    for place, what in enumerate(("in all", "from the first event on")):
+        one, other = (statistics.median(row[place] for row in times[name]) for name in ways)
+        print(f"  {what}: {one:.1f} s by the service, {other:.1f} s by Ray Data: {other / one:.2f}")
+    print(f"  the same predictions: {len(set(sums.values())) == 1}")
+
+
 def measure_memory(sizes: list[int]) -> None:
     """Print the memory of the driver alone."""
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +242,7 @@ def measure_prediction(events: int, sizes: list[int], repeats: int) -> None:
         scratch = Path(folder)
         write_events(scratch / "events.h5", many(events))
         overhead_of_one(scratch / "events.h5", max(repeats, 5))
-        ratio_of_workers(scratch / "events.h5", scratch, repeats)
+        ratio_of_workers(scratch / "events.h5", scratch, repeats, events)
         driver_memory(scratch, sizes, 1)
 
 

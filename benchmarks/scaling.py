@@ -8,6 +8,7 @@ scheduling  trials without work over fake nodes of many CPUs: trials a second, t
             and memory
 predict     prediction by one worker and by two, the driver's memory, the overhead of one event
 memory      the driver's memory of a prediction alone
+ray-data    prediction by two workers of the service and by two actors of Ray Data
 passes      the passes of an evaluation, by workers of each split and by workers that stay
 validation  the validation of a trial by one process and by two
 sums        thresholds of a million events, from recorded surfaces
@@ -46,6 +47,10 @@ def memory(options: argparse.Namespace) -> None:
     prediction.measure_memory(options.sizes)
 
 
+def ray_data(options: argparse.Namespace) -> None:
+    prediction.measure_ray_data(options.predicted, options.repeats)
+
+
 def passes(options: argparse.Namespace) -> None:
     evaluation_passes.measure_passes(options.passed, options.repeats)
 
@@ -65,6 +70,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "thresholds": thresholds,
     "predict": predict,
     "memory": memory,
+    "ray-data": ray_data,
     "passes": passes,
     "validation": validation,
     "sums": sums,
