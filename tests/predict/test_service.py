@@ -140,6 +140,17 @@ def test_workers_give_the_same_bytes_also_after_one_was_killed(
 
 
 @pytest.mark.slow
+def test_eight_workers_give_the_bytes_of_one(source: FileEvents) -> None:
+    longer = FileEvents(files=source.files * 4, layout=source.layout)
+    events, work = [range(4 * EVENTS)], Work(with_process)
+    here = [values for _, values in service(longer).run(work, events)]
+    with ray_session(8, dashboard=False):
+        found = list(service(longer, workers=8).run(work, events))
+    assert [values for _, values in found] == here
+    assert len({process for process, _ in found}) > 1
+
+
+@pytest.mark.slow
 def test_passes_one_after_the_other_share_their_workers(source: FileEvents) -> None:
     states = [checkpoint(), checkpoint(seed=1)]
     work = Work(with_process)
