@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -191,8 +192,9 @@ def by_ray_data(service: InferenceService, events: range) -> Iterator[Prediction
     context.execution_options.preserve_order = True
     rows = [{"start": one[0], "stop": one[-1] + 1} for one in cut(events, CHUNK_EVENTS["cpu"])]
     arguments = (service.job().model_dump_json(), [one.network for one in service.states])
+    actor: Any = RayDataNetworks
     chunks = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        RayDataNetworks,
+        actor,
         fn_constructor_args=arguments,
         compute=ray.data.ActorPoolStrategy(size=2),
         num_cpus=1,
@@ -209,7 +211,7 @@ def measure_ray_data(events: int, repeats: int) -> None:
         state = checkpoints.load(MODEL)
         source = FileEvents(files=(file,), layout=state.trial.data.splits.layout)
         service = InferenceService([state], source, Placement(device="cpu", workers=2))
-        ways = {
+        ways: dict[str, Callable[[], Iterator[Prediction]]] = {
             "the service": lambda: service.run(Work(keep_prediction), [range(events)], title=None),
             "Ray Data": lambda: by_ray_data(service, range(events)),
         }

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from lartpc_ray.atomic import name_in_errors, read_json, write_holder, write_json
 from lartpc_ray.runtime.failures import cause_of
+from lartpc_ray.runtime.signals import resumed_by
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text, shown_uri
@@ -55,13 +56,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def resumable(again: str) -> Iterator[None]:
-    """Add the command that resumes a run to an error that the user did not cause.
+    """Add the command that resumes a run to an error that the user did not cause, and to a stop.
 
     Raises:
         RuntimeError: for an error of the machine, of Ray or of the tracking server.
     """
     try:
-        yield
+        with resumed_by(again):
+            yield
     except Exception as error:
         if isinstance(error, ValueError | KeyError) and cause_of(error) != "machine":
             raise

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that stop a run; a scheduler sends SIGUSR1 before a time limit."""
 PATIENCE = 20.0
 """Seconds of waiting for checkpoints before a stop; SLURM kills 30 s after its SIGTERM."""
+_resume_commands: list[str] = []
+
+
+@contextmanager
+def resumed_by(command: str) -> Iterator[None]:
+    """Name the command that resumes a run as soon as a scheduler's signal arrives.
+
+    A scheduler may send SIGTERM to all processes at once. Then Ray ends, too, and may end this
+    process before its closing lines.
+    """
+    _resume_commands.append(command)
+    try:
+        yield
+    finally:
+        _resume_commands.pop()
 
 
 class CheckpointOnSignal:
@@ -42,6 +58,8 @@ class CheckpointOnSignal:
             self._stop(number, frame)
             return
         log.info("stopping after the next step, with a checkpoint; a second signal stops at once")
+        if number != signal.SIGINT and _resume_commands:
+            log.info(f"to continue afterwards, run:\n  {_resume_commands[-1]}")
         self._asking = threading.Thread(target=self._ask, daemon=True)
         self._asking.start()
 
