@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,10 +17,13 @@ from lartpc_ray.data.__main__ import main as data_main
 from lartpc_ray.data.__main__ import parser as data_parser
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats import hdf5
-from lartpc_ray.data.formats.source import EventSource
-from lartpc_ray.data.splits import sample
+from lartpc_ray.data.formats.source import BrokenFileError, EventSource
+from lartpc_ray.data.splits import Splits, sample
+from lartpc_ray.predict.evaluation import Evaluation
+from lartpc_ray.predict.tables import read_clusters
 from lartpc_ray.predict.thresholds_file import fetch_thresholds
 from lartpc_ray.runtime.arguments import read_splits
+from lartpc_ray.runtime.failures import cause_of
 from lartpc_ray.terminal.command import run
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import StoreError
@@ -126,6 +130,45 @@ def test_a_file_that_cannot_be_read_is_named(
     for name, read in reads.items():
         with pytest.raises(OSError, match=rf"Input/output error: '.*/{name}'"):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_tables_of_a_prediction_that_the_machine_cannot_read_now_are_not_called_damaged(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one.h5", "one.clusters.parquet"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(pd, "read_parquet", failing(system_error(number)))
+    with pytest.raises(OSError, match=r"one\.clusters\.parquet: cannot be read now") as raised:
+        read_clusters(tmp_path / "one.h5")
+    assert cause_of(raised.value) == "machine"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_untrained_network_is_not_compared_without_its_fit_after_an_error_of_the_machine(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a train split it has no fit; with one that cannot be read now nothing is compared."""
+    caplog.set_level("INFO", "lartpc_ray")
+    trial = make_trial(
+        {
+            "task.name": "clustering",
+            "task.joining_events": 1,
+            "task.method": "pieces",
+            "network.depth": 2,
+        }
+    )
+    state = Checkpoint(trial, 1, trial.make_network().state_dict(), {}, [])
+    unreadable = BrokenFileError("train.h5: cannot be read now")
+    unreadable.__cause__ = system_error(number)
+    monkeypatch.setattr(Splits, "events", failing(unreadable))
+    with pytest.raises(BrokenFileError, match="cannot be read now"):
+        _ = Evaluation(state).untrained
+    assert not caplog.messages
+    absent = BrokenFileError("no train split")
+    monkeypatch.setattr(Splits, "events", failing(absent))
+    assert Evaluation(state).untrained.network
+    assert "no train split" in caplog.text
 
 
 def test_a_full_memory_does_not_make_a_checkpoint_damaged(
