@@ -48,7 +48,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ValueError(f"{folder}: in use by {file.read().strip()}") from None
+            holder = file.read().strip() or "another process"  # which has not written its name yet
+            raise ValueError(f"{folder}: in use by {holder}") from None
         file.truncate(0)
         write_holder(file, lock, f"process {os.getpid()} on {socket.gethostname()}")
         yield

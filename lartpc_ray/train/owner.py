@@ -244,13 +244,14 @@ def _is_only_run(tracking: Tracking, run: str, folder: Path, tags: Mapping[str, 
 
     MLflow looks for a run and makes one in two steps, so two processes may make two. A process has
     decided when it has set the tag. Of the undecided, the one whose run has the least id waits for
-    the others, and the others leave: none waits for another one that waits.
+    the others, and the others leave: none waits for another one that waits. It waits for half of
+    `PATIENCE`: a copy that has found its run waits for a sign of life for all of it.
 
     Raises:
         ValueError: if another process owns a run with these tags.
     """
     wanted = with_tags(tags)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE / 2
     while True:
         found = tracking.client.search_runs([tracking.experiment], wanted)
         others = {str(one.info.run_id): one.data for one in found if one.info.run_id != run}

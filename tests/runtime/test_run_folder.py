@@ -1,6 +1,7 @@
 """The plan of a run: read again on resume, and refused in one line where it is damaged."""
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -109,3 +110,10 @@ def test_a_full_disk_below_a_lock_names_the_lock(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with locked(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_another_process(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"in use by another process$"), locked(tmp_path):
+            pass

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from processes import descendants
 
 from lartpc_ray.data.classes import ParticleClass
 from lartpc_ray.data.event import Event
@@ -357,19 +358,14 @@ def made_parts(rng: np.random.Generator, count: int, voxels: int) -> list[ClassV
 
 
 def killed_once() -> threading.Thread:
-    """Kills the first process that is seen at work on a shard."""
+    """Kill the first process of this test's Ray that is seen at work on a shard."""
 
     def kill() -> None:
         for _ in range(2000):
-            for entry in Path("/proc").iterdir():
-                if entry.name.isdigit():
-                    try:
-                        command = (entry / "cmdline").read_bytes()
-                    except OSError:
-                        continue
-                    if command.startswith(b"ray::score_shard"):
-                        os.kill(int(entry.name), signal.SIGKILL)
-                        return
+            for process, title in descendants(os.getpid()).items():
+                if title.startswith("ray::score_shard"):
+                    os.kill(process, signal.SIGKILL)
+                    return
             time.sleep(0.005)
 
     thread = threading.Thread(target=kill, daemon=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -142,8 +143,9 @@ def test_no_wait_for_a_stopped_server_is_silent(
         moments = [began, *(record.created for record in lines)]
         assert max(later - one for one, later in pairwise(moments)) < 25
         waits = [record.getMessage() for record in lines[:3]]
-        for seconds, wait in zip((20, 40, 60), waits, strict=True):
-            assert f"127.0.0.1:{port}: no answer for {seconds} s (log_batch); still" in wait
+        told = re.compile(rf"127\.0\.0\.1:{port}: no answer for (\d+) s \(log_batch\); still")
+        seconds = [int(found[1]) for wait in waits if (found := told.search(wait))]
+        assert [round(one / 20) for one in seconds] == [1, 2, 3]
         assert "answered after" in lines[-1].getMessage()
         assert tracking.logged(run, "objective") == {1: 0.1, 2: 0.2}
     finally:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -180,7 +181,7 @@ def test_of_four_machines_with_one_server_one_writes(tmp_path: Path, server: str
             began = time.monotonic()
             late.ask(folders[0])  # which has ended properly
             assert late.answer().startswith("owned ")
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 4, "less than the patience"
             late.ask("end")
             assert late.answer() == "ended"
     finally:
@@ -201,7 +202,7 @@ def test_after_a_kill_the_same_machine_goes_on_at_once_and_another_one_soon(
             began = time.monotonic()
             writer.ask(place)
             assert writer.answer().startswith("owned ")
-            assert wait <= time.monotonic() - began < wait + 3
+            assert (time.monotonic() - began >= 4) == (wait > 0)
         finally:
             writer.kill()
 
@@ -295,6 +296,28 @@ def test_a_run_that_is_deleted_between_its_finding_and_its_start_is_made_again(
     assert (run != found, number) == (True, 1)
     with pytest.raises(StoreError, match="must be in the 'active' state"):
         owner._own(tracking, lambda: update(found, status="RUNNING") or found, folder, tags)
+
+
+def test_a_process_decides_before_a_copy_that_found_its_run_gives_up_its_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has made a run, too, and has died before it decided."""
+    (folder,) = copies(tmp_path, "study", 1)
+    tracking = Tracking(tmp_path, "smoke")
+    tags = {"study": "study", "kind": "search"}
+    runs = [
+        str(tracking.client.create_run(tracking.experiment, tags=tags).info.run_id)
+        for _ in range(2)
+    ]
+    for run in runs:
+        owner._claim(tracking, run, folder)
+    now = [0.0]
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda wait: now.__setitem__(0, now[0] + wait)
+    )
+    monkeypatch.setattr(owner, "time", clock)
+    assert owner._is_only_run(tracking, min(runs), folder, tags)
+    assert now[0] < owner.PATIENCE - 10 * owner.LOOK
 
 
 def test_a_training_owns_its_run_on_a_server(
