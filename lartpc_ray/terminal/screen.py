@@ -151,7 +151,9 @@ class Trials:
             if self._live:
                 self._live.update(self.table(), refresh=True)
             elif (first and self._trained is not None) or now - self._printed >= AGAIN:
-                self._print(self.status())
+                early = self._trained is None and not self._waiting
+                clock = f", {format_clock(now - self._began)}" if early else ""
+                self._print(self.status() + clock)
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()

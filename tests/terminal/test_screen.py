@@ -12,7 +12,7 @@ from lartpc_ray.terminal.command import Parser, log, run
 from lartpc_ray.terminal.phases import AGAIN, line, phase
 from lartpc_ray.terminal.pulse import FILE, Pulse, PulseWriter, read_pulse
 from lartpc_ray.terminal.screen import FIRST, PAUSE, ProgressBar, Trials, track
-from lartpc_ray.terminal.text import align_columns
+from lartpc_ray.terminal.text import align_columns, format_clock
 
 LONG = [
     "network.depth",
@@ -217,6 +217,20 @@ def test_a_wait_for_resources_is_a_line_after_thirty_seconds(
     clock.append(2 * AGAIN - 1)
     trials.tick()
     assert len(caplog.messages) == 1
+
+
+def test_lines_before_the_first_speed_have_a_clock(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    clock = [0.0]
+    monkeypatch.setattr("lartpc_ray.terminal.screen.time.monotonic", lambda: clock[-1])
+    trials = Trials("study", [], 2, 100)
+    for passed in (AGAIN, 2 * AGAIN):
+        clock.append(passed)
+        trials.tick()
+    times = [format_clock(passed) for passed in (AGAIN, 2 * AGAIN)]
+    assert caplog.messages == [f"starting the first trials, {text}" for text in times]
 
 
 def test_a_training_writes_its_speed_once_per_second_and_at_its_validations(tmp_path: Path) -> None:
