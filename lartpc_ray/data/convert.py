@@ -74,8 +74,8 @@ def convert(
             _compare(source, part, chosen, copied=copied)
     for line in _lost_lines(lost, version):
         log.info(line)
-    for name in source.left_out():
-        log.info(f"left out: {name}, which has no row of numbers per event")
+    for line in source.left_out():
+        log.info(f"left out: {line}")
     return len(sizes)
 
 

@@ -96,7 +96,7 @@ class ShardFolder(EventSource):
         return self._shard(number).tables(row)
 
     def left_out(self) -> list[str]:
-        return sorted({name for n in range(len(self._files)) for name in self._shard(n).left_out()})
+        return sorted({line for n in range(len(self._files)) for line in self._shard(n).left_out()})
 
     def close(self) -> None:
         while self._opened:
@@ -123,8 +123,7 @@ class ShardFolder(EventSource):
         return shard
 
     def _describe(self, limits: set[str]) -> None:
-        """Take the side of the images from the voxels; log the content of the folder."""
-        log.info(f"{self.path}: {len(self)} events in {self.kind}")
+        """Take the side of the images from the voxels; log the limits of the layouts."""
         for limit in sorted(limits):
             log.info(f"{self.path}: {limit}")
         known = self.layout

@@ -91,6 +91,8 @@ def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
     if splits.path == "sample" or SIDE in space.fixed:
         return space
     with open_events(splits.file("train"), splits.layout, from_voxels=True) as events:
+        if events.path.is_dir():
+            log.info(f"{events.path}: {len(events)} events in {events.kind}")
         side = events.layout.side
     if side == splits.layout.side:
         return space

@@ -36,7 +36,8 @@ from lartpc_ray.thresholds.record import (
 )
 from lartpc_ray.thresholds.source import FileVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
-from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.pages import store_arguments
+from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.trials import checkpoint as checkpoints
 
 
@@ -51,6 +52,7 @@ def run_thresholds(options: argparse.Namespace) -> int:
             f"{tuning.task.active_method.name}"
         )
     if options.export and (content := tuning.logged()):
+        log.info(tuning.origin(content))
         print(exported(content, options.export), end="")
         return 0
     if options.export:
@@ -59,7 +61,7 @@ def run_thresholds(options: argparse.Namespace) -> int:
     with ray_session(options.workers, dashboard=False):
         record = tuning.tune()
     _warn_of_few(record.choices)
-    _print(record, options)
+    _print(record, tuning)
     return 0
 
 
@@ -116,6 +118,12 @@ class _Tuning(ABC):
     @abstractmethod
     def tune(self) -> ThresholdsRecord:
         """Tune the thresholds, and log them."""
+
+    def origin(self, content: Mapping[str, Any]) -> str:
+        """Name the run of thresholds and, for seeds, the rule by which they share the voxels."""
+        rule = content.get("cluster_rule")
+        kind = "folder" if as_folder(self.run) else "MLflow run"
+        return f"thresholds of {kind} {self.run}" + (f", clustering rule {rule}" if rule else "")
 
 
 class _OfRun(_Tuning):
@@ -183,15 +191,29 @@ def _warn_of_few(choices: Mapping[str, Choice]) -> None:
             )
 
 
-def _print(record: ThresholdsRecord, options: argparse.Namespace) -> None:
-    """Print the thresholds, their difference from those in use, and which of both are used."""
+def _print(record: ThresholdsRecord, tuning: _Tuning) -> None:
+    """Print the thresholds, their difference from those in use, and which of both are used.
+
+    Those of a file have a run that no earlier command has printed: print it, too.
+    """
+    options, content = tuning.options, record.content
     if options.export:
-        print(exported(record.content, options.export), end="")
+        log.info(tuning.origin(content))
+        print(exported(content, options.export), end="")
     elif options.json:
         compared = {name: asdict(row) for name, row in record.differences.items()}
-        print(json.dumps(record.content | {"kept": record.kept, "compared": compared}, indent=1))
+        more = {"run": tuning.run, "kept": record.kept, "compared": compared}
+        print(json.dumps(content | more, indent=1))
     else:
-        print(table(record.content))
+        print(table(content))
         if record.differences:
             print(f"\n{difference_table(record.differences)}")
+        if options.outputs:
+            print(f"\n{tuning.origin(content)}\n{_page_hint(tuning)}")
     log.info("in use from now on" if record.kept else "logged; not in use, see --keep")
+
+
+def _page_hint(tuning: _Tuning) -> str:
+    """Return the command that makes the page of a run."""
+    arguments = f"--run {tuning.run}{store_arguments(tuning.tracking)}"
+    return f"as a page: python -m lartpc_ray.report {arguments} --html thresholds.html"

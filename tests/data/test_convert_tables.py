@@ -88,6 +88,8 @@ def test_what_a_layout_does_not_hold_is_listed_by_dataset(
     source = write_published(tmp_path / "a.h5", rng, [80, 31], further=True)
     with h5py.File(source, "a") as file:
         file["geometry"] = np.ones(3)
+        file.attrs.update({"production": "Geant4", "predicted": False})
+        file["point"].attrs["unit"] = "MeV"
         clusters = sum(len(row) // 6 for row in file["cluster"][:]) - 2
         pids = sum(int((row.reshape(-1, 6)[:, 5] >= 0).sum()) for row in file["cluster"][:])
     with caplog.at_level("INFO", "lartpc_ray"):
@@ -101,6 +103,7 @@ def test_what_a_layout_does_not_hold_is_listed_by_dataset(
         "left out: interaction_extra: layout v1 has no "
         + ", ".join(f"{name} (4)" for name in COLUMNS["interaction_extra"]),
         "left out: geometry, which has no row of numbers per event",
+        "left out: attributes production, unit of point",
     ]
 
 

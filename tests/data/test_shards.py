@@ -7,6 +7,7 @@ import pytest
 from conftest import make_event
 from test_files import ONE, TWO, point, write_raw
 
+from lartpc_ray.data import __main__ as data
 from lartpc_ray.data import shards as module
 from lartpc_ray.data.convert import difference
 from lartpc_ray.data.files import open_events, write_events
@@ -14,6 +15,7 @@ from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.data.splits import Splits
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
+from lartpc_ray.terminal.command import run
 from lartpc_ray.tracking.provenance import sources
 
 LAYOUT = Layout(side=16, classes=ClassMap(low_energy="unlabelled"))
@@ -97,12 +99,27 @@ def test_the_size_and_the_missing_hip_are_reported(
     write_raw(tmp_path / "train" / "generic_2_v2.h5", [[point(1, 700, 1)]], [[[1, *ONE[0][1:]]]], 9)
     with caplog.at_level("INFO", "lartpc_ray"), open_events(tmp_path / "train") as events:
         assert events[0].shape == events[1].shape == (768, 768, 768)
+        kinds = "1 file of PILArNet-M v1, 1 file of PILArNet-M v3, packed: 9 columns"
+        assert events.kind == f"{kinds} in cluster_extra"
     assert caplog.messages == [
-        f"{tmp_path / 'train'}: 2 events in 1 file of PILArNet-M v1, "
-        "1 file of PILArNet-M v3, packed: 9 columns in cluster_extra",
         f"{tmp_path / 'train'}: layout v1 has no particle code: a proton is MIP, no voxel is HIP",
         "image size: 768 voxels per side, from the file",
     ]
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_inspect_and_convert_name_the_files_of_a_folder_once(
+    published: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    folder, files = published / split, "1 file" if split == "test" else "3 files"
+    for words, line in (
+        (["inspect"], f"{folder}: {files} of PILArNet-M v2"),
+        (["convert", str(published / "new.h5"), "--events", "0:2"], f"{folder}: {files} of PILAr"),
+    ):
+        assert run(data.parser(), data.main, [words[0], str(folder), *words[1:]]) == 0
+        printed = "".join(capsys.readouterr())
+        assert line in printed
+        assert printed.count("PILArNet-M v2") == 1
 
 
 def test_a_sidecar_gives_the_number_of_voxels(published: Path) -> None:

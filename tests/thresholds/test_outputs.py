@@ -1,6 +1,7 @@
 """Thresholds for the outputs of any network: file, checks, command, Python function, page."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,9 @@ def test_the_command_tunes_a_file_and_keeps_all_that_a_run_has(
     assert lists["s_thresholds"][1] == content["classes"]["MIP"]["s0"]
     tracking = Tracking(tmp_path / "runs", "clustering")
     (run,) = tracking.client.search_runs(["1"], "tags.kind = 'outputs'")
+    assert content["run"] == run.info.run_id
+    origin = f"thresholds of MLflow run {run.info.run_id}, clustering rule argmax\n"
+    assert printed.err.endswith(origin)
     (child,) = tracking.children(run.info.run_id, kind="thresholds", in_use="true")
     names = {file.path for file in tracking.client.list_artifacts(child)}
     assert names == {"scores.npz", "table.txt", "thresholds-seeds.yaml"}
@@ -159,3 +163,19 @@ def test_a_method_that_needs_the_image_needs_coords(
     assert "no coords, which --method dbscan needs" in capsys.readouterr().err
     assert run_command(*both, [*arguments, "--run", "abc"]) == 2
     assert "give --run ID, or --outputs FILE" in capsys.readouterr().err
+
+
+def test_the_command_names_the_run_and_the_rule_of_clustering(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, runs = write(tmp_path / "net.h5", made_events(rng, 6)), tmp_path / "my runs"
+    words = ["clustering", "--outputs", str(path), "--workers", "1", "--runs", str(runs)]
+    command = (thresholds.parser(), thresholds.main)
+    assert run_command(*command, [*words, "--cluster-rule", "first_come"]) == 0
+    *_, origin, page = capsys.readouterr().out.splitlines()
+    (run,) = Tracking(runs, "clustering").client.search_runs(["1"], "tags.kind = 'outputs'")
+    assert origin == f"thresholds of MLflow run {run.info.run_id}, clustering rule first_come"
+    shown = shlex.split(page.removeprefix("as a page: python -m lartpc_ray.report "))
+    shown[-1] = str(tmp_path / shown[-1])
+    assert run_command(report.parser(), report.main, shown) == 0
+    assert "6 events of net.h5" in (tmp_path / "thresholds.html").read_text()

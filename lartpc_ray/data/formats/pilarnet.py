@@ -178,7 +178,13 @@ class EventFile(TableSource):
             return tables
 
     def left_out(self) -> list[str]:
-        return [name for name in self._file if not self._has_rows(name)]
+        with locate_errors(self.path):
+            kept = {name: self._file[name] for name in self._file if self._has_rows(name)}
+            other = [name for name in self._file if name not in kept]
+            attributes = [name for name in self._file.attrs if name != PREDICTED]
+            attributes += [f"{key} of {name}" for name in kept for key in kept[name].attrs]
+        lines = [f"{name}, which has no row of numbers per event" for name in other]
+        return lines + [f"attributes {list_names(attributes)}"] * bool(attributes)
 
     def _has_rows(self, name: str) -> bool:
         """Return whether a dataset has one variable-length row of numbers per event."""

@@ -76,7 +76,7 @@ class EventSource(Events, ABC):
         return None
 
     def left_out(self) -> list[str]:
-        """Return the names of the data in the file that `tables` does not give."""
+        """Name the data in the file that `tables` does not give, a line each."""
         return []
 
     def __enter__(self) -> EventSource:
