@@ -199,7 +199,7 @@ def _own(
 
     Raises:
         ValueError: if another process owns the run.
-        StoreError: if the store refuses the run each time.
+        StoreError: if the store refuses the run at the last try.
     """
     refused = None
     for _ in range(TRIES):
@@ -210,6 +210,7 @@ def _own(
                 raise
             refused = error  # the run that was found has been deleted by its maker since
             continue
+        refused = None
         number = _claim(tracking, run, folder)
         if number and (number > 1 or _is_only_run(tracking, run, folder, tags)):
             tracking.set_tags(run, {BEAT: f"{number}:0"})
