@@ -154,6 +154,19 @@ def test_inspect_counts() -> None:
     assert found["voxels"] == sum(one["voxels"] for one in found["classes"].values())
 
 
+@pytest.mark.parametrize(
+    ("axes", "more", "unit"), [("x,y,z", (), "MeV"), ("wire,tick", ("--plane", "0"), "ADC counts")]
+)
+def test_inspect_gives_the_unit_of_the_energies(
+    tmp_path: Path, axes: str, more: tuple[str, ...], unit: str
+) -> None:
+    place = ",".join("5" for _ in axes.split(","))
+    (tmp_path / "a.csv").write_text(f"event,{axes},energy\n0,{place},7\n")
+    status, out, _ = run("lartpc_ray.data", "inspect", str(tmp_path / "a.csv"), *more)
+    assert status == 0
+    assert f"median 1 voxels, 7 {unit} each\n" in out
+
+
 PRINT_STATE = """
 import json, logging, os
 before = dict(os.environ), sorted(logging.root.manager.loggerDict)

@@ -76,10 +76,13 @@ def _count(event: Event, classes: dict[str, dict[str, int]]) -> None:
 
 def as_text(content: dict[str, Any]) -> str:
     """Write the result of `inspect` as a table."""
+    unit = "ADC counts" if len(content["image"] or ()) == 2 else "MeV"
     lines = [
         "{file}: {layout}".format(**content),
         "{events} events ({empty_events} empty), {voxels} voxels, "
-        "median {median_voxels:.0f} voxels, {median_energy_mev:.0f} MeV each".format(**content),
+        "median {median_voxels:.0f} voxels, {median_energy_mev:.0f} {unit} each".format(
+            **content, unit=unit
+        ),
         "positions {lowest} to {highest} in an image of {image}".format(**content),
         "",
         f"{'class':<10}{'voxels':>10}{'clusters':>10}{'events':>10}",
@@ -120,7 +123,7 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_draw(options: argparse.Namespace) -> int:
-    with phase("loading the libraries"):
+    with phase("loading plotly and matplotlib"):
         from lartpc_ray.data.draw import check_voxel
 
     path, first = _path(options.file), options.event

@@ -29,6 +29,7 @@ from lartpc_ray.data.formats.source import locate_errors
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.tasks.task import Thresholds
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.tracking.runs import Tracking, as_folder
 from lartpc_ray.tracking.store import EXISTS, INVALID, MISSING, StoreError
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -265,20 +266,24 @@ def fetch_registered(tracking: Tracking, source: str, folder: Path) -> tuple[Pat
         raise ValueError(f"{error}; give the run of the model instead: {run}") from None
 
 
-def fetch_checkpoint(tracking: Tracking, run: str, folder: Path) -> Path:
-    """Return the checkpoint of a run, or of its registered model.
+def load_checkpoint(tracking: Tracking, run: str) -> Checkpoint:
+    """Load the checkpoint of a run, or of its registered model.
 
     Only the best trial of a search has a checkpoint in MLflow, and each registered model.
 
     Args:
         tracking: store of the run.
         run: its id, a folder of its files, or a registered model.
-        folder: for a downloaded file.
 
     Raises:
-        ValueError: for a run without a checkpoint.
+        ValueError: for a run without a sound checkpoint.
     """
     run = resolve_run(tracking, run)
+    with phase("reading the network"), tempfile.TemporaryDirectory() as scratch:
+        return checkpoints.load(_fetch_checkpoint(tracking, run, Path(scratch)))
+
+
+def _fetch_checkpoint(tracking: Tracking, run: str, folder: Path) -> Path:
     try:
         return tracking.fetch(run, checkpoints.FILE, folder)
     except ValueError as missing:

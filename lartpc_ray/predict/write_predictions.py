@@ -29,7 +29,7 @@ from lartpc_ray.data.formats.tables import Version, event_tables, to_layout
 from lartpc_ray.predict.input_tables import InputTables
 from lartpc_ray.predict.job import Work, read_task
 from lartpc_ray.predict.placement import LazyRay, Placement
-from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, fetch_registered
+from lartpc_ray.predict.registry import SCHEME, fetch_registered, load_checkpoint
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.shards import ShardFolder, digests
 from lartpc_ray.predict.sources import FileEvents, event_files
@@ -38,6 +38,7 @@ from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.tasks.task import Outputs, Thresholds
 from lartpc_ray.terminal.command import log, refuse_file_as_folder
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
@@ -216,13 +217,10 @@ def reconstruct_voxels(
 def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresholds]:
     """Return the networks to apply one after the other, and the thresholds of the last one."""
     tracking = Tracking(options.runs, None, options.tracking_uri)
-    with tempfile.TemporaryDirectory() as scratch:
+    with phase("reading the network"), tempfile.TemporaryDirectory() as scratch:
         state, thresholds = _network(options, tracking, Path(scratch))
-        states = []
-        if options.segmentation_run:
-            folder = Path(scratch) / "segmentation"
-            file = fetch_checkpoint(tracking, options.segmentation_run, folder)
-            states.append(checkpoints.load(file))
+    other = options.segmentation_run
+    states = [load_checkpoint(tracking, other)] if other else []
     task = state.trial.task
     untuned = [name for name in task.scored_classes if thresholds and name not in thresholds]
     if untuned:

@@ -11,12 +11,11 @@ from lartpc_ray.atomic import read_json
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method, validations
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
-from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, resolve_run
+from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
 from lartpc_ray.report.tables import TrialRow, trial_rows
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking, as_folder
-from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint, last_thresholds
 from lartpc_ray.trials.paths import flatten_settings
 
@@ -107,7 +106,7 @@ def load_side(
         ValueError: for a source without a sound checkpoint, or of another task.
     """
     name, run = _resolve(tracking, source)
-    state = _load(tracking, run).to_use()
+    state = load_checkpoint(tracking, run).to_use()
     task = state.trial.task
     task = task.with_method(method) if method else task
     state = replace(state, trial=state.trial.model_copy(update={"task": task}))
@@ -133,12 +132,6 @@ def _resolve(tracking: Tracking, source: str) -> tuple[str, str]:
     if run is None:
         raise ValueError(f"study {source!r}: no trial of its newest search has a result yet")
     return f"{source}: {tracking.run_info(run)['name']}", run
-
-
-def _load(tracking: Tracking, run: str) -> Checkpoint:
-    """Load the checkpoint of a run, or of its registered model."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return checkpoints.load(fetch_checkpoint(tracking, run, Path(scratch)))
 
 
 def _on_events_of(state: Checkpoint, other: Side, source: str) -> Checkpoint:

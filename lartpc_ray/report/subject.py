@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
-from lartpc_ray.predict.registry import fetch_checkpoint
+from lartpc_ray.predict.registry import load_checkpoint
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials import checkpoint as checkpoints
 
 
 def load_evaluation(
@@ -29,9 +26,7 @@ def load_evaluation(
     Raises:
         ValueError: for a run without a sound checkpoint.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        state = checkpoints.load(fetch_checkpoint(tracking, run, Path(scratch)))
-    return Evaluation(state, data, ray)
+    return Evaluation(load_checkpoint(tracking, run), data, ray)
 
 
 @dataclass(frozen=True)

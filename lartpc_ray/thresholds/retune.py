@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any
 from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay, Placement
-from lartpc_ray.predict.registry import SCHEME, fetch_checkpoint, resolve_run
+from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
 from lartpc_ray.reconstruct.grid import Choice
 from lartpc_ray.reconstruct.names import ClusterRule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
@@ -24,6 +23,7 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.thresholds.difference import difference_table
 from lartpc_ray.thresholds.export import RULES, exported
 from lartpc_ray.thresholds.record import (
@@ -38,7 +38,6 @@ from lartpc_ray.thresholds.source import FileVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
 from lartpc_ray.tracking.pages import store_arguments
 from lartpc_ray.tracking.runs import Tracking, as_folder
-from lartpc_ray.trials import checkpoint as checkpoints
 
 
 def run_thresholds(options: argparse.Namespace) -> int:
@@ -119,6 +118,11 @@ class _Tuning(ABC):
     def tune(self) -> ThresholdsRecord:
         """Tune the thresholds, and log them."""
 
+    @property
+    def usable(self) -> bool:
+        """Return whether `predict` clusters the run by the rule of the thresholds."""
+        return True
+
     def origin(self, content: Mapping[str, Any]) -> str:
         """Name the run of thresholds and, for seeds, the rule by which they share the voxels."""
         rule = content.get("cluster_rule")
@@ -137,11 +141,10 @@ class _OfRun(_Tuning):
                 "out --keep, or give the run of the model"
             )
         self._run = resolve_run(tracking, options.run)
-        with tempfile.TemporaryDirectory() as scratch:
-            state = checkpoints.load(fetch_checkpoint(tracking, self._run, Path(scratch)))
+        state = load_checkpoint(tracking, self._run)
         self._evaluation = Evaluation(state, options.data, LazyRay(Placement.of(options)))
         self._set_task(self._evaluation.task)
-        if options.keep and not is_usable(self._evaluation, self.task):
+        if options.keep and not self.usable:
             raise ValueError("--keep: predict clusters this run by another rule; leave out --keep")
         self.about = {"split": options.split}
         if options.data:
@@ -150,6 +153,10 @@ class _OfRun(_Tuning):
     @property
     def run(self) -> str:
         return self._run
+
+    @property
+    def usable(self) -> bool:
+        return is_usable(self._evaluation, self.task)
 
     def tune(self) -> ThresholdsRecord:
         options = self.options
@@ -178,8 +185,10 @@ class _OfFile(_Tuning):
     def tune(self) -> ThresholdsRecord:
         options = self.options
         more = {"rule": options.rule, "refine": options.refine}
-        content, tuned = tune(self._source, self.task, self.objectives, **more)
-        return log_thresholds(self.tracking, self.run, content, tuned, keep=options.keep)
+        with phase("tuning the thresholds"):
+            content, tuned = tune(self._source, self.task, self.objectives, **more)
+        with phase("logging the thresholds"):
+            return log_thresholds(self.tracking, self.run, content, tuned, keep=options.keep)
 
 
 def _warn_of_few(choices: Mapping[str, Choice]) -> None:
@@ -210,7 +219,16 @@ def _print(record: ThresholdsRecord, tuning: _Tuning) -> None:
             print(f"\n{difference_table(record.differences)}")
         if options.outputs:
             print(f"\n{tuning.origin(content)}\n{_page_hint(tuning)}")
-    log.info("in use from now on" if record.kept else "logged; not in use, see --keep")
+    log.info(_state(record, tuning))
+
+
+def _state(record: ThresholdsRecord, tuning: _Tuning) -> str:
+    """Say whether the thresholds are in use, and how they could be."""
+    if record.kept:
+        return "in use from now on"
+    if not tuning.usable:
+        return "logged; not in use: predict clusters this run by another rule"
+    return "logged; not in use, see --keep"
 
 
 def _page_hint(tuning: _Tuning) -> str:

@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from lartpc_ray.settings import with_present_names
 from lartpc_ray.terminal.command import refuse_file_as_folder
+from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import short_names, shown_uri
 from lartpc_ray.tracking.provenance import Source
 from lartpc_ray.tracking.store import (
@@ -125,10 +126,11 @@ class Tracking:
         if self._own:
             refuse_file_as_folder(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
-        if path := sqlite_file(self.uri):
-            make_store(path)
-        client = StoreClient(self.uri)
-        client.check()
+        with phase("opening MLflow's store"):
+            if path := sqlite_file(self.uri):
+                make_store(path)
+            client = StoreClient(self.uri)
+            client.check()
         return cast("MlflowClient", client)
 
     @property

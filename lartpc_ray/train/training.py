@@ -200,8 +200,7 @@ def _store(folder: Path, plan: TrainPlan) -> Tracking:
     Raises:
         StoreError: if the store does not answer, is damaged or has another version.
     """
-    with phase("opening MLflow's store"):
-        return Tracking(folder.parent, plan.study, kept_store(plan.uri, folder.parent))
+    return Tracking(folder.parent, plan.study, kept_store(plan.uri, folder.parent))
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from lartpc_ray.predict.registry import resolve_run
 from lartpc_ray.report.record import access_hint, record_result
 from lartpc_ray.report.subject import load_evaluation
 from lartpc_ray.report.verdict import result_content, result_text
-from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.describe import describe_trial
 from lartpc_ray.tracking.provenance import sources
@@ -65,8 +64,7 @@ def with_splits_of(space: Space, trial: Trial) -> Trial:
 
 def run_michel(options: argparse.Namespace, space: Space) -> int:
     """Tune and evaluate a reconstruction that reads the network of another run."""
-    with phase("opening MLflow's store"):
-        tracking = Tracking(options.runs, None, options.tracking_uri)
+    tracking = Tracking(options.runs, None, options.tracking_uri)
     trial = space.first_trial()
     source = resolve_run(tracking, options.run)
     state = load_evaluation(tracking, source).state

@@ -14,6 +14,7 @@ from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, writ
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.data.views import views
+from lartpc_ray.terminal import phases
 from lartpc_ray.terminal.command import run
 
 FILES = Path(__file__).parent / "files"
@@ -190,3 +191,19 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "event 40 of 40; count from 0" in capsys.readouterr().err
     assert command("draw", "sample/tune", "--event", 1, "-o", "a.png") == 2
     assert "the page ends in .html" in capsys.readouterr().err
+
+
+def test_the_work_of_draw_is_named_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    begin = phases.line.begin
+
+    def recorded(text: str) -> None:
+        begun.append(text)
+        begin(text)
+
+    monkeypatch.setattr(phases.line, "begin", recorded)
+    assert command("draw", "sample/test", "--event", 0, "-o", tmp_path / "a.html") == 0
+    assert len(begun) > 2
+    assert len(set(begun)) == len(begun)

@@ -10,13 +10,13 @@ from conftest import make_event
 
 from lartpc_ray.data.files import write_events
 from lartpc_ray.predict import __main__ as predict
-from lartpc_ray.predict.registry import fetch_checkpoint, promote_champion, register, resolve_run
+from lartpc_ray.predict.registry import load_checkpoint, promote_champion, register, resolve_run
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds.retune import _OfRun
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.trials.checkpoint import Checkpoint, load
+from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import make_trial
 
 ABOUT = {"objective": "0.5", "metric": "ari", "data": "abc"}
@@ -123,7 +123,7 @@ def test_a_run_of_a_registered_model_gives_its_checkpoint(
     assert resolve_run(tracking, "models:/study@champion") == run
     assert resolve_run(tracking, run) == run
     for source in ("models:/study/1", run):
-        assert load(fetch_checkpoint(tracking, source, tmp_path)).trial.task.smallest_cluster == 2
+        assert load_checkpoint(tracking, source).trial.task.smallest_cluster == 2
     tracking.client.create_registered_model("bare")
     tracking.client.create_model_version("bare", "x")
     with pytest.raises(ValueError, match="models:/bare/1: registered without a run; give a model"):

@@ -260,6 +260,9 @@ def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
         *("shower", "track", "michel", "delta")
     }
     assert "tuning for the rule of spine, first_come" in printed.err
+    origin = f"thresholds of MLflow run {run}, clustering rule first_come"
+    state = "logged; not in use: predict clusters this run by another rule"
+    assert printed.err.splitlines()[-2:] == [origin, state]
     (logged,) = Tracking(runs, None).children(run, kind="thresholds")
     assert Tracking(runs, None).run_info(logged)["in_use"] == "false"
     assert used_thresholds(Tracking(runs, None), run, "seeds") is None
@@ -267,6 +270,7 @@ def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
     again = capsys.readouterr()
     assert again.out == printed.out
     assert "tuning" not in again.err, "printed from the run"
+    assert again.err.splitlines()[-1] == origin
     assert tune(runs, run, "--cluster-rule", "first_come", "--keep") == 2
     assert "predict clusters this run by another rule" in capsys.readouterr().err
 
