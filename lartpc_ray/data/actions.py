@@ -37,7 +37,7 @@ def inspect(events: EventSource) -> dict[str, Any]:
     voxels, energies, unlabelled = [], [], 0
     classes = {name: {"voxels": 0, "clusters": 0, "events": 0} for name in CLASS_NAMES}
     low, high, shapes = [], [], set()
-    for event in events:
+    for event in track(events, len(events), "inspect: event"):
         voxels.append(len(event))
         energies.append(float(event.energy.sum()))
         unlabelled += int((event.semantic < 0).sum())

@@ -52,6 +52,7 @@ def test_no_stretch_without_a_sign_of_life(few_events: Path, tmp_path: Path) -> 
         (("report", *MODEL, "--html", "page.html"), "writing the report page"),
         (("predict", *MODEL, "{}/test.h5", "-o", "clusters.h5"), "loading the libraries"),
         (("data", "draw", "{}/test.h5", "--event", "0"), "drawing event 0"),
+        (("data", "inspect", "{}/test.h5"), "inspect: event"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
