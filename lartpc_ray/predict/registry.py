@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,10 @@ SCHEME = "models:/"
 FOLDER = "model"
 """Folder of the model among the artifacts of a run."""
 AXES = ("x", "y", "z")
+PROMOTED = "promoted"
+"""Tag of a version that was made champion: the version before it (0 for none), and the time, s."""
+AT_ONCE = 600
+"""Seconds between the ends of two searches that may not have seen each other's version."""
 SHOWN = 200
 """Voxels of the input example."""
 SCRIPT = """from mlflow.models import set_model
@@ -321,11 +326,42 @@ def promote_champion(tracking: Tracking, name: str, version: str) -> bool:
     Returns:
         whether the version is the champion now.
     """
-    about = tracking.client.get_model_version(name, version).tags
+    client = tracking.client
+    candidate = client.get_model_version(name, version)
     champion = version_with_alias(tracking, name, "champion")
-    if champion is not None and str(champion.version) != version:
-        same = all(champion.tags.get(key) == about[key] for key in ("data", "metric"))
-        if same and _objective(champion.tags) >= _objective(about):
-            return False
-    tracking.client.set_registered_model_alias(name, "champion", version)
-    return True
+    if champion is not None and str(champion.version) == version:
+        return True
+    if champion is not None and _is_better(champion, candidate, at_least=True):
+        return False
+    mark = f"{champion.version if champion else 0} {int(time.time())}"
+    client.set_model_version_tag(name, version, PROMOTED, mark)
+    client.set_registered_model_alias(name, "champion", version)
+    best = candidate
+    for other in client.search_model_versions(f"name = '{name}'"):
+        earlier = int(other.version) < int(best.version)
+        if _at_once(other.tags.get(PROMOTED, ""), mark) and _is_better(other, best, earlier):
+            best = other
+    if best is not candidate:
+        client.set_registered_model_alias(name, "champion", str(best.version))
+    return best is candidate
+
+
+def _is_better(version: ModelVersion, other: ModelVersion, at_least: bool) -> bool:
+    """Return whether a version has a higher objective, or as high a one, on the same data."""
+    same = all(version.tags.get(key) == other.tags[key] for key in ("data", "metric"))
+    if not same:
+        return False
+    first, second = _objective(version.tags), _objective(other.tags)
+    return first >= second if at_least else first > second
+
+
+def _at_once(first: str, second: str) -> bool:
+    """Return whether two versions replaced the same champion within `AT_ONCE` seconds.
+
+    MLflow sets an alias unconditionally, so two searches that end together both find the earlier
+    champion. Each writes the tag before the alias and reads the tags after it: the last one to read
+    finds both, and leaves the alias at the better version.
+    """
+    if not first or first.split()[0] != second.split()[0]:
+        return False
+    return abs(int(first.split()[1]) - int(second.split()[1])) < AT_ONCE

@@ -119,3 +119,37 @@ def test_a_champion_stays_until_a_better_one_on_the_same_data(tmp_path: Path) ->
     champion = version_with_alias(tracking, "study", "champion")
     assert champion is not None
     assert str(champion.version) == "5"
+
+
+@pytest.mark.parametrize("better_ends", ["first", "last"])
+def test_of_two_searches_that_end_at_once_the_better_model_becomes_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better_ends: str
+) -> None:
+    """Both have read the earlier champion before one of them replaces it."""
+    tracking = Tracking(tmp_path, "study")
+    client = tracking.client
+    client.create_registered_model("study")
+    run = tracking.start("trial 0", {"trial": "0"})
+    objectives = {"before": "0.5", "better": "0.7", "worse": "0.6"}
+    versions = {
+        key: str(
+            client.create_model_version("study", "x", run, tags=ABOUT | {"objective": text}).version
+        )
+        for key, text in objectives.items()
+    }
+    assert promote_champion(tracking, "study", versions["before"])
+    outer, inner = ("worse", "better") if better_ends == "first" else ("better", "worse")
+    set_alias, promoted = client.set_registered_model_alias, dict[str, bool]()
+
+    def set_after_the_other(name: str, alias: str, version: str) -> None:
+        """End the other search between the reading and the writing of this one."""
+        monkeypatch.setattr(client, "set_registered_model_alias", set_alias)
+        promoted[inner] = promote_champion(tracking, name, versions[inner])
+        set_alias(name, alias, version)
+
+    monkeypatch.setattr(client, "set_registered_model_alias", set_after_the_other)
+    promoted[outer] = promote_champion(tracking, "study", versions[outer])
+    champion = version_with_alias(tracking, "study", "champion")
+    assert champion is not None
+    assert str(champion.version) == versions["better"]
+    assert promoted == {"better": True, "worse": False}
