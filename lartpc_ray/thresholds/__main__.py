@@ -76,7 +76,11 @@ def _add_input_and_output(made: Parser) -> None:
         default=10,
         help="of --outputs: smaller true clusters are no part",
     )
-    made.add_argument("--workers", type=whole_number(1, MOST_WORKERS), help="cores; default all")
+    made.add_argument(
+        "--workers",
+        type=whole_number(1, MOST_WORKERS),
+        help="cores; default one for few events, else all",
+    )
     add_device(made)
     made.add_argument("--runs", type=results_folder, default="runs", help="where results are kept")
     made.add_argument("--tracking-uri", help="MLflow store; default sqlite in RUNS")

@@ -19,7 +19,6 @@ from lartpc_ray.reconstruct.grid import Choice
 from lartpc_ray.reconstruct.names import ClusterRule
 from lartpc_ray.reconstruct.reconstructions import SeedClustering
 from lartpc_ray.reconstruct.resampling import ChoiceSettings
-from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
@@ -44,7 +43,13 @@ def run_thresholds(options: argparse.Namespace) -> int:
     if bool(options.run) == bool(options.outputs):
         raise ValueError("give --run ID, or --outputs FILE")
     tracking = Tracking(options.runs, None, options.tracking_uri)
-    tuning = _OfFile(options, tracking) if options.outputs else _OfRun(options, tracking)
+    with LazyRay(Placement.of(options)) as ray:
+        kind = _OfFile if options.outputs else _OfRun
+        return _run(kind(options, tracking, ray), options)
+
+
+def _run(tuning: _Tuning, options: argparse.Namespace) -> int:
+    """Export thresholds of the run, or tune, log and print new ones."""
     if options.export and not isinstance(tuning.task.active_method, SeedClustering):
         raise ValueError(
             f"--export {options.export}: it knows seeds only, not --method "
@@ -56,9 +61,8 @@ def run_thresholds(options: argparse.Namespace) -> int:
         return 0
     if options.export:
         log.info(f"tuning for the rule of {options.export}, {RULES[options.export]}")
-    tracking.open_experiment(options.study)
-    with ray_session(options.workers, dashboard=False):
-        record = tuning.tune()
+    tuning.tracking.open_experiment(options.study)
+    record = tuning.tune()
     _warn_of_few(record.choices)
     _print(record, tuning)
     return 0
@@ -67,9 +71,10 @@ def run_thresholds(options: argparse.Namespace) -> int:
 class _Tuning(ABC):
     """A tuning that the options of the command describe."""
 
-    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
+    def __init__(self, options: argparse.Namespace, tracking: Tracking, ray: LazyRay) -> None:
         self.options = options
         self.tracking = tracking
+        self.ray = ray
         self.task: Task = ClusteringTask()
         self.about: dict[str, Any] = {}
 
@@ -133,8 +138,8 @@ class _Tuning(ABC):
 class _OfRun(_Tuning):
     """Tuning of a trained network."""
 
-    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
-        super().__init__(options, tracking)
+    def __init__(self, options: argparse.Namespace, tracking: Tracking, ray: LazyRay) -> None:
+        super().__init__(options, tracking, ray)
         if options.keep and options.run.startswith(SCHEME):
             raise ValueError(
                 f"--keep: {options.run} keeps the thresholds that it is registered with; leave "
@@ -142,7 +147,7 @@ class _OfRun(_Tuning):
             )
         self._run = resolve_run(tracking, options.run)
         state = load_checkpoint(tracking, self._run)
-        self._evaluation = Evaluation(state, options.data, LazyRay(Placement.of(options)))
+        self._evaluation = Evaluation(state, options.data, ray)
         self._set_task(self._evaluation.task)
         if options.keep and not self.usable:
             raise ValueError("--keep: predict clusters this run by another rule; leave out --keep")
@@ -168,9 +173,9 @@ class _OfRun(_Tuning):
 class _OfFile(_Tuning):
     """Tuning of the outputs of any network in a file."""
 
-    def __init__(self, options: argparse.Namespace, tracking: Tracking) -> None:
+    def __init__(self, options: argparse.Namespace, tracking: Tracking, ray: LazyRay) -> None:
         outputs = open_outputs(options.outputs)
-        super().__init__(options, tracking)
+        super().__init__(options, tracking, ray)
         rule: ClusterRule = "first_come" if outputs.kind == "SPINE" else "argmax"
         seeds = SeedClustering(rule=rule)
         self._set_task(ClusteringTask(seeds=seeds, min_voxels=options.min_voxels))
@@ -185,6 +190,7 @@ class _OfFile(_Tuning):
     def tune(self) -> ThresholdsRecord:
         options = self.options
         more = {"rule": options.rule, "refine": options.refine}
+        self.ray.start(self._source.events)
         with phase("tuning the thresholds"):
             content, tuned = tune(self._source, self.task, self.objectives, **more)
         with phase("logging the thresholds"):

@@ -1,8 +1,9 @@
-"""Score a split at every point of a grid of thresholds, by Ray tasks.
+"""Score a split at every point of a grid of thresholds, here or by Ray tasks.
 
 Shards of (event, class) go to Ray tasks, a few at a time, as they are read; each task returns the
-scores at every point of the grid, or sums over its events. Neither the shards nor the order of
-their results depends on the number of workers. Ray repeats a task if its worker dies.
+scores at every point of the grid, or sums over its events. Where Ray does not run, this process
+scores them. Neither the shards nor the order of their results depends on the number of workers.
+Ray repeats a task if its worker dies.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import ray
 from pydantic import TypeAdapter
 
 from lartpc_ray.reconstruct.grid import objective_scores
 from lartpc_ray.reconstruct.reconstructions import Voxels
 from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
-from lartpc_ray.runtime import live_metrics as live
-from lartpc_ray.runtime.ray_tasks import run_in_order
+from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.screen import ProgressBar
@@ -44,7 +43,7 @@ def score_grid(
     *,
     events: int = 1,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Score all parts at all points, by Ray tasks.
+    """Score all parts at all points, by Ray tasks where Ray runs.
 
     Args:
         parts: the scores of a class come in their order.
@@ -119,17 +118,27 @@ def _shards(parts: Iterable[ClassVoxels], most: int) -> Iterator[list[ClassVoxel
 def run_shards(
     shards: Iterator[list[ClassVoxels]], task: Task, events: int, work: Work, *arguments: Any
 ) -> Iterator[tuple[list[Key], Any]]:
-    """Yield the keys and the result of each shard in order, see `run_in_order`."""
+    """Yield the keys and the result of each shard in order.
+
+    Ray tasks compute them where Ray runs, see `run_in_order`, else this process.
+    """
     keys: deque[list[Key]] = deque()
 
-    def calls() -> Iterator[tuple[Any, ...]]:
+    def calls(put: Callable[[Any], Any]) -> Iterator[tuple[Any, ...]]:
         for shard in shards:
             keys.append([(part.event, part.name) for part in shard])
-            arrays = ray.put([part.voxels for part in shard])
+            arrays = put([part.voxels for part in shard])
             yield arrays, keys[-1], task.model_dump_json(), *arguments
 
+    results: Iterator[Any] = (work(*call) for call in calls(lambda arrays: arrays))
+    if cluster_resources() is not None:
+        import ray
+
+        from lartpc_ray.runtime.ray_tasks import run_in_order
+
+        results = run_in_order(work, calls(ray.put))
     with _Progress(task, events) as progress:
-        for result in run_in_order(work, calls()):
+        for result in results:
             progress.advance(keys[0])
             yield keys.popleft(), result
 
@@ -156,8 +165,7 @@ class _Progress:
 
     def advance(self, keys: Sequence[Key]) -> None:
         """Count a shard as done: all events up to its last one."""
-        ready = self._points * len(keys)
-        live.record("lartpc_threshold_points_total", ready, method=self._method.name)
+        self._log("total", self._points * len(keys))
         self._count(keys[-1][0] + 1)
 
     def _count(self, ended: int) -> None:
@@ -166,8 +174,14 @@ class _Progress:
         self._record()
 
     def _record(self) -> None:
-        left = self._points * max(0, self._events - self._ended)
-        live.record("lartpc_threshold_points_left", left, method=self._method.name)
+        self._log("left", self._points * max(0, self._events - self._ended))
+
+    def _log(self, name: str, points: int) -> None:
+        """Record a live metric, where Ray runs."""
+        if cluster_resources() is not None:
+            from lartpc_ray.runtime import live_metrics as live
+
+            live.record(f"lartpc_threshold_points_{name}", points, method=self._method.name)
 
 
 def score_shard(

@@ -10,6 +10,7 @@ from conftest import make_event
 
 from lartpc_ray.data.files import write_events
 from lartpc_ray.predict import __main__ as predict
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.predict.registry import load_checkpoint, promote_champion, register, resolve_run
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.terminal.command import run as run_command
@@ -108,7 +109,7 @@ def test_thresholds_tunes_the_run_of_a_registered_model_and_keeps_none_for_it(
     tracking = Tracking(runs, None)
     words = ["study", "--run", "models:/study/1", "--runs", str(runs)]
     options = thresholds.parser().parse_args(words)
-    tuning = _OfRun(options, tracking)
+    tuning = _OfRun(options, tracking, LazyRay(DEFAULT_PLACEMENT))
     assert tuning.run == run
     assert tuning._evaluation.state.trial.task.smallest_cluster == 2
     assert run_command(thresholds.parser(), thresholds.main, [*words, "--keep", "--quiet"]) == 2

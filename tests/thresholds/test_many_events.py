@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pytest
@@ -87,11 +86,6 @@ class Parts(VoxelSource):
 def test_a_scan_of_many_events_chooses_as_one_that_keeps_their_scores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run_here(function: Any, calls: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
-        return (function(*call) for call in calls)
-
-    monkeypatch.setattr(scan, "run_in_order", run_here)
-    monkeypatch.setattr("ray.put", lambda values: values)
     monkeypatch.setattr(scan, "SUM_VOXELS", 400)
     task = ClusteringTask.model_validate({"seeds": {"grid_points": 5}})
     kept: list[Choice] = []

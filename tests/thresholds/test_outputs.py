@@ -179,3 +179,20 @@ def test_the_command_names_the_run_and_the_rule_of_clustering(
     shown[-1] = str(tmp_path / shown[-1])
     assert run_command(report.parser(), report.main, shown) == 0
     assert "6 events of net.h5" in (tmp_path / "thresholds.html").read_text()
+
+
+@pytest.mark.parametrize(("workers", "status"), [((), 0), (("--workers", "2"), 2)])
+def test_few_events_are_tuned_without_ray(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: tuple[str, ...],
+    status: int,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("Ray was started")
+
+    monkeypatch.setattr("lartpc_ray.runtime.ray_session.ray_session", refuse)
+    path = write(tmp_path / "net.h5", made_events(rng, 4))
+    words = ["clustering", "--outputs", str(path), "--runs", str(tmp_path / "runs"), *workers]
+    assert run_command(thresholds.parser(), thresholds.main, words) == status

@@ -30,9 +30,9 @@ from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.terminal.screen import ProgressBar
 from lartpc_ray.thresholds import __main__ as thresholds
+from lartpc_ray.thresholds import scan
 from lartpc_ray.thresholds.export import exported
 from lartpc_ray.thresholds.record import used_thresholds
-from lartpc_ray.thresholds.scan import run_shards, score_grid, score_shard
 from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
@@ -387,7 +387,7 @@ def test_the_same_scores_bit_for_bit_for_any_workers_and_when_one_is_killed(
     for workers, kill in ((1, False), (2, True)):
         with ray_session(workers, dashboard=False):
             killer = killed_once() if kill else None
-            found = score_grid(parts, task, ["ari"])
+            found = scan.score_grid(parts, task, ["ari"])
         np.testing.assert_array_equal(found["MIP"]["ari"], wanted)
         if killer:
             assert not killer.is_alive(), "no worker was killed"
@@ -459,12 +459,13 @@ def test_the_progress_ends_at_the_last_event_though_it_has_nothing_to_score(
             left.append(value)
 
     monkeypatch.setattr(ProgressBar, "advance", lambda self, count: counts.append(count))
-    monkeypatch.setattr("lartpc_ray.thresholds.scan.live.record", record)
+    monkeypatch.setattr(scan, "cluster_resources", lambda: {"CPU": 1.0})
+    monkeypatch.setattr("ray.put", lambda arrays: arrays)
     monkeypatch.setattr(
-        "lartpc_ray.thresholds.scan.run_in_order", lambda work, calls: (None for _ in calls)
+        "lartpc_ray.runtime.ray_tasks.run_in_order", lambda work, calls: (None for _ in calls)
     )
-    monkeypatch.setattr("lartpc_ray.thresholds.scan.ray.put", lambda arrays: arrays)
+    monkeypatch.setattr("lartpc_ray.runtime.live_metrics.record", record)
     shards = iter([[ClassVoxels(number, "HIP", {})] for number in (0, 2)])
-    assert len(list(run_shards(shards, ClusteringTask(), 5, score_shard))) == 2
+    assert len(list(scan.run_shards(shards, ClusteringTask(), 5, scan.score_shard))) == 2
     assert np.cumsum(counts).tolist() == [1, 3, 5]
     assert left[-1] == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.record import ThresholdsRecord, table
@@ -68,6 +69,6 @@ def test_an_export_of_a_run_with_linked_voxels_is_of_seeds(
 ) -> None:
     """A search chooses linked voxels more often than seeds; other programs know seeds only."""
     options = argparse.Namespace(export=export, method=None, cluster_rule=None, objective=[])
-    tuning = OfTask(options, Tracking(tmp_path, None))
+    tuning = OfTask(options, Tracking(tmp_path, None), LazyRay(DEFAULT_PLACEMENT))
     tuning._set_task(ClusteringTask().with_method("linked"))
     assert tuning.task.active_method.name == method

@@ -1,7 +1,6 @@
 """The end of a search: each network reads each event of a split once."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from lartpc_ray.atomic import write_json
 from lartpc_ray.data.splits import Split
 from lartpc_ray.networks.uresnet import UResNet
-from lartpc_ray.thresholds import scan
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.shipped import find_space
@@ -24,14 +22,6 @@ from lartpc_ray.tune.history import History, Measurement
 from lartpc_ray.tune.journal import TRIAL_INDEX
 from lartpc_ray.tune.sampled import SAMPLED, trial_folder
 from lartpc_ray.tune.study import Study
-
-
-def scored_here(shards: Any, task: Any, events: int, work: Any, *arguments: Any) -> Iterator[Any]:
-    """Score shards without Ray."""
-    for shard in shards:
-        keys = [(part.event, part.name) for part in shard]
-        voxels = [part.voxels for part in shard]
-        yield keys, work(voxels, keys, task.model_dump_json(), *arguments)
 
 
 @pytest.fixture
@@ -85,7 +75,6 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     passes: Counter[tuple[float, bytes]],
 ) -> None:
     """Thresholds, table, displays, page and mistakes read the same outputs."""
-    monkeypatch.setattr(scan, "run_shards", scored_here)
     space = read_space(find_space("smoke"), "smoke", {"data.splits.path": str(few_events)})
     study = Study.create(tmp_path, space, None)
     settings = {"network.filters": 4, "optimizer.learning_rate": 1e-3}
@@ -125,7 +114,6 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
 def test_a_winner_is_compared_with_the_default_on_the_test_split(
     tmp_path: Path, few_events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "run_shards", scored_here)
     monkeypatch.setattr(result, "log_report_page", lambda *_: None)
     space = read_space(find_space("smoke"), "smoke", {"data.splits.path": str(few_events)})
     study = Study.create(tmp_path, space, None)
