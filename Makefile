@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: tune test test-slow test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv triton lint install clean
+.PHONY: tune test fast test-slow test-all test-attack test-cluster test-peers gpu soak wheel site screenshots segmentation segmentation-2d infill minkowski spconv triton lint install clean
 
 tune: .venv/installed
 	$(BIN)/python -m lartpc_ray.tune clustering
@@ -37,16 +37,19 @@ triton: .venv/installed-dev
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt triton==3.9.0
 	$(BIN)/python -m pytest tests/sparse
 
-# Each process of the fast tests takes 0.6 GB.
+# mypy runs beside the fast tests. Each process of them takes 0.6 GB.
 PROCESSES ?= 2
-test: .venv/installed-dev lint
+test: .venv/installed-dev
+	$(MAKE) --jobs=2 --no-print-directory lint fast
+
+fast: .venv/installed-dev
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
 test-all: test test-slow
 
 # Tests of one core each; then those that start Ray, a file at a time in each process; then those that measure waiting,
 # or that look at all processes or ports.
-ONE_CORE := tests/attack tests/data tests/peers tests/reconstruct tests/trials tests/train/test_empty_batches.py tests/test_golden.py
+ONE_CORE := tests/attack tests/data tests/peers tests/reconstruct tests/sparse tests/trials tests/train/test_empty_batches.py tests/train/test_joining.py tests/test_golden.py
 ALONE := tests/browser tests/cluster tests/runtime tests/soak tests/terminal tests/train/test_owner.py
 test-slow: .venv/installed-dev
 	status=0; \

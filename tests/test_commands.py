@@ -268,6 +268,7 @@ def test_a_process_ends_after_its_exit_functions_and_frees_nothing() -> None:
         os.close(writer)
 
 
+@pytest.mark.slow
 def test_a_process_with_closed_streams_ends_with_its_status_and_mixes_no_output() -> None:
     words = [sys.executable, "-m", "lartpc_ray.data", "--quiet", "inspect", "none.h5"]
 

@@ -246,6 +246,7 @@ def test_the_metric_of_the_page_is_searched(tmp_path: Path, few_events: Path) ->
     assert re.search(r"objective (0\.\d+|1\.0+) on the tune split", out)
 
 
+@pytest.mark.slow
 def test_the_reader_of_the_page_reads_and_converts(tmp_path: Path) -> None:
     follow(READER, tmp_path)
     rows = "# voxels\n7 1 2 3 0.5 1 0\n7 1 2 4 0.25 1 0\n9 600 0 0 1.5 2 3\n"

@@ -153,6 +153,7 @@ run(data.parser(), data.main, sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [None, b"what was there"])
 def test_a_killed_conversion_leaves_no_half_file(
     tmp_path: Path, rng: np.random.Generator, before: bytes | None

@@ -61,6 +61,7 @@ def energy(event: Event) -> float:
     return float(event.energy.sum(dtype=float))
 
 
+@pytest.mark.slow
 @FEW
 @given(drawn=fields(), sigma=st.floats(0.3, 2.0))
 def test_smear_conserves_energy_within_the_image(drawn: Fields, sigma: float) -> None:

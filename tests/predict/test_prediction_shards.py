@@ -133,6 +133,7 @@ def test_a_prediction_killed_in_the_middle_goes_on_to_the_same_bytes(
     assert shards(output) == whole
 
 
+@pytest.mark.slow
 def test_shards_hold_the_events_of_one_file(inputs: Path, tmp_path: Path) -> None:
     assert run(inputs, tmp_path / "shards", "--events", "100:290") == 0
     assert run(inputs, tmp_path / "one.h5", "--events", "100:290") == 0
@@ -189,6 +190,7 @@ def test_shards_of_another_prediction_are_refused(
     assert shards(output) == before
 
 
+@pytest.mark.slow
 def test_wrong_ranges_and_sizes_are_one_line(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_wrong_address_is_one_line(
     assert message in line
 
 
+@pytest.mark.slow
 def test_report_measures_a_registered_model(
     registered: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_file_has_the_tables_of_the_shards(inputs: Path, shards: Path, tmp_pat
     assert set(frame["class"].dropna()) <= set(CLASSES)
 
 
+@pytest.mark.slow
 def test_a_shard_that_exists_has_its_tables(inputs: Path, shards: Path, tmp_path: Path) -> None:
     whole = files(shards)
     assert len(whole) == 6
@@ -141,6 +142,7 @@ def test_a_prediction_is_reported_by_size(
     assert (tmp_path / "page.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow
 def test_two_predictions_are_compared(inputs: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(
         (inputs / "run" / "thresholds-seeds.yaml").read_text().replace("0.5", "0.01")

@@ -38,6 +38,7 @@ def test_a_p0_with_which_that_program_never_ends_is_refused(p0: float) -> None:
         cluster_counted(LINE, np.ones(5), SEEDINESS, 0.5, p0)
 
 
+@pytest.mark.slow
 def test_the_sweep_scores_every_point_as_the_plain_loop_does(rng: np.random.Generator) -> None:
     s0, p0 = np.linspace(0, 1, 6), np.array([0.0, 1e-4, 0.1, 0.5, 0.9])
     early = 0

@@ -121,6 +121,7 @@ def test_nothing_is_fetched_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     assert not list(tmp_path.glob("*.part*"))
 
 
+@pytest.mark.slow
 def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path) -> None:
     run = judged(tmp_path, few_events, "clustering")
     text, data = write(tmp_path, "--run", run)
@@ -204,6 +205,7 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     assert EFFECTS not in heads(text), "the model had too few trials"
 
 
+@pytest.mark.slow
 def test_many_trials_are_not_asked_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +272,7 @@ def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, 
         assert each[beside:] == [panels] * 2, "of three events the worst and the best"
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_read_is_said_to_be_missing(
     tmp_path: Path, few_events: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

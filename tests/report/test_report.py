@@ -109,6 +109,7 @@ def kept(tmp_path: Path, few_events: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
     kept: Path, few_events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_folder_of_a_run_is_as_good_as_the_run_and_can_be_measured_again(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_is_needed_to_use_it(kept: Path) -> None:
     state = checkpoints.load(kept)
     assert (state.step, state.optimizer, state.window) == (7, {}, [])
@@ -146,6 +148,7 @@ def test_a_folder_without_a_checkpoint_is_one_line(
     assert f"{tmp_path}: no checkpoint.pt in this folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_errors_are_given_of_means_over_events_only(kept: Path) -> None:
     result = EvaluationResult.read(json.loads((kept / "verdict.json").read_text()))
     assert "accuracy" in result.errors[THIS]["ALL"]

@@ -48,6 +48,7 @@ print(len(references), "references are left")
 """Free references to objects while Ray ends: Ray ended the process, without a message."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused(tmp_path: Path) -> None:
     with ray_session(1, dashboard=False):

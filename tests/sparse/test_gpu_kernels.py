@@ -26,6 +26,7 @@ def test_triton_works_on_gpus_only() -> None:
     assert make_trial({**settings, "resources.gpus": 1}).network.gpu_kernels == "triton"
 
 
+@pytest.mark.slow
 def test_a_cpu_does_not_import_triton() -> None:
     """A network that was trained with Triton works where Triton is not installed."""
     code = """

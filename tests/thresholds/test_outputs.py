@@ -106,6 +106,7 @@ def test_a_file_of_no_outputs_is_refused(tmp_path: Path) -> None:
         open_outputs(tmp_path / "text.h5")
 
 
+@pytest.mark.slow
 def test_the_command_tunes_a_file_and_keeps_all_that_a_run_has(
     tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from conftest import TINY
 
+from lartpc_ray.networks import joining
 from lartpc_ray.predict.evaluate import THIS
 from lartpc_ray.terminal.command import run
 from lartpc_ray.train import __main__ as command
@@ -18,8 +19,12 @@ from lartpc_ray.trials.trial import Trial
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choose", [True, False])
-def test_the_run_has_the_method_that_the_plan_says(tmp_path: Path, choose: bool) -> None:
+def test_the_run_has_the_method_that_the_plan_says(
+    tmp_path: Path, choose: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "MOST_STEPS", 20)
     trial = make_trial({**TINY, "task.min_voxels": 2, "task.joining_events": 4})
     folder = tmp_path / "runs" / "one"
     train(trial, folder / training.CHECKPOINTS, lambda numbers: None)

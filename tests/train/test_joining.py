@@ -42,6 +42,7 @@ def trained(folder: Path, **changes: Any) -> tuple[list[dict[str, float]], Check
     return reports, checkpoints.load(sorted(folder.glob("step-*.pt"))[-1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_joining(tmp_path: Path) -> None:
     reports, whole = trained(tmp_path / "whole", **PIECES)
     (tmp_path / "rest").mkdir()
@@ -74,6 +75,7 @@ def test_a_network_learns_to_join_at_its_last_step(tmp_path: Path) -> None:
     early.to_use().restored()
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_before_its_fit_fits_when_it_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_no_validation_computes_pieces_that_it_does_not_score(
     assert list(reconstruct_events(end, tune_events(), {}))
 
 
+@pytest.mark.slow
 def test_the_untrained_network_learns_to_join_too(tmp_path: Path) -> None:
     _, end = trained(tmp_path / "run", **{"task.joining_events": 4, "task.min_voxels": 2})
     evaluation = Evaluation(end)
@@ -116,6 +119,7 @@ def test_the_untrained_network_learns_to_join_too(tmp_path: Path) -> None:
     assert not torch.equal(evaluation.untrained.network[VALUES], end.network[VALUES])
 
 
+@pytest.mark.slow
 def test_without_train_events_the_untrained_network_joins_nothing(tmp_path: Path) -> None:
     _, end = trained(tmp_path / "run", **{"task.joining_events": 4, "task.min_voxels": 2})
     (tmp_path / "data").mkdir()
@@ -175,6 +179,7 @@ def tune_events() -> Any:
     return read_events(Path(TINY["data.splits.path"]) / "tune.h5")
 
 
+@pytest.mark.slow
 def test_a_batch_joins_the_pieces_of_each_event_alone(tmp_path: Path) -> None:
     _, state = trained(tmp_path, **PIECES)
     network, task = state.restored(), state.trial.task
@@ -209,6 +214,7 @@ def test_start_weights_may_lack_the_joining(tmp_path: Path) -> None:
     assert end.network[VALUES].any()
 
 
+@pytest.mark.slow
 def test_start_weights_may_have_a_joining_that_the_trial_lacks(tmp_path: Path) -> None:
     _, state = trained(tmp_path / "first", **PIECES)
     start = str(sorted((tmp_path / "first").glob("step-*.pt"))[-1])
@@ -217,6 +223,7 @@ def test_start_weights_may_have_a_joining_that_the_trial_lacks(tmp_path: Path) -
     assert VALUES not in end.network
 
 
+@pytest.mark.slow
 def test_a_trial_that_stops_early_has_no_joining_of_its_start_weights(tmp_path: Path) -> None:
     trained(tmp_path / "first", **PIECES)
     start = str(sorted((tmp_path / "first").glob("step-*.pt"))[-1])

@@ -150,6 +150,7 @@ def test_gpus_where_there_are_none_are_refused() -> None:
         device(make_trial({**TINY, "resources.gpus": 0.5}))
 
 
+@pytest.mark.slow
 def test_a_ray_that_starts_slowly_is_started_again_and_then_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -219,6 +220,7 @@ def listening(pid: int) -> set[str]:
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
 
 
+@pytest.mark.slow
 def test_a_ray_of_ones_own_listens_on_loopback_only_and_leaves_stdout_to_the_results(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

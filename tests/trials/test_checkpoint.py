@@ -160,6 +160,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_network_is_loaded_without_the_compiler_of_torch() -> None:
     """To draw weights without memory imports it: a second and a half for nothing."""
     folders = [str(path.parent) for path in sorted(ROOT.glob("models/*/checkpoint.pt"))]

@@ -352,6 +352,7 @@ def truth(task: str, values: Mapping[str, Any]) -> list[bytes] | None:
     return [array.tobytes() for array in arrays]
 
 
+@pytest.mark.slow
 def test_what_changes_the_scored_truth_is_not_searched() -> None:
     changing = set()
     for task, leaf in LEAVES:

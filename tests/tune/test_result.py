@@ -68,6 +68,7 @@ def varied_filters() -> History:
     return history
 
 
+@pytest.mark.slow
 def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     tmp_path: Path,
     few_events: Path,

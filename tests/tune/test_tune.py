@@ -317,6 +317,7 @@ def test_two_workers_a_trial_for_a_program(tmp_path: Path) -> None:
     assert {"HIP", "MIP"} <= set(found["thresholds"])
 
 
+@pytest.mark.slow
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path: Path) -> None:
     status, out, _ = finished(tune(tmp_path, "--budget", "smoke", "--dry-run", "--json"))
     assert status == 0
