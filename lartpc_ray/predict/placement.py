@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import ExitStack
+from math import inf
 from typing import Literal
 
 import psutil
@@ -18,8 +19,10 @@ from lartpc_ray.settings import Settings
 Device = Literal["auto", "cpu", "cuda"]
 WORKER_BYTES = 1.5e9
 """Memory of a worker on the CPU: torch, a network of some million weights, a batch."""
-FEW_EVENTS = 200
-"""Events that one process predicts sooner than Ray starts and its workers import torch."""
+START_EVENTS = 200
+"""Events that one process predicts while Ray starts and its workers import torch."""
+SPEED_OF_WORKER = 0.8
+"""Of a worker beside others, relative to one process alone (docs/scaling.md)."""
 
 
 class Placement(Settings):
@@ -76,6 +79,17 @@ class Placement(Settings):
 DEFAULT_PLACEMENT = Placement()
 
 
+def few_events(workers: int) -> float:
+    """Return the number of events up to which one process ends before that many new workers.
+
+    Example:
+        >>> few_events(1), round(few_events(2)), round(few_events(16))
+        (inf, 533, 217)
+    """
+    speed = SPEED_OF_WORKER * workers
+    return START_EVENTS / (1 - 1 / speed) if speed > 1 else inf
+
+
 def local_workers() -> int:
     """Return the number of CPU workers that this machine has cores and memory for."""
     cores = len(psutil.Process().cpu_affinity() or [1])
@@ -105,8 +119,8 @@ class LazyRay(ExitStack):
     def start(self, events: int) -> None:
         """Start or join Ray, unless it runs or one process predicts so many events sooner."""
         gpus = torch.cuda.device_count() if self.placement.device != "cpu" else 0
-        few = 1 if events <= FEW_EVENTS else gpus or local_workers()
-        workers = self.placement.workers or few
+        most = gpus or local_workers()
+        workers = self.placement.workers or (1 if events <= few_events(most) else most)
         alone = workers == 1 and not os.environ.get("RAY_ADDRESS")
         if alone or cluster_resources() is not None:
             return

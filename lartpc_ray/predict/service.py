@@ -20,7 +20,7 @@ import torch
 
 from lartpc_ray.predict.inference import CHUNK_EVENTS
 from lartpc_ray.predict.job import Job, Networks, Weights, Work, apply, cut
-from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, FEW_EVENTS, Placement
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, Placement, few_events
 from lartpc_ray.predict.sources import FileEvents, SplitEvents
 from lartpc_ray.runtime.cluster import cluster_resources
 from lartpc_ray.terminal.screen import ProgressBar
@@ -111,8 +111,9 @@ class InferenceService:
             return False
         if len(chunks) == 1:
             return True
-        alone = self.placement.workers is None and not os.environ.get("RAY_ADDRESS")
-        return alone and sum(map(len, chunks)) <= FEW_EVENTS
+        if self.placement.workers is not None or os.environ.get("RAY_ADDRESS"):
+            return False
+        return sum(map(len, chunks)) <= few_events(self.placement.resolve().workers or 1)
 
     def job(self) -> Job:
         """Return the job of the workers."""

@@ -18,7 +18,7 @@ from lartpc_ray.predict import placement as placements
 from lartpc_ray.predict import service as services
 from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
 from lartpc_ray.predict.job import Work, cut, keep_prediction
-from lartpc_ray.predict.placement import FEW_EVENTS, Placement
+from lartpc_ray.predict.placement import Placement, few_events
 from lartpc_ray.predict.service import InferenceService, SharedWorkers
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.runtime.ray_session import ray_session
@@ -103,10 +103,10 @@ def test_one_chunk_goes_to_the_gpu_of_another_node(
 @pytest.mark.parametrize(
     ("address", "workers", "events", "here"),
     [
-        ("", None, FEW_EVENTS, True),
-        ("", None, FEW_EVENTS + 1, False),
-        ("", 2, FEW_EVENTS, False),  # the user asks for them
-        ("auto", None, FEW_EVENTS, False),  # the head of a cluster predicts nothing
+        ("", None, int(few_events(2)), True),
+        ("", None, int(few_events(2)) + 1, False),
+        ("", 2, 40, False),  # the user asks for them
+        ("auto", None, 40, False),  # the head of a cluster predicts nothing
     ],
 )
 def test_few_events_on_one_machine_need_no_worker(
@@ -118,7 +118,9 @@ def test_few_events_on_one_machine_need_no_worker(
     here: bool,
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr("lartpc_ray.predict.service.cluster_resources", lambda: {"CPU": 2.0})
+    for module in ("service", "placement"):
+        resources = f"lartpc_ray.predict.{module}.cluster_resources"
+        monkeypatch.setattr(resources, lambda: {"CPU": 2.0})
     chunks = cut(range(events), CHUNK_EVENTS["cpu"])
     assert service(source, workers=workers)._in_this_process(chunks, "cpu") == here
 
