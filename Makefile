@@ -110,15 +110,19 @@ lint: .venv/installed-dev
 
 install: .venv/installed
 
+# A dot each 2 s until a command ends, or its shell does: pip is silent for minutes.
+WITH_DOTS = (while sleep 2 && kill -0 $$$$; do printf .; done) 2>/dev/null & $(1); status=$$?; kill $$!; echo; exit $$status
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.12")'
+	@echo 'Installing into .venv: 2 GB, some minutes.'
+	@$(call WITH_DOTS,$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --constraint constraints.txt --editable .)
+	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@echo 'Installing what the tests need into .venv: some minutes.'
+	@$(call WITH_DOTS,$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]')
+	@touch $@
 
 clean:
 	rm -rf .venv .peers runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
