@@ -75,9 +75,9 @@ def check_voxel(voxel_cm: float | None) -> None:
 
 
 def describe(event: Event) -> str:
-    """Return the number of voxels and the energy in a line."""
-    unit = "MeV" if len(event.shape) == 3 else "ADC counts"
-    text = f"{len(event)} voxels, {event.energy.sum():.0f} {unit}"
+    """Return the number of voxels, or of pixels in 2D, and the energy in a line."""
+    name, unit = ("voxels", "MeV") if len(event.shape) == 3 else ("pixels", "ADC counts")
+    text = f"{len(event)} {name}, {event.energy.sum():.0f} {unit}"
     return text + f" (drawn: the {MAX_VOXELS} of most energy)" * (len(event) > MAX_VOXELS)
 
 
@@ -145,11 +145,13 @@ def _make_picture(
     event: Event, title: str, shown: Sequence[View], voxel_cm: float | None
 ) -> Figure:
     is_3d = len(event.shape) == 3
-    figure = Figure(figsize=(4.6 * len(shown), 4.6), layout=None if is_3d else "constrained")
+    figure = Figure(figsize=(4.6 * len(shown), 4.6 if is_3d else 5.2))
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     if is_3d:  # the constrained layout cuts the label of the z axis off
         figure.subplots_adjust(left=0.02, right=0.93, bottom=0.02, top=0.84, wspace=0.2)
+    else:  # the colour bar and the legend stand below the images
+        figure.subplots_adjust(left=0.05, right=0.98, bottom=0.24, top=0.86, wspace=0.2)
     unit = "cm" if voxel_cm else "voxel"
     names = [f"{axis} [{unit}]" for axis in "xyz"] if is_3d else ["wire", "tick"]
     for number, view in enumerate(shown, 1):
@@ -162,7 +164,10 @@ def _make_picture(
         if len(event):
             axes.locator_params(nbins=4)
             extent = np.ptp(event.coords, axis=0) + 1
-            axes.set_box_aspect(extent, zoom=0.85) if is_3d else axes.set_aspect("equal")
+            if is_3d:
+                axes.set_box_aspect(extent, zoom=0.85)
+            else:  # the images fill their panels, all alike
+                axes.set_aspect("equal", adjustable="datalim")
     return figure
 
 
@@ -172,7 +177,9 @@ def _draw_panel(axes: Any, event: Event, view: View, voxel: float) -> None:
             mask = view.value == index
             _scatter(axes, event.coords[mask] * voxel, color=colour, label=name)
         if view.names and len(event):
-            axes.legend(fontsize=7, markerscale=4, loc="upper left")
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 5}
+            place = {"loc": "upper left"} if len(event.shape) == 3 else below
+            axes.legend(fontsize=7, markerscale=4, **place)
         return
     low, high = view.value.min(initial=1), view.value.max(initial=1.1)
     norm = LogNorm(max(float(low), 1e-3), float(high), clip=True)
@@ -183,8 +190,9 @@ def _draw_panel(axes: Any, event: Event, view: View, voxel: float) -> None:
         points = axes.imshow(image, norm=norm, cmap="viridis", origin="lower", extent=extent)
     else:
         points = _scatter(axes, event.coords * voxel, c=view.value, norm=norm, cmap="viridis")
-    bar = axes.inset_axes([0.02, 0.9, 0.4, 0.03])
-    unit = "MeV" if len(event.shape) == 3 else "ADC"
+    is_3d = len(event.shape) == 3
+    bar = axes.inset_axes([0.02, 0.9, 0.4, 0.03] if is_3d else [0.2, -0.2, 0.6, 0.03])
+    unit = "MeV" if is_3d else "ADC"
     axes.figure.colorbar(points, cax=bar, orientation="horizontal", label=f"energy [{unit}]")
 
 

@@ -10,7 +10,15 @@ from conftest import make_event
 
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.data.draw import MAX_VOXELS, brightest, draw, match_voxels, write_drawing
+from lartpc_ray.data.draw import (
+    MAX_VOXELS,
+    _make_picture,
+    brightest,
+    describe,
+    draw,
+    match_voxels,
+    write_drawing,
+)
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
 from lartpc_ray.data.views import views
@@ -134,6 +142,27 @@ def test_planes_and_empty_events(tmp_path: Path) -> None:
     assert figure.layout.yaxis.title.text == "tick"
     assert "<br>%{customdata[0]:.3g} ADC<br>" in points.hovertemplate
     assert list(points.text) == ["MIP", "none"]
+
+
+@pytest.mark.parametrize("extent", [(300, 60), (60, 300), (150, 150)], ids=str)
+def test_nothing_of_the_picture_of_a_plane_is_hidden(
+    extent: tuple[int, int], rng: np.random.Generator
+) -> None:
+    coords = np.unique(rng.integers(extent, size=(400, 2)), axis=0)
+    semantic = rng.integers(5, size=len(coords))
+    event = Event.of(coords, np.ones(len(coords)), (512, 512), semantic=semantic)
+    assert describe(event) == f"{len(coords)} pixels, {len(coords)} ADC counts"
+    figure = _make_picture(event, describe(event), views(event), None)
+    figure.canvas.draw()
+    canvas, (title,) = figure.canvas.get_renderer(), figure.texts
+    for axes in figure.axes:
+        image, whole = axes.get_window_extent(canvas), axes.get_tightbbox(canvas)
+        assert figure.bbox.x0 <= whole.x0 < whole.x1 <= figure.bbox.x1, "all on the picture"
+        assert figure.bbox.y0 <= whole.y0 < whole.y1 <= title.get_window_extent(canvas).y0
+        below = [*axes.child_axes, *filter(None, [axes.get_legend()])]
+        assert all(part.get_window_extent(canvas).y1 < image.y0 for part in below)
+    assert sum(len(axes.child_axes) for axes in figure.axes) == 1, "a colour bar"
+    assert figure.axes[1].get_legend() is not None
 
 
 def test_matched_clusters_have_the_colours_of_the_true_ones(rng: np.random.Generator) -> None:
