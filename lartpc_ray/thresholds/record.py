@@ -38,7 +38,7 @@ class TunedThresholds:
         scores: class to metric to (event, point...); empty for too many events to keep each.
         means: class to metric to the mean over the events (point...).
         grid: of each class's objective.
-        choices: class to the chosen point.
+        choices: class to the chosen point, in the order of the objectives.
         objectives: class to its objective.
     """
 

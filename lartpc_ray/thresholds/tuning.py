@@ -70,7 +70,7 @@ def choose_thresholds(
         }
     if not grid.names:
         raise ValueError(f"{source.about.get('data', 'the split')}: no event has a cluster")
-    choices = {name: choose(grid, name, settings) for name in grid.names}
+    choices = {name: choose(grid, name, settings) for name in objectives if name in grid.names}
     return TunedThresholds(scores, means, grid, choices, objectives)
 
 

@@ -1,6 +1,6 @@
 """Thresholds of more events than are kept: sums of scores and of their Poisson resamples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -10,8 +10,9 @@ from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid, choose
 from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds import scan, tuning
+from lartpc_ray.thresholds.difference import compare
 from lartpc_ray.thresholds.source import ClassVoxels, VoxelSource
-from lartpc_ray.thresholds.tuning import choose_thresholds
+from lartpc_ray.thresholds.tuning import choose_thresholds, class_objectives
 
 POINTS = np.linspace(0, 1, 5)
 SETTINGS = ChoiceSettings()
@@ -70,9 +71,10 @@ def test_the_division_into_shards_changes_no_sum_and_its_size_no_event(
 class Parts(VoxelSource):
     """Clusters of an embedding, of events that can be read again."""
 
-    def __init__(self, events: int) -> None:
+    def __init__(self, events: int, classes: Sequence[str] = ("MIP",)) -> None:
         self.events = events
         self.about = {}
+        self.classes = classes
 
     def __iter__(self) -> Iterator[ClassVoxels]:
         for event in range(self.events):
@@ -80,7 +82,9 @@ class Parts(VoxelSource):
             truth = rng.integers(0, 3, 60)
             position = rng.normal(size=(3, 3))[truth] + 0.2 * rng.normal(size=(60, 3))
             voxels = {"position": position, "margin": np.full(60, 0.3), "truth": truth}
-            yield ClassVoxels(event, "MIP", {**voxels, "seediness": rng.random(60)})
+            seediness = rng.random(60)
+            for name in self.classes:
+                yield ClassVoxels(event, name, {**voxels, "seediness": seediness})
 
 
 def test_a_scan_of_many_events_chooses_as_one_that_keeps_their_scores(
@@ -99,3 +103,17 @@ def test_a_scan_of_many_events_chooses_as_one_that_keeps_their_scores(
     assert sums.thresholds == exact.thresholds
     assert sums.score == pytest.approx(exact.score, abs=1e-12)
     assert sums.error == pytest.approx(exact.error, rel=0.1)
+
+
+@pytest.mark.parametrize("most", [2000, 3])
+def test_the_classes_stand_in_the_order_of_the_objectives(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "EXACT_EVENTS", most)
+    task = ClusteringTask.model_validate({"seeds": {"grid_points": 3}})
+    objectives = class_objectives(["MIP=purity"], ["ari", "purity"])
+    found = Parts(4, ("MICHEL", "MIP", "HIP"))
+    tuned = choose_thresholds(found, task, objectives, SETTINGS)
+    assert [*tuned.choices] == [*tuned.content()["classes"]] == ["HIP", "MIP", "MICHEL"]
+    used = {name: {"s0": 0.5, "p0": 0.5} for name in ("MICHEL", "HIP", "MIP")}
+    assert [*compare(tuned.grid, tuned.choices, used)] == ["HIP", "MIP", "MICHEL"]
