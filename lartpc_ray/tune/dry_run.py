@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import Any, get_args
 
 import numpy as np
@@ -26,6 +27,10 @@ LOOKED_AT = 100
 """Events of a split that are read, the first ones."""
 FEW = 10
 """Events with a cluster of a class; fewer give scores whose errors hide most differences."""
+WIDTH = 80
+"""Characters of a line."""
+NARROWEST = 24
+"""Characters of the last column of a table."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +90,73 @@ def _lines(
     trial = space.first_trial()
     size = f"{space.trials} trials of at most {trial.optimizer.steps} steps"
     at_a_time = f"at most {space.budget.concurrent} at a time"
-    lines = [f"{space.name}, budget {space.budget_name}: {size}, {at_a_time}"]
+    lines = fold(f"{space.name}, budget {space.budget_name}: {size}, {at_a_time}")
     lines += ["", *search_table(space)] if space.search else []
-    lines += [f"note: {remark}" for remark in space.remarks]
+    lines += [line for remark in space.remarks for line in fold(f"note: {remark}")]
     fixed = [[name, format_value(value)] for name, value in sorted(space.fixed.items())]
-    lines += ["", *align_columns([["fixed", "value"], *fixed], "<")]
+    lines += ["", *narrow_columns([["fixed", "value"], *fixed])]
     lines += ["", *split_table(splits)]
-    lines += ["", *estimate_lines(space, time_needed)]
-    lines += ["", *(f"problem: {text}" for text in problems)] if problems else []
+    lines += ["", *(line for text in estimate_lines(space, time_needed) for line in fold(text))]
+    if problems:
+        lines += ["", *(line for text in problems for line in fold(f"problem: {text}"))]
     return [*lines, "", "nothing was started or written; without --dry-run the search begins"]
+
+
+def fold(text: str) -> list[str]:
+    """Return a line as lines of at most `WIDTH` characters; a longer word, as a path, stays whole.
+
+    Example:
+        >>> fold("a" * 50 + " " + "b" * 50) == ["a" * 50, "  " + "b" * 50]
+        True
+    """
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    return _wrap(text, WIDTH, indent)
+
+
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    return wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def narrow_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines of at most `WIDTH` characters: the last column is continued below.
+
+    Example:
+        >>> narrow_columns([["one", "a" * 50 + " " + "b" * 50], ["two", "c"]])[1] == (
+        ...     "     " + "b" * 50)
+        True
+    """
+    before = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:-1])
+    width = max(WIDTH - before, NARROWEST)
+    lines = []
+    for *cells, last in rows:
+        first, *more = _wrap(last, width) or [""]
+        lines += [[*cells, first], *([*("" for _ in cells), part] for part in more)]
+    return align_columns(lines, "<")
 
 
 def search_table(space: Space) -> list[str]:
     """Return the table of the searched settings, and how the starts differ from trial 0."""
     first = space.active(space.first)
-    rows = []
+    rows = [["searched", "trial 0", "prior", "values"]]
     for name, values in space.search.items():
         prior, condition = space.priors.get(name), space.conditions.get(name)
+        only = ""
+        if condition:
+            options = " or ".join(map(option_text, condition.values))
+            only = f"; only where {condition.path} is {options}"
         rows.append(
             [
                 name,
-                values_text(values),
                 option_text(first[name]) if name in first else "-",
                 " to ".join(map(option_text, (prior.low, prior.high))) if prior else "",
-                f"{condition.path} is {' or '.join(map(option_text, condition.values))}"
-                if condition
-                else "",
+                values_text(values) + only,
             ]
         )
-    heads = ["searched", "values", "trial 0", "prior", "only where"]
-    kept = [n for n in range(len(heads)) if n < 3 or any(row[n] for row in rows)]
-    lines = align_columns([[row[n] for n in kept] for row in (heads, *rows)], "<")
+    if not space.priors:
+        rows = [[name, default, values] for name, default, _, values in rows]
+    lines = narrow_columns(rows)
     for number, start in enumerate(space.starts, 1):
         changes = [
             f"{name} {option_text(value)}"
@@ -161,14 +202,16 @@ def has_cluster(event: Event, name: str, smallest: int) -> bool:
 def split_table(splits: Mapping[str, Any]) -> list[str]:
     """Return the table of the splits, and in how many events each class can be scored."""
     names = list(next(iter(splits.values()))["with_cluster"])
-    heads = ["split", "events", "voxels per event", *(f"with {name}" for name in names), "file"]
-    rows = [heads]
+    rows = [["split", "events", "voxels per event", *names]]
     for split, content in splits.items():
         read, total = content["looked_at"], content["events"]
         counts = [str(content["with_cluster"][name]) for name in names]
         number = str(total) if read == total else f"{total} (first {read} read)"
-        rows.append([split, number, f"{content['voxels']}", *counts, content["file"]])
-    return align_columns(rows, "<" + ">" * (len(names) + 2) + "<")
+        rows.append([split, number, f"{content['voxels']}", *counts])
+    lines = align_columns(rows, "<>")
+    if names:
+        lines.append("below a class: events with a cluster of it that is large enough to be scored")
+    return [*lines, *align_columns([[split, row["file"]] for split, row in splits.items()], "<")]
 
 
 def too_few(splits: Mapping[str, Any], task: Task) -> list[str]:

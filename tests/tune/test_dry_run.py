@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watched import ROOT
 
+from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space import Space
@@ -35,16 +37,36 @@ def test_settings_ranges_splits_time_and_problems_are_a_table(few_events: Path) 
     text = dry_run(space, as_json=False)
     assert text.startswith("smoke, budget smoke: 2 trials of at most 10 steps, at most 1 at a time")
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    assert rows["network.filters"] == ["network.filters", "4", "to", "6", "4"]
-    assert rows["optimizer.learning_rate"][1:5] == ["0.001", "to", "0.01,", "log"]
+    assert rows["network.filters"] == ["network.filters", "4", "4", "to", "6"]
+    assert rows["optimizer.learning_rate"][2:6] == ["0.001", "to", "0.01,", "log"]
     assert rows["network.depth"] == ["network.depth", "3"]
-    heads = rows["split"]
-    assert rows["tune"][1] == "3"
-    assert int(rows["tune"][heads.index("HIP")]) <= 3
+    assert re.search(r"^split +events +voxels per event +HIP +MIP ", text, re.MULTILINE)
+    found = re.search(r"^tune +3 +\d+ +([0-3]) ", text, re.MULTILINE)
+    assert found, "events, voxels and the events with HIP"
+    assert f"\ntune   {few_events / 'tune.h5'}\n" in text, "the files of the splits"
+    assert all(len(line) <= 80 or str(few_events) in line for line in text.splitlines())
     assert "estimated time:" in text
     assert re.search("measured on this machine now: [1-4] steps of trial 0", text)
-    assert "events of the tune split have a cluster of HIP; fewer than 10" in text
+    words = " ".join(text.split())
+    assert "events of the tune split have a cluster of HIP; fewer than 10" in words
     assert "nothing was started" in text
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "search_spaces").iterdir()))
+def test_the_tables_fit_a_terminal_of_80_columns(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Estimate(4, 1.234, 62_400.0, 35.1, 0.0, 10_000.0)
+    monkeypatch.setattr(module, "estimate", lambda *_: found)
+    counts = dict.fromkeys(CLASS_NAMES, 100)
+    part = {**SPLIT, "events": 2497, "looked_at": 100, "voxels": 2320, "with_cluster": counts}
+    monkeypatch.setattr(module, "_counts", lambda *_: part)
+    space = read_space(find_space(name), "smoke")
+    text = dry_run(space, as_json=False)
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert all(f"{name} " in words for name in (*space.search, *space.fixed))
+    assert "split events voxels per event HIP MIP SHOWER DELTA MICHEL" in words
 
 
 ENTRIES = """\
@@ -68,13 +90,13 @@ def test_priors_conditions_and_further_starts_are_in_the_table(
     (tmp_path / "mine.yaml").write_text(ENTRIES)
     space = read_space(tmp_path / "mine.yaml", "smoke")
     assert search_table(space) == [
-        "searched                  values                     trial 0  prior   only where",
-        "network.depth             3 to 6                     4        4 to 5",
-        "task.loss.mask            bce, focal                 bce",
-        "task.loss.inter           0.5 to 2, in steps of 0.5  -                "
-        "task.loss.mask is focal",
-        "task.loss.inter_distance  0.1 to 0.5                 0.2",
-        "data.splits.train_events  null, 8                    null",
+        "searched                  trial 0  prior   values",
+        "network.depth             4        4 to 5  3 to 6",
+        "task.loss.mask            bce              bce, focal",
+        "task.loss.inter           -                0.5 to 2, in steps of 0.5; only where",
+        "                                           task.loss.mask is focal",
+        "task.loss.inter_distance  0.2              0.1 to 0.5",
+        "data.splits.train_events  null             null, 8",
         "trial 1 begins with network.depth 5, task.loss.mask focal, task.loss.inter 1.5",
     ]
     monkeypatch.setattr(module, "estimate", lambda *_: None)
