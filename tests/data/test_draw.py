@@ -154,13 +154,14 @@ def test_nothing_of_the_picture_of_a_plane_is_hidden(
     assert describe(event) == f"{len(coords)} pixels, {len(coords)} ADC counts"
     figure = _make_picture(event, describe(event), views(event), None)
     figure.canvas.draw()
-    canvas, (title,) = figure.canvas.get_renderer(), figure.texts
+    (title,) = figure.texts
     for axes in figure.axes:
-        image, whole = axes.get_window_extent(canvas), axes.get_tightbbox(canvas)
+        image, whole = axes.get_window_extent(), axes.get_tightbbox()
+        assert whole is not None
         assert figure.bbox.x0 <= whole.x0 < whole.x1 <= figure.bbox.x1, "all on the picture"
-        assert figure.bbox.y0 <= whole.y0 < whole.y1 <= title.get_window_extent(canvas).y0
+        assert figure.bbox.y0 <= whole.y0 < whole.y1 <= title.get_window_extent().y0
         below = [*axes.child_axes, *filter(None, [axes.get_legend()])]
-        assert all(part.get_window_extent(canvas).y1 < image.y0 for part in below)
+        assert all(part.get_window_extent().y1 < image.y0 for part in below)
     assert sum(len(axes.child_axes) for axes in figure.axes) == 1, "a colour bar"
     assert figure.axes[1].get_legend() is not None
 
