@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -64,8 +64,8 @@ def tune_thresholds(
         without true clusters has no row.
 
     Raises:
-        ValueError: for missing arrays, arrays of unequal lengths, an unknown objective, or values
-            of s0 and p0 that are not ascending in [0, 1].
+        ValueError: for missing arrays, arrays of unequal lengths, an unknown objective or rule, or
+            values of s0 and p0 that are not ascending in [0, 1].
 
     Example:
         >>> tracks = {"class": [1, 1, 1], "cluster": [0, 0, 1], "margin": [1.0, 1.0, 1.0],
@@ -74,6 +74,10 @@ def tune_thresholds(
           class  score  events
         0   MIP    1.0       1
     """
+    if cluster_rule not in SWEEPS:
+        raise ValueError(f"cluster_rule {cluster_rule!r}: give {', '.join(SWEEPS)}")
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule {rule!r}: give {', '.join(get_args(Rule))}")
     metrics = objective.split("*")
     objectives = class_objectives([objective], SeedClustering.metrics)
     axes = SeedClustering(rule=cluster_rule).axes()
@@ -105,13 +109,18 @@ def _events(
     outputs: pd.DataFrame | Iterable[Outputs] | str | Path,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the checked outputs of each event."""
-    if isinstance(outputs, str | Path) and Path(outputs).is_file():
+    if isinstance(outputs, str | Path) and _is_file(Path(outputs)):
         yield from open_outputs(outputs)
         return
     for number, event in enumerate(_given_events(outputs)):
         with locate_errors(f"event {number}"):
             checked = checked_outputs(event)
         yield checked
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path means a file of outputs, also one that is not there."""
+    return path.is_file() or (path.suffix in (".h5", ".hdf5") and not path.is_dir())
 
 
 def _given_events(outputs: pd.DataFrame | Iterable[Outputs] | str | Path) -> Iterator[Outputs]:
@@ -121,6 +130,10 @@ def _given_events(outputs: pd.DataFrame | Iterable[Outputs] | str | Path) -> Ite
         for event, arrays in predict(state.restored(), state.trial.task, events):
             yield {"class": event.semantic, "cluster": event.cluster, **arrays}
     elif isinstance(outputs, pd.DataFrame):
+        if "event" not in outputs:
+            raise ValueError(f"a table without the column event; give event, {', '.join(COLUMNS)}")
+        if (missing := outputs["event"].isna()).any():
+            raise ValueError(f"row {missing.argmax()}: no event; give its number in each row")
         axes = sorted(name for name in outputs if str(name).startswith("position_"))
         for _, rows in outputs.groupby("event", sort=False):
             arrays = {name: rows[name].to_numpy() for name in COLUMNS if name in rows}

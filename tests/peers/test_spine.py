@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from lartpc_ray.data.files import read_events
+from lartpc_ray.data.outputs import open_outputs
 from lartpc_ray.data.splits import sample
 from lartpc_ray.metrics.clustering import ari, efficiency, purity, sbd
 from lartpc_ray.predict.inference import predict
@@ -112,3 +113,33 @@ def test_spine_loads_the_export(clusterer: Any) -> None:
     spice = clusterer(shapes, **yaml.safe_load(exported(content, "spine"))["clusterer"])
     assert spice.seed_thresholds == {0: 0.2, 1: 0.8, 2: 0.0, 3: 0.0}
     assert spice.probability_thresholds == {0: 0.3, 1: 0.1, 2: 0.5, 3: 0.5}
+
+
+def test_a_file_of_its_writer_is_read(metrics: ModuleType, tmp_path: Path) -> None:
+    """Two events of five and four voxels, of which the network clusters three and two."""
+    assert metrics
+    spine = importlib.import_module("spine.data")
+    writer = importlib.import_module("spine.io.write.hdf5.writer").HDF5Writer
+    voxels, kept, rng = np.array([5, 4]), np.array([3, 2]), np.random.default_rng(1)
+    labels, shapes = np.zeros((9, 8), np.float32), np.zeros((9, 5), np.float32)
+    labels[:, 0] = shapes[:, 0] = np.repeat([0, 1], voxels)
+    labels[:, 1:4] = rng.integers(0, 99, (9, 3))
+    labels[:, 5] = [0, 0, 1, 1, 2, 0, 0, 0, 1]
+    shapes[:, -1] = [1, 0, 4, 3, 2, 1, 1, 0, 4]
+    columns = {name: rng.random((5, 1)).astype(np.float32) for name in ("margins", "seediness")}
+    columns["embeddings"] = rng.random((5, 3)).astype(np.float32)
+    data = {name: spine.TensorBatch(values, kept) for name, values in columns.items()}
+    data["index"] = np.arange(2)
+    data["filter_index"] = spine.IndexBatch(np.array([0, 1, 3, 6, 7]), spans=voxels, counts=kept)
+    for name, values in {"clust_label": labels, "seg_label": shapes}.items():
+        data[name] = spine.TensorBatch(values, voxels, has_batch_col=True, coord_cols=[1, 2, 3])
+    keys = [name for name in data if name != "index"]
+    with writer(file_name=str(tmp_path / "spine.h5"), format_version=2, keys=keys) as file:
+        file(data)
+    first, second = open_outputs(tmp_path / "spine.h5")
+    assert first["class"].tolist() == [1, 2, 3]
+    assert second["class"].tolist() == [1, 2]
+    assert [*first["cluster"], *second["cluster"]] == [0, 0, 1, 0, 0]
+    np.testing.assert_array_equal(second["position"], columns["embeddings"][3:])
+    np.testing.assert_array_equal(first["margin"], columns["margins"][:3, 0])
+    np.testing.assert_array_equal(second["coords"], labels[[6, 7], 1:4])

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -66,6 +67,18 @@ def replaced(name: str, values: Any) -> Callable[[h5py.File], None]:
     return change
 
 
+def with_nan(values: np.ndarray) -> np.ndarray:
+    """Return 240 values, of two events, with one NaN in the second event."""
+    values[123] = np.nan
+    return values
+
+
+def arrays_of(table: pd.DataFrame) -> Arrays:
+    """Return a table as the outputs of one event, with its position in one axis."""
+    columns = {str(name): table[name].to_numpy() for name in table}
+    return columns | {"position": table[["position_0"]].to_numpy()}
+
+
 def linked(file: h5py.File) -> None:
     del file["margin"]
     file["margin"] = h5py.ExternalLink("/dev/zero", "margin")
@@ -76,13 +89,22 @@ CASES = {
     "no dataset 'margin'": linked,
     "event 0 in row 1: sort the rows": replaced("event", np.array([1] + [0] * 239)),
     "columns of unequal lengths": replaced("cluster", np.zeros(3, int)),
-    "event 0: margin 0.0: give sigma, above 0": replaced("margin", np.zeros(240)),
-    "event 0: seediness 1.5: give 0 to 1": replaced("seediness", np.full(240, 1.5)),
-    "event 0: class 7: give whole numbers from -1 to 4": replaced("class", np.full(240, 7)),
-    "event 0: position has NaN": replaced("position", np.full((240, 3), np.nan)),
+    "event 0: voxel 0: margin 0.0: give sigma": replaced("margin", np.zeros(240, np.float32)),
+    "voxel 0: seediness 1.5: give 0 to 1": replaced("seediness", np.full(240, 1.5)),
+    "voxel 0: class 7: give whole numbers from -1 to 4": replaced("class", np.full(240, 7)),
+    "event 0: voxel 0: position nan": replaced("position", np.full((240, 3), np.nan)),
     "event 0: position has shape": replaced("position", np.zeros(240)),
-    "event 0: cluster 0.5": replaced("cluster", np.full(240, 0.5)),
-    "margin holds |S1, which": replaced("margin", np.array(["a"] * 240, "S1")),
+    "event 0: voxel 0: cluster 0.5": replaced("cluster", np.full(240, 0.5)),
+    "margin holds |S1; give numbers": replaced("margin", np.array(["a"] * 240, "S1")),
+    "event holds float32; give whole numbers": replaced("event", np.zeros(240, np.float32)),
+    "event has shape (240, 2); give (voxel,)": replaced("event", np.zeros((240, 2), int)),
+    "event 0: margin has shape (120, 2); give (voxel,)": replaced("margin", np.ones((240, 2))),
+    "event 0: cluster has shape (120, 2)": replaced("cluster", np.ones((240, 2))),
+    "event 0: position has shape (120, 0)": replaced("position", np.zeros((240, 0))),
+    "event 1: voxel 3: margin nan: give finite": replaced("margin", with_nan(np.ones(240))),
+    "event 1: voxel 3: cluster nan: give whole": replaced("cluster", with_nan(np.zeros(240))),
+    "event 0: voxel 0: margin 1e-300: give": replaced("margin", np.full(240, 1e-300)),
+    "event 0: voxel 0: position 1e+200: give": replaced("position", np.full((240, 3), 1e200)),
 }
 
 
@@ -96,6 +118,32 @@ def test_a_wrong_file_is_refused_with_file_event_and_value(
     with pytest.raises(ValueError, match=r"outputs\.h5") as error:
         list(open_outputs(path))
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("event", lambda values: values.astype(np.uint64) + np.uint64(2**63)),
+        ("event", lambda values: values[:, None] * 2**60 - 7),
+        ("class", lambda values: values[:, None].astype(np.float32)),
+        ("cluster", lambda values: values[:, None] * 100_000 + 17),
+        ("position", lambda values: values.astype(np.float16)),
+        ("seediness", lambda values: values[:, None]),
+    ],
+)
+def test_columns_of_other_types_and_with_one_column_are_read(
+    tmp_path: Path, rng: np.random.Generator, name: str, change: Callable[[Any], Any]
+) -> None:
+    path = write(tmp_path / "outputs.h5", made_events(rng, 2))
+    with h5py.File(path, "a") as file:
+        values = change(file[name][:])
+        replaced(name, values)(file)
+    first, second = open_outputs(path)
+    assert len(first["margin"]) == len(second["margin"]) == 120
+    if name != "event":
+        wanted = values if name == "position" else values.reshape(-1)
+        np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), wanted)
 
 
 def test_a_file_of_no_outputs_is_refused(tmp_path: Path) -> None:
@@ -150,8 +198,43 @@ def test_python_gives_the_same_thresholds_for_a_file_and_for_its_events(
     table = lartpc_ray.tune_thresholds(path, **few)
     assert table.equals(lartpc_ray.tune_thresholds(events, **few))
     assert list(table["class"]) == ["MIP", "SHOWER"]
-    with pytest.raises(ValueError, match="event 0: seediness 2"):
+    with pytest.raises(ValueError, match="event 0: voxel 0: seediness 2"):
         lartpc_ray.tune_thresholds([{**events[0], "seediness": np.full(120, 2.0)}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="event"), "without the column event; give event, cl"),
+        (lambda table: table.assign(event=table.event.where(table.index != 7)), "row 7: no event"),
+        (lambda table: table.assign(cluster="a"), "event 0: cluster holds object: give whole num"),
+        (lambda table: table.assign(margin=[0.1] * 239 + [None]), "event 1: voxel 119: margin nan"),
+        (lambda table: [{**arrays_of(table), "margin": 0.3}], r"event 0: margin has shape \(\)"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_a_line(
+    rng: np.random.Generator, change: Callable[[pd.DataFrame], Any], message: str
+) -> None:
+    events = made_events(rng, 2)
+    columns = {name: np.concatenate([event[name] for event in events]) for name in events[0]}
+    position = columns.pop("position")
+    columns |= {f"position_{axis}": position[:, axis] for axis in range(3)}
+    table = pd.DataFrame({"event": np.repeat([0, 1], 120), **columns})
+    with pytest.raises(ValueError, match=message) as error:
+        lartpc_ray.tune_thresholds(change(table), s0=[0.0, 0.5], p0=[0.0, 0.5])
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_unknown_rules_are_refused_in_a_line(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    with pytest.raises(ValueError, match=r"none\.h5: no such file; give an HDF5 file"):
+        lartpc_ray.tune_thresholds(tmp_path / "none.h5")
+    unknown: Any = "first"
+    with pytest.raises(ValueError, match=r"^cluster_rule 'first': give argmax, counted"):
+        lartpc_ray.tune_thresholds(made_events(rng, 1), cluster_rule=unknown)
+    with pytest.raises(ValueError, match=r"^rule 'first': give best, robust$"):
+        lartpc_ray.tune_thresholds(made_events(rng, 1), rule=unknown)
 
 
 def test_a_method_that_needs_the_image_needs_coords(

@@ -52,6 +52,8 @@ class ColumnsFile(OutputsFile):
         super().__init__(path, file)
         with locate_errors(f"{path}: not the outputs of a network"):
             event = find_column(file, "event", "iu")
+            if event.shape[1:] not in ((), (1,)):
+                raise ValueError(f"event has shape {event.shape}; give (voxel,)")
             names = [*COLUMNS, *(["coords"] if "coords" in file else [])]
             self._columns = {name: find_column(file, name) for name in names}
             check_lengths([event, *self._columns.values()])
@@ -73,11 +75,13 @@ def _first_rows(event: h5py.Dataset) -> np.ndarray:
     """
     starts, last = [], None
     for first in range(0, len(event), BLOCK_ROWS):
-        numbers = np.asarray(event[first : first + BLOCK_ROWS]).astype(np.int64)
-        before = np.concatenate([[numbers[0] - 1 if last is None else last], numbers[:-1]])
+        numbers = np.asarray(event[first : first + BLOCK_ROWS]).reshape(-1)
+        before = np.concatenate([numbers[:1] if last is None else [last], numbers[:-1]])
         if (numbers < before).any():
             row = first + int(np.argmax(numbers < before))
             raise ValueError(f"event {numbers[row - first]} in row {row}: sort the rows by event")
-        starts.append(first + np.flatnonzero(numbers != before))
+        changed = numbers != before
+        changed[:1] |= last is None
+        starts.append(first + np.flatnonzero(changed))
         last = numbers[-1]
     return np.concatenate([*starts, [len(event)]]).astype(np.int64)

@@ -11,11 +11,26 @@ import h5py
 import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
-from lartpc_ray.data.formats.source import MAX_ARRAY_BYTES, MAX_EVENT_VOXELS, locate_errors
+from lartpc_ray.data.formats.source import (
+    MAX_ARRAY_BYTES,
+    MAX_EVENT_VOXELS,
+    list_names,
+    locate_errors,
+)
 from lartpc_ray.terminal.text import error_text
 
+FORMATS = "docs/how-to/spine.md has the datasets"
 COLUMNS = ("class", "cluster", "position", "margin", "seediness")
 """Arrays of an event, one row per voxel; `coords` may be there, too."""
+TWO_AXES = ("position", "coords")
+LARGEST = 1e100
+"""Larger numbers overflow when they are squared."""
+RANGES = {
+    "position": (-LARGEST, LARGEST, f"give positions of the embedding, at most {LARGEST}"),
+    "margin": (1 / LARGEST, LARGEST, f"give sigma, above 0 (from {1 / LARGEST} to {LARGEST})"),
+    "seediness": (0.0, 1.0, "give 0 to 1, after the sigmoid"),
+}
+"""Lowest and highest value, and what to give instead of another one."""
 Outputs = dict[str, np.ndarray]
 
 
@@ -65,19 +80,28 @@ def checked_outputs(event: Mapping[str, Any]) -> Outputs:
         raise ValueError(f"outputs without {', '.join(missing)}; give {', '.join(COLUMNS)}")
     names = [*COLUMNS, *(["coords"] if "coords" in event else [])]
     arrays = {name: np.asarray(event[name]) for name in names}
+    for name, values in arrays.items():
+        arrays[name] = _shaped(name, values, axes=2 if name in TWO_AXES else 1)
     if len({len(values) for values in arrays.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in arrays.items())
         raise ValueError(f"outputs of unequal lengths: {lengths}; give one row per voxel")
-    for name, axes in {"position": 2, "coords": 2}.items():
-        if name in arrays and arrays[name].ndim != axes:
-            raise ValueError(f"{name} has shape {arrays[name].shape}; give (voxel, axis)")
-    arrays |= {name: arrays[name].reshape(-1) for name in ("margin", "seediness")}
     arrays["class"] = _class_numbers(arrays["class"])
     arrays["cluster"] = _whole("cluster", arrays["cluster"], -1, np.iinfo(np.int32).max)
     if "coords" in arrays:
         arrays["coords"] = _whole("coords", arrays["coords"], 0, np.iinfo(np.int32).max)
-    _check_values(arrays)
+    for name, (low, high, advice) in RANGES.items():
+        _check_range(name, arrays[name], low, high, advice)
     return arrays
+
+
+def _shaped(name: str, values: np.ndarray, axes: int) -> np.ndarray:
+    """Return an array of one or two axes; one column is the same as none."""
+    if axes == 1 and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != axes or 0 in values.shape[1:]:
+        wanted = "(voxel, axis)" if axes == 2 else "(voxel,)"
+        raise ValueError(f"{name} has shape {values.shape}; give {wanted}")
+    return values
 
 
 def _class_numbers(values: np.ndarray) -> np.ndarray:
@@ -93,21 +117,32 @@ def _class_numbers(values: np.ndarray) -> np.ndarray:
 
 def _whole(name: str, values: np.ndarray, low: int, high: int) -> np.ndarray:
     """Return whole numbers of a range as integers."""
+    advice = f"give whole numbers from {low} to {high}"
+    _check_numbers(name, values, advice)
     wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
-    if wrong.any():
-        raise ValueError(f"{name} {values[wrong][0]}: give whole numbers from {low} to {high}")
+    _refuse(name, values, wrong, advice)
     return values.astype(np.int64)
 
 
-def _check_values(arrays: Mapping[str, np.ndarray]) -> None:
-    for name in ("position", "margin", "seediness"):
-        if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} has NaN, infinity or no numbers; give finite numbers")
-    if (arrays["margin"] <= 0).any():
-        raise ValueError(f"margin {arrays['margin'].min()}: give sigma, above 0")
-    wrong = arrays["seediness"][(arrays["seediness"] < 0) | (arrays["seediness"] > 1)]
-    if len(wrong):
-        raise ValueError(f"seediness {wrong[0]}: give 0 to 1, after the sigmoid")
+def _check_range(name: str, values: np.ndarray, low: float, high: float, advice: str) -> None:
+    """Refuse values outside a range, and NaN."""
+    _check_numbers(name, values, "give finite numbers")
+    _refuse(name, values, ~np.isfinite(values), "give finite numbers")
+    outside = (values < np.float64(low)) | (values > np.float64(high))
+    _refuse(name, values, outside, advice)
+
+
+def _check_numbers(name: str, values: np.ndarray, advice: str) -> None:
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds {values.dtype}: {advice}")
+
+
+def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, advice: str) -> None:
+    """Raise for the first value where `wrong` is true."""
+    if wrong.any():
+        voxel = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+        value = values[voxel][wrong[voxel]].flat[0] if values.ndim > 1 else values[voxel]
+        raise ValueError(f"voxel {voxel}: {name} {value}: {advice}")
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -139,24 +174,26 @@ def find_column(group: h5py.Group, name: str, kinds: str = "fiu") -> h5py.Datase
         ValueError: for no such dataset, other numbers, or more rows than the file has room for.
     """
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"no dataset {name!r} in {group.name}")
-    dataset = group[name]
+        found = list_names(group)
+        raise ValueError(f"no dataset {name!r} in {group.name} (found: {found}); {FORMATS}")
+    dataset, label = group[name], f"{group.name}/{name}".strip("/")
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim not in (1, 2):
-        raise ValueError(f"{name} is no dataset with one row per voxel")
+        raise ValueError(f"{label} is no dataset with one row per voxel")
     if dataset.dtype.kind not in kinds:
-        raise ValueError(f"{name} holds {dataset.dtype}, which it cannot be")
+        wanted = "numbers" if "f" in kinds else "whole numbers (int64)"
+        raise ValueError(f"{label} holds {dataset.dtype}; give {wanted}")
     created = dataset.id.get_create_plist()
     if created.get_external_count() or dataset.is_virtual:
-        raise ValueError(f"{name} lies in another file; h5repack the file")
+        raise ValueError(f"{label} lies in another file; h5repack the file")
     if dataset.chunks is None:
         stored = dataset.id.get_storage_size() // dataset.dtype.itemsize
     else:
         chunk = int(np.prod(dataset.chunks))
         if chunk * dataset.dtype.itemsize > MAX_ARRAY_BYTES:
-            raise ValueError(f"{name} has chunks of {dataset.chunks} values; h5repack the file")
+            raise ValueError(f"{label} has chunks of {dataset.chunks} values; h5repack the file")
         stored = dataset.id.get_num_chunks() * chunk
     if dataset.size > stored:
-        raise ValueError(f"{name} claims {dataset.size} values, {stored} are there: cut short")
+        raise ValueError(f"{label} claims {dataset.size} values, {stored} are there: cut short")
     return dataset
 
 
