@@ -15,6 +15,20 @@ PER_VOXEL = ("coords", "energy", "truth", "semantic", "cluster", "weight", "dead
 """Fields of an event with one row per voxel."""
 
 
+class VoxelError(ValueError):
+    """An invalid voxel.
+
+    Args:
+        voxel: its number among the voxels that were given.
+        reason: name, value, and what to do.
+    """
+
+    def __init__(self, voxel: int, reason: str) -> None:
+        super().__init__(f"voxel {voxel}: {reason}")
+        self.voxel = voxel
+        self.reason = reason
+
+
 @dataclass(frozen=True, eq=False)
 class Event:
     """One image: sparse voxels with energy and, if known, their truth.
@@ -130,7 +144,9 @@ class Event:
             _refuse(~(np.isfinite(value) & (value >= 0)), value, name, advice)
 
     def _check_positions(self) -> None:
-        outside = ((self.coords < 0) | (self.coords >= np.array(self.shape))).any(axis=1)
+        negative = np.asarray((self.coords < 0).any(axis=1))
+        _refuse(negative, self.coords, "position", "voxel indices start at 0")
+        outside = (self.coords >= np.array(self.shape)).any(axis=1)
         advice = f"outside the image {self.shape}; give the side (--side, or layout.side)"
         _refuse(np.asarray(outside), self.coords, "position", advice)
         if len(self.coords):
@@ -190,4 +206,4 @@ def _refuse(wrong: np.ndarray, values: np.ndarray, name: str, advice: str) -> No
     """Raise for the first voxel where `wrong` is true."""
     if wrong.any():
         voxel = int(np.argmax(wrong))
-        raise ValueError(f"voxel {voxel}: {name} {values[voxel].tolist()}: {advice}")
+        raise VoxelError(voxel, f"{name} {values[voxel].tolist()}: {advice}")

@@ -19,6 +19,7 @@ from lartpc_ray.data.formats.source import (
     EventSource,
     Tables,
     find_side,
+    list_names,
     locate_errors,
 )
 from lartpc_ray.data.limits import MAX_SIDE
@@ -34,12 +35,27 @@ Opener = Callable[[Path, Layout], EventSource]
 
 
 def list_shards(folder: Path) -> list[Path]:
-    """Return the event files of a folder in the order of their names."""
-    return sorted(
+    """Return the event files of a folder in the order of their names.
+
+    Raises:
+        ValueError: for a link to a file that is not there, a pipe or a device.
+    """
+    paths = sorted(
         path
         for path in folder.iterdir()
-        if path.name.endswith(ENDS) and not path.name.startswith(".") and path.is_file()
+        if path.name.endswith(ENDS) and not path.name.startswith(".") and not path.is_dir()
     )
+    for path in paths:
+        if not path.is_file():
+            reason = f"a link to {path.readlink()}" if path.is_symlink() else "a pipe or a device"
+            raise ValueError(f"{path}: {reason}, which is no file; remove it, or mount its disk")
+    return paths
+
+
+def find_lonely_sidecars(folder: Path, files: list[Path]) -> list[str]:
+    """Return the names of sidecar files beside which there is no event file."""
+    known = {sidecar_path(path).name for path in files}
+    return sorted(path.name for path in folder.glob("*_points.npy") if path.name not in known)
 
 
 class ShardFolder(EventSource):
@@ -126,6 +142,11 @@ class ShardFolder(EventSource):
         """Take the side of the images from the voxels; log the limits of the layouts."""
         for limit in sorted(limits):
             log.info(f"{self.path}: {limit}")
+        if lonely := find_lonely_sidecars(self.path, self._files):
+            log.warning(
+                f"{self.path}: {list_names(lonely)} without the events; a file of the folder is "
+                "missing"
+            )
         known = self.layout
         self._use(known.model_copy(update={"side": MAX_SIDE}))
         step = -(-len(self) // MAX_SIDE_EVENTS) or 1
@@ -145,7 +166,7 @@ def read_sidecar(path: Path, events: EventSource) -> np.ndarray | None:
     """Return the number of voxels of each event from the sidecar of a file, if there is one.
 
     Raises:
-        ValueError: for a sidecar of another number of events.
+        ValueError: for a damaged sidecar, or one of another number of events.
     """
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
@@ -156,7 +177,10 @@ def read_sidecar(path: Path, events: EventSource) -> np.ndarray | None:
                 f"larger than the sizes of {len(events)} events of {path.name}; remove the sidecar "
                 "file or write it again"
             )
-        sizes = read_npy(sidecar.read_bytes())
+        try:
+            sizes = read_npy(sidecar.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{error}; remove the sidecar file or write it again") from error
         if sizes.shape != (len(events),) or sizes.dtype.kind not in "iu":
             raise ValueError(
                 f"{sizes.dtype} of shape {sizes.shape} for {len(events)} events of {path.name}; "

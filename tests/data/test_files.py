@@ -128,7 +128,7 @@ ONE = [[2, 0, 0, 0, 0, 1]]
         ([TWO[0], point(1, 1, 1, np.nan)], ONE, "voxel 1: energy nan: energies are finite"),
         ([TWO[0], point(1, 1, 1, -0.5)], ONE, "voxel 1: energy -0.5: energies are finite"),
         ([TWO[0], point(1, 1, 16)], ONE, r"voxel 1: position \[1, 1, 16\]: outside the image"),
-        ([TWO[0], point(-1, 1, 1)], ONE, r"voxel 1: position \[-1, 1, 1\]: outside the image"),
+        ([TWO[0], point(-1, 1, 1)], ONE, r"voxel 1: position \[-1, 1, 1\]: voxel indices start"),
         ([TWO[0], point(1, 1, 1.5)], ONE, "voxel 1: position .*whole numbers"),
         ([TWO[0], TWO[0]], ONE, "voxel 1: position .*listed twice"),
         (TWO, [[3, 0, 0, 0, 0, 1]], "the clusters hold 3 voxels, the image 2"),

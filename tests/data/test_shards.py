@@ -1,7 +1,9 @@
 """Folders of files: PILArNet-M as it is published, in shards with sidecar files."""
 
+import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import make_event
@@ -157,3 +159,71 @@ def test_the_digest_of_a_folder_follows_its_files(published: Path, tmp_path: Pat
     after = sources(splits, tmp_path)
     assert after["train"].digest != before["train"].digest
     assert after["test"] == before["test"]
+
+
+def test_a_link_to_nothing_and_a_pipe_are_no_missing_events(published: Path) -> None:
+    shard = published / "train" / "generic_v2_1_v2.h5"
+    shard.unlink()
+    shard.symlink_to("/elsewhere/shard.h5")
+    with pytest.raises(ValueError, match=r"1_v2\.h5: a link to /elsewhere/shard\.h5, which is no"):
+        open_events(published / "train", LAYOUT)
+    shard.unlink()
+    os.mkfifo(shard)
+    with pytest.raises(ValueError, match=r"1_v2\.h5: a pipe or a device, which is no file"):
+        open_events(published / "train", LAYOUT)
+    shard.unlink()
+    shard.mkdir()
+    with open_events(published / "train", LAYOUT) as events:
+        assert len(events) == 7, "a folder is no event file"
+
+
+def test_a_sidecar_without_its_file_is_reported(
+    published: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = published / "train"
+    np.save(folder / "generic_v2_7_v2_points.npy", np.arange(3))
+    np.save(folder / "generic_v2_0_v2_points.npy", np.arange(3))
+    with caplog.at_level("WARNING", "lartpc_ray"), open_events(folder) as events:
+        assert len(events) == 9
+    assert caplog.messages == [
+        f"{folder}: generic_v2_7_v2_points.npy without the events; a file of the folder is missing"
+    ]
+
+
+def test_a_damaged_sidecar_says_what_to_do(published: Path) -> None:
+    (published / "train" / "generic_v2_1_v2_points.npy").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"1_v2_points\.npy: .*; remove the sidecar file or write"):
+        open_events(published / "train", LAYOUT)
+
+
+def test_an_empty_shard_is_no_event(published: Path, rng: np.random.Generator) -> None:
+    write_events(published / "train" / "generic_v2_0a_v2.h5", [], version="v2")
+    with open_events(published / "train", LAYOUT) as events:
+        assert [len(event) for event in events] == [5, 5, 5, 6, 6, 7, 7, 7, 7]
+
+
+def test_a_voxel_is_numbered_as_in_the_file_and_a_cut_table_is_named(tmp_path: Path) -> None:
+    clusters = [[2, 0, -1, 0, 4, -1], [2, 0, 0, 0, 1, 0]]
+    voxels = [point(1, 1, 1), point(2, 1, 1), point(3, 1, 1), point(4, 1, 1)]
+    voxels[3][3] = np.nan
+    write_raw(tmp_path / "a.h5", [voxels], [clusters], 5)
+    with open_events(tmp_path / "a.h5") as events, pytest.raises(ValueError, match="voxel 3: ener"):
+        events[0]
+    voxels[3] = point(-4, 1, 1)
+    write_raw(tmp_path / "a.h5", [voxels], [clusters], 5)
+    with (
+        open_events(tmp_path / "a.h5") as events,
+        pytest.raises(ValueError, match=r"event 0: voxel 3: position \[-4.*: voxel indices start"),
+    ):
+        events[0]
+    voxels[3] = point(4, 1, 1)
+    write_raw(tmp_path / "a.h5", [voxels] * 2, [clusters] * 2, 5)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        first = file["cluster_extra"][:1]
+        del file["cluster_extra"]
+        file.create_dataset("cluster_extra", (1,), h5py.vlen_dtype(np.float32))[0] = first[0]
+    with (
+        open_events(tmp_path / "a.h5") as events,
+        pytest.raises(ValueError, match=r"a\.h5: event 1: cluster_extra holds 1 events, point 2"),
+    ):
+        events.tables(1)

@@ -152,6 +152,8 @@ def group_rows(numbers: Iterable[np.ndarray], name: str) -> tuple[np.ndarray, np
     starts: list[np.ndarray] = []
     row, last = 0, None
     for piece in numbers:
+        if not len(piece):  # a row group without rows
+            continue
         column = piece.reshape(len(piece), -1).astype(np.int64)
         before = column[:1] if last is None else last
         new = (column != np.concatenate([before, column[:-1]])).any(axis=1)

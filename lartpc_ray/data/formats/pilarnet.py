@@ -173,6 +173,11 @@ class EventFile(TableSource):
             for name in self._file:
                 if name not in self._rows and self._has_rows(name):
                     self._rows[name] = self._dataset(name)
+            for name, rows in self._rows.items():
+                if len(rows) != len(self):
+                    raise ValueError(
+                        f"{name} holds {len(rows)} events, point {len(self)}; the file is cut short"
+                    )
             tables = {name: self._table(name, index) for name in self._rows}
             _check_rows(tables)
             return tables

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
-from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.event import Event, Events, VoxelError
 from lartpc_ray.data.formats.layout import ClassMap, Code, Layout
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text
@@ -99,18 +99,21 @@ class EventSource(Events, ABC):
         cluster: np.ndarray,
         kept: np.ndarray,
     ) -> Event:
-        """Make the event of the voxels to keep; a voxel without a class is in no cluster."""
+        """Make the event of the voxels to keep; a voxel without a class is in no cluster.
+
+        An error has the number of the voxel in the file.
+        """
         cluster = np.where(semantic < 0, -1, cluster)
         if ((cluster < -(2**31)) | (cluster >= 2**31)).any():
             raise ValueError(f"cluster number {np.abs(cluster).max()}: it needs more than 32 bits")
-        return Event.of(
-            coords[kept],
-            energy[kept],
-            shape,
-            semantic=semantic[kept],
-            cluster=cluster[kept],
-            merge=self.layout.duplicates == "merge",
-        )
+        merge = self.layout.duplicates == "merge"
+        truth = {"semantic": semantic[kept], "cluster": cluster[kept]}
+        try:
+            return Event.of(coords[kept], energy[kept], shape, **truth, merge=merge)
+        except VoxelError as error:
+            if merge:  # sums of voxels
+                raise
+            raise VoxelError(int(np.flatnonzero(kept)[error.voxel]), error.reason) from None
 
 
 @contextmanager

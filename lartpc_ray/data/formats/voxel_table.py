@@ -43,6 +43,8 @@ MAX_GROUP_BYTES = 2**28
 LINES = 10_000
 """Lines that are parsed at once."""
 MAX_SIDE_EVENTS = 200
+NUMBER = "give numbers"
+ADVICE = {"event": "give a whole number (int64)", "class": "give -1 to 4, or names of classes"}
 NOT_2D = "layout.hits.plane is set, but this table has x, y, z; set no plane"
 NEEDS_PLANE = (
     "a table of wires and ticks has 2D images: give the plane (--plane 0; "
@@ -91,7 +93,7 @@ class VoxelTable(EventSource):
         for axis, name in enumerate(self.axes):
             self._refuse(coords[:, axis] >= side, name, rows[name], place, advice)
         energy = rows["energy"]
-        wrong = ~(np.isfinite(energy) & (energy >= 0))
+        wrong = ~((energy >= 0) & (energy <= np.finfo(np.float32).max))
         self._refuse(wrong, "energy", energy, place, "give a finite number, not negative")
         semantic = np.full(len(energy), NO_CLASS)
         if "class" in rows:
@@ -122,11 +124,11 @@ class VoxelTable(EventSource):
             return self._rows_of(index)[1]
 
     def _whole(self, values: Column, name: str, place: np.ndarray, *, low: int) -> np.ndarray:
-        """Return whole numbers from `low` on, below 2**31."""
+        """Return whole numbers from `low` on, below 2**30, of clusters below 2**31."""
         values = values.astype(np.float64)
-        high = 2**31 if name == "cluster" else 2**30
-        wrong = ~((values >= low) & (values < high) & (values == np.floor(values)))
-        self._refuse(wrong, name, values, place, f"give a whole number from {low} on")
+        power = 31 if name == "cluster" else 30
+        wrong = ~((values >= low) & (values < 2**power) & (values == np.floor(values)))
+        self._refuse(wrong, name, values, place, f"give a whole number, {low} to 2**{power} - 1")
         return values.astype(np.int64)
 
     def _classes(self, values: Column, place: np.ndarray) -> np.ndarray:
@@ -149,7 +151,7 @@ class VoxelTable(EventSource):
         if wrong.any():
             row = int(np.argmax(wrong))
             value = values[row]
-            shown = f"{value:g}" if isinstance(value, float) else f"{value!s}"[:80]
+            shown = f"{value:g}" if isinstance(value, float) else f"{value!s}"[:80] or "no value"
             raise ValueError(f"{self._name(int(place[row]))}, column {name}: {shown}: {advice}")
 
     @abstractmethod
@@ -214,11 +216,14 @@ class CsvTable(VoxelTable):
             )
 
     def _event_number(self, text: bytes, row: int) -> int:
-        value = _number(text.decode("ascii", "replace"))
-        if not (value == np.floor(value) and abs(value) < 2**62):
-            shown = ascii(text.decode("ascii", "replace"))
-            raise ValueError(f"{self._name(row)}, column event: {shown}: give a whole number")
-        return int(value)
+        decoded = text.decode("ascii", "replace")
+        value = _number(decoded)
+        large = int(decoded) if decoded.lstrip("+-").isdecimal() else 2**63
+        number = int(value) if abs(value) < 2**53 and value == np.floor(value) else large
+        if not -(2**63) <= number < 2**63:
+            shown = ascii(decoded)[:80]
+            raise ValueError(f"{self._name(row)}, column event: {shown}: {ADVICE['event']}")
+        return number
 
     def _read(self, index: int, first: int, last: int) -> dict[str, Column]:
         begin, end = int(self._offsets[index]), int(self._offsets[index + 1])
@@ -291,9 +296,9 @@ class ParquetTable(VoxelTable):
         for name in ("event", *self.columns):
             kind = schema.field(name).type
             named = name == "class" and types.is_dictionary(kind)
-            whole = types.is_integer(kind) or (name != "event" and types.is_floating(kind))
-            if not (named or whole):
-                raise ValueError(f"column {name} holds {kind}; give numbers"[:200])
+            number = types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
+            if not named and not number:
+                raise ValueError(f"column {name} holds {kind}; {ADVICE.get(name, NUMBER)}"[:200])
         self._groups = [0]
         for number in range(self._file.num_row_groups):
             group = self._file.metadata.row_group(number)
@@ -309,7 +314,12 @@ class ParquetTable(VoxelTable):
 
     def _event_numbers(self) -> Iterator[np.ndarray]:
         for number in range(self._file.num_row_groups):
-            yield self._read_group(number, ["event"])["event"]
+            values = self._read_group(number, ["event"])["event"]
+            if values.dtype.kind == "f":
+                wrong = ~((np.abs(values) < 2**53) & (values == np.floor(values)))
+                place = self._groups[number] + np.arange(len(values))
+                self._refuse(wrong, "event", values, place, ADVICE["event"])
+            yield values
 
     def _read(self, index: int, first: int, last: int) -> dict[str, Column]:
         low = int(np.searchsorted(self._groups, first, side="right")) - 1
@@ -340,7 +350,8 @@ class ParquetTable(VoxelTable):
     def _numbers(self, name: str, column: Any, start: int) -> Column:
         if column.null_count:
             row = int(np.argmax(np.asarray(column.is_null())))
-            raise ValueError(f"{self._name(start + row)}, column {name}: no value; give a number")
+            advice = ADVICE.get(name, NUMBER)
+            raise ValueError(f"{self._name(start + row)}, column {name}: no value; {advice}")
         values: Column = column.to_numpy()
         return values if name == "event" or values.dtype == object else values.astype(np.float64)
 
@@ -364,7 +375,9 @@ def split_header(line: bytes) -> tuple[bytes, list[str]]:
 
 
 def is_csv(path: Path) -> bool:
-    """Return whether a file begins with the header of a table of voxels."""
+    """Return whether a file begins with the header of a table of voxels, or is named .csv."""
+    if path.suffix == ".csv":
+        return True
     with path.open("rb") as file:
         _, names = split_header(file.readline(MAX_LINE_BYTES))
     return "event" in names or {"x", "energy"} <= set(names)

@@ -5,6 +5,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from foreign import (
     CLASSES,
@@ -16,6 +17,7 @@ from foreign import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.edep_sim import split_segments
@@ -97,17 +99,43 @@ def test_a_table_of_wires_and_ticks_has_2d_images_of_a_plane(name: str, tmp_path
 GOOD = {"event": [1, 1, 2], "x": [1, 2, 3], "y": [0, 0, 0], "z": [0, 0, 0], "energy": [1, 2, 3.0]}
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("numbers", [[1.0, 1.0, 2.0], [2**60, 2**60, 2**60 + 1], [5, 5, -(2**60)]])
+def test_event_numbers_may_be_large_or_whole_floats(
+    name: str, numbers: list[float], tmp_path: Path
+) -> None:
+    with open_events(save(tmp_path / name, {**GOOD, "event": numbers}), Layout()) as events:
+        assert [len(event) for event in events] == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_table_without_rows_has_no_event(name: str, tmp_path: Path) -> None:
+    with open_events(save(tmp_path / name, {column: [] for column in GOOD})) as events:
+        assert len(events) == 0
+
+
+def test_a_row_group_without_rows_is_passed_over(tmp_path: Path) -> None:
+    table = pa.table({**GOOD, "event": [1, 2, 2]})
+    with parquet.ParquetWriter(tmp_path / "t.parquet", table.schema) as file:
+        for part in (table[:0], table[:2], table[:0], table[2:], table[:0]):
+            file.write_table(part)
+    with open_events(tmp_path / "t.parquet") as events:
+        assert [event.coords[:, 0].tolist() for event in events] == [[1], [2, 3]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"energy": [1, -2.5, 3]}, "column energy: -2.5: give a finite number"),
         ({"energy": [1, float("nan"), 3]}, "column energy: nan: give a finite number"),
-        ({"x": [1, 2.5, 3]}, "column x: 2.5: give a whole number from 0 on"),
-        ({"y": [0, -1, 0]}, "column y: -1: give a whole number from 0 on"),
+        ({"x": [1, 2.5, 3]}, "column x: 2.5: give a whole number, 0 to"),
+        ({"y": [0, -1, 0]}, "column y: -1: give a whole number, 0 to"),
         ({"z": [0, 600, 0]}, r"column z: 600: outside the image of 512 voxels; .*--side"),
-        ({"cluster": [0, -2, 0]}, "column cluster: -2: give a whole number from -1 on"),
+        ({"cluster": [0, -2, 0]}, "column cluster: -2: give a whole number, -1 to"),
         ({"class": [0, 7, 0]}, "column class: 7: give -1 to 4, or HIP, MIP"),
         ({"class": ["MIP", "muon", "MIP"]}, "column class: muon: give -1 to 4, or HIP"),
+        ({"energy": [1, 1e39, 3]}, r"column energy: 1e\+39: give a finite number"),
+        ({"x": [1, 2**31, 3]}, r"column x: 2.*: give a whole number, 0 to 2\*\*30 - 1"),
     ],
 )
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
@@ -139,6 +167,10 @@ def test_a_wrong_value_is_named_with_file_row_and_column(
         ("event,x,y,z,energy\n1,2,3,4,5\n1,a1,2,3,1\n", "line 3, column x: 'a1': give a number"),
         ("event,x,y,z,energy\n1,2,3,4,5\n1,3,3,4,0.2", "line 3 does not end: the file is cut"),
         ("event,x,y,z,energy\n1,2,3,4," + "5" * 5000, "line 2 is longer than 4096 bytes"),
+        ("event,x,y,z,energy\n1.5,2,3,4,5\n", r"line 2, column event: '1\.5': give a whole num"),
+        (f"event,x,y,z,energy\n{2**63},2,3,4,5\n", "line 2, column event: '9223372036854775808'"),
+        ("event,x,y,z,energy,class\n1,2,3,4,5,\n", "line 2, column class: no value: give -1 to 4"),
+        ("EVENT,X,Y,Z,ENERGY\n1,2,3,4,5\n", "columns ENERGY, EVENT, X, Y, Z: give event, energy"),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_refused_in_a_line(
@@ -159,6 +191,18 @@ def test_a_parquet_without_a_value_or_with_texts_is_refused(tmp_path: Path) -> N
         events[0]
     write_parquet(path, {**GOOD, "x": ["1", "2", "3"]})
     with pytest.raises(ValueError, match="column x holds string; give numbers"):
+        open_events(path)
+    write_parquet(path, {**GOOD, "class": ["MIP", None, "HIP"]})
+    with (
+        open_events(path, Layout()) as events,
+        pytest.raises(ValueError, match="give -1 to 4, or names"),
+    ):
+        events[0]
+    write_parquet(path, {**GOOD, "class": [True, False, True]})
+    with pytest.raises(ValueError, match="column class holds bool; give -1 to 4, or names"):
+        open_events(path)
+    write_parquet(path, {**GOOD, "event": [1.0, 1.0, 2.5]})
+    with pytest.raises(ValueError, match=r"t\.parquet: row 2, column event: 2\.5: give a whole"):
         open_events(path)
     write_parquet(path, {**GOOD, "event": [1, 2, 1]})
     with pytest.raises(ValueError, match="row 2: event 1 begins again; sort the rows"):
