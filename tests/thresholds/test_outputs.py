@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from errno import EACCES, EAGAIN
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,32 @@ def test_columns_of_other_types_and_with_one_column_are_read(
 def test_a_file_of_no_outputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         open_outputs(tmp_path / "none.h5")
+    with pytest.raises(ValueError, match="a folder, a pipe or a device; give an HDF5 file"):
+        open_outputs(tmp_path)
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(ValueError, match="not a readable HDF5 file"):
         open_outputs(tmp_path / "text.h5")
+
+
+def test_a_file_that_is_written_or_may_not_be_read_is_not_called_broken(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "outputs.h5", made_events(rng, 1))
+
+    def locked(*_: Any) -> None:
+        raise BlockingIOError(EAGAIN, "unable to lock file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lartpc_ray.data.formats.outputs.h5py.File", locked)
+        with pytest.raises(ValueError, match="locked by a program that writes it; wait"):
+            open_outputs(path)
+
+    def refused(self: Path, *_: Any) -> None:  # the superuser may read any file
+        raise PermissionError(EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*outputs\.h5"):
+        open_outputs(path)
 
 
 @pytest.mark.slow

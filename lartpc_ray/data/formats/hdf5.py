@@ -54,17 +54,7 @@ def open_hdf5(path: Path) -> tuple[h5py.File, FileBytes]:
     try:
         file, content = _open(path, packed=read_start(path).startswith(b"\xfd7zXZ"))
     except (OSError, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
-        reason = error_text(error)
-        if "unable to lock file" in reason:
-            raise BrokenFileError(
-                f"{path}: locked by a program that writes it; wait for the end of that program, or "
-                "set HDF5_USE_FILE_LOCKING=FALSE for a disk without locks"
-            ) from error
-        if failure := shortage(error):
-            raise BrokenFileError(f"{path}: cannot be read now ({failure})") from error
-        raise BrokenFileError(
-            f"{path}: not a readable HDF5 file, or cut short ({reason})"
-        ) from error
+        raise unreadable(path, error) from error
     with locate_errors(path):
         name = file.visititems_links(_external)  # a link to a pipe would wait for ever
         if name is not None:
@@ -73,6 +63,19 @@ def open_hdf5(path: Path) -> tuple[h5py.File, FileBytes]:
                 "one file"
             )
     return file, content
+
+
+def unreadable(path: Path, error: Exception) -> BrokenFileError:
+    """Return the error of a file that HDF5 cannot open: locked, out of reach now, or broken."""
+    reason = error_text(error)
+    if "unable to lock file" in reason:
+        return BrokenFileError(
+            f"{path}: locked by a program that writes it; wait for the end of that program, or "
+            "set HDF5_USE_FILE_LOCKING=FALSE for a disk without locks"
+        )
+    if failure := shortage(error):
+        return BrokenFileError(f"{path}: cannot be read now ({failure})")
+    return BrokenFileError(f"{path}: not a readable HDF5 file, or cut short ({reason})")
 
 
 def _open(path: Path, *, packed: bool) -> tuple[h5py.File, FileBytes]:

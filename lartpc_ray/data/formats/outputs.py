@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
+from lartpc_ray.data.formats.hdf5 import read_start, unreadable
 from lartpc_ray.data.formats.source import (
     MAX_ARRAY_BYTES,
     MAX_EVENT_VOXELS,
     list_names,
     locate_errors,
 )
-from lartpc_ray.terminal.text import error_text
 
 FORMATS = "docs/how-to/spine.md has the datasets"
 COLUMNS = ("class", "cluster", "position", "margin", "seediness")
@@ -149,15 +149,17 @@ def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file to read.
 
     Raises:
-        ValueError: for a file that is missing or no HDF5 file.
+        ValueError: for a file that is missing, locked or no HDF5 file.
+        OSError: with the name of the file, if it may not be read.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give an HDF5 file of network outputs")
+        found = "a folder, a pipe or a device" if path.exists() else "no such file"
+        raise ValueError(f"{path}: {found}; give an HDF5 file of network outputs")
+    read_start(path)
     try:
         return h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        reason = error_text(error)
-        raise ValueError(f"{path}: not a readable HDF5 file, or cut short ({reason})") from error
+        raise unreadable(path, error) from error
 
 
 def find_column(group: h5py.Group, name: str, kinds: str = "fiu") -> h5py.Dataset:
