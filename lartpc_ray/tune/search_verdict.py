@@ -20,6 +20,8 @@ from lartpc_ray.tune.history import DEFAULT, History
 from lartpc_ray.tune.samplers.screening import fitted, most_reached
 from lartpc_ray.tune.winner import KEPT_BELOW, Winner
 
+MOST_EVENTS = 100_000
+"""Tune events that a person may have; a difference that needs more is told as none."""
 SHOWN = 8
 """Effects in the table, the largest in units of their errors."""
 
@@ -141,7 +143,10 @@ def _help(found: PairedDifference, measured: PairedDifference) -> str:
     more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
     if found.difference <= 0 or measured.error == 0:
         return f"What would help: {more}."
-    events = rounded(ceil(round(found.events * (measured.error / found.difference) ** 2, 6)))
+    needed = found.events * (measured.error / found.difference) ** 2
+    if needed > MOST_EVENTS:
+        return f"What would help: {more}."
+    events = rounded(ceil(round(needed, 6)))
     return (
         f"What would help: if this difference is true, about {events:,} tune events instead of "
         f"{found.events} would show it; else {more}."

@@ -94,6 +94,16 @@ def test_a_search_that_found_nothing_says_so_and_what_would_help() -> None:
     assert "more trials or more steps" in more
 
 
+def test_more_events_than_anybody_has_are_no_advice() -> None:
+    """A difference of 7e-6 needs 190,000,000 events."""
+    measured = PairedDifference.of(0.0019, 0.0161, 40)
+    winner = Winner(0, 1, PairedDifference.of(7.4e-6, 0.0012, 40), measured, 2)
+    _, more = SearchVerdict(winner).sentences()
+    assert more.startswith("What would help: other ranges, more trials or more steps")
+    some = Winner(0, 1, PairedDifference.of(7.4e-4, 0.0012, 40), measured, 2)
+    assert "about 19,000 tune events instead of 40" in SearchVerdict(some).sentences()[1]
+
+
 def test_without_a_comparison_there_are_no_or_few_words() -> None:
     assert SearchVerdict(Winner(0)).sentences() == []
     (text,) = SearchVerdict(Winner(2, 2)).sentences()
