@@ -109,7 +109,7 @@ def table(result: EvaluationResult) -> str:
         lines += _thresholds(row["row"], names, row["points"])
     lines += [
         "",
-        shown["note"],
+        fill(shown["note"], 80),
         "'-': nothing to measure (no such cluster here, or not published).",
     ]
     return "\n".join(lines)
@@ -132,13 +132,24 @@ def _thresholds(title: str, names: Sequence[str], thresholds: Thresholds) -> lis
 def _part(part: dict[str, Any], methods: dict[str, Means]) -> list[str]:
     """Return a table: a block per metric, a row per method, a column per class."""
     shown = [block for block in blocks(part, methods) if block.rows]
-    longest = max((len(method) for block in shown for method, _ in block.rows), default=0)
-    labels = max(LABELS, longest + 2)
+    longest = max((len(_label(method)) for block in shown for method, _ in block.rows), default=0)
+    labels = max(LABELS, longest)
     lines: list[str] = []
     for block in shown:
         lines += ["", _line(block.title, block.heads, labels)]
-        lines += [_line(f"  {method}", _numbers(row), labels) for method, row in block.rows]
+        lines += [_line(_label(method), _numbers(row), labels) for method, row in block.rows]
     return lines[1:]
+
+
+def _label(method: str) -> str:
+    """Return the label of a row; the errors of an untrained network have a shorter one.
+
+    Example:
+        >>> _label("± 68 %, untrained network, joined pieces")
+        '  ± 68 %, untrained, joined pieces'
+    """
+    short = method.replace(", untrained network,", ", untrained,")
+    return f"  {method if len(method) <= LABELS - 2 else short}"
 
 
 def _numbers(values: Iterable[float | None], form: str = ".3f") -> list[str]:

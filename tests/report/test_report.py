@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from watched import ROOT
 
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.predict.evaluate import (
@@ -184,6 +185,19 @@ def test_a_table_is_no_wider_than_a_terminal(task: str) -> None:
         columns = "".join(f"{head} " for head in part["columns"].values()).split()
         assert any(line.split()[-len(columns) :] == columns for line in lines), "heads apart"
     assert max(len(line) for line in lines if "0.123" in line or "1e+03" in line) <= 80
+
+
+@pytest.mark.parametrize("network", ["clustering", "infill", "segmentation"])
+def test_the_table_of_a_kept_network_is_no_wider_than_a_terminal(network: str) -> None:
+    """It has the errors of every way of clustering, also of the untrained network."""
+    kept = json.loads((ROOT / "models" / network / "verdict.json").read_text())
+    lines = table(EvaluationResult.read(kept)).splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    if network == "clustering":
+        names = ("joined pieces", "seeds", "linked voxels")
+        labels = [f"  ± 68 %, untrained, {name}  " for name in names]
+        labels[1] = labels[1].replace("untrained", "untrained network")
+        assert all(any(line.startswith(label) for line in lines) for label in labels)
 
 
 def test_a_long_name_moves_the_columns_of_its_whole_table() -> None:
