@@ -115,9 +115,8 @@ class Comparison:
         mean = found.pop(MEAN, None)
         if TASKS[self.task].headline == MEAN and not set(names) <= set(scored):
             mean = self._paired(metric, scored).get(MEAN)
-        if TASKS[self.task].headline == MEAN and mean:
-            found = {MEAN: mean, **found}
-        return found
+        first = {MEAN: mean} if TASKS[self.task].headline == MEAN and mean else {}
+        return first | {name: found[name] for name in names if name in found}
 
     def _paired(self, metric: str, names: Iterable[str]) -> dict[str, PairedDifference]:
         ours, others = (

@@ -57,6 +57,13 @@ def test_the_differences_are_paired_and_their_mean_leaves_out_equal_classes(
     assert found["mean"].p_better > 0.99
 
 
+def test_classes_stand_in_their_order_not_in_that_of_the_events(comparison: Comparison) -> None:
+    """Events have, for example, a Michel electron before the first delta electron."""
+    ours, others = (Metrics(reversed(list(metrics.rows))) for metrics in comparison.metrics)
+    found = Comparison("clustering", "ari", ("first", "other"), 20, (ours, others), {})
+    assert list(found.differences["ari"]) == ["mean", "HIP", "MIP", "DELTA"]
+
+
 def test_a_lower_share_of_split_clusters_is_better(comparison: Comparison) -> None:
     split = comparison.differences["split"]["HIP"]
     assert split.difference < 0
