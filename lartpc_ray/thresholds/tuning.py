@@ -69,7 +69,11 @@ def choose_thresholds(
             for name, of_class in scores.items()
         }
     if not grid.names:
-        raise ValueError(f"{source.about.get('data', 'the split')}: no event has a cluster")
+        least, place = task.smallest_cluster, source.about.get("data", "the split")
+        raise ValueError(
+            f"{place}: no event has a cluster of {least} voxels or more in a class; give events "
+            "with true clusters"
+        )
     choices = {name: choose(grid, name, settings) for name in objectives if name in grid.names}
     return TunedThresholds(scores, means, grid, choices, objectives)
 

@@ -1,9 +1,9 @@
 """Read a plain table, CSV or Parquet, with one row per voxel.
 
-Columns, in any order: event, x, y, z, energy [MeV]; optional class (0 to 4, -1, or a name) and
-cluster (-1 none). A table of 2D images has wire and tick instead of x, y, z, and optional plane.
-Other columns are left out. The rows of an event are together. A table without class and cluster
-gives events without truth.
+Columns, in any order: event, x, y, z, energy [MeV]; optional class (0 to 4, -1, a name, or no
+value) and cluster (-1 none). A table of 2D images has wire and tick instead of x, y, z, and
+optional plane. Other columns are left out. The rows of an event are together. A table without
+class and cluster gives events without truth.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ MAX_GROUP_BYTES = 2**28
 LINES = 10_000
 """Lines that are parsed at once."""
 MAX_SIDE_EVENTS = 200
-NUMBER = "give numbers"
 ADVICE = {"event": "give a whole number (int64)", "class": "give -1 to 4, or names of classes"}
 NOT_2D = "layout.hits.plane is set, but this table has x, y, z; set no plane"
 NEEDS_PLANE = (
@@ -132,14 +131,14 @@ class VoxelTable(EventSource):
         return values.astype(np.int64)
 
     def _classes(self, values: Column, place: np.ndarray) -> np.ndarray:
-        """Return classes as numbers, from numbers or names."""
+        """Return classes as numbers, from numbers or names; no value is an unknown class."""
         if values.dtype == object:
-            known = {particle.name: float(particle) for particle in ParticleClass}
-            texts = [str(value).strip() for value in values]
+            known = {"": -1.0, **{particle.name: float(particle) for particle in ParticleClass}}
+            texts = ["" if value is None else str(value).strip() for value in values]
             values = np.array([known.get(text, _number(text)) for text in texts])
             shown: np.ndarray = np.array(texts, object)
         else:
-            shown = values = values.astype(np.float64)
+            shown = values = np.nan_to_num(values.astype(np.float64), nan=NO_CLASS)
         wrong = ~np.isin(values, [NO_CLASS, *ParticleClass])
         names = ", ".join(ParticleClass.__members__)
         self._refuse(wrong, "class", shown, place, f"give -1 to 4, or {names}")
@@ -151,7 +150,7 @@ class VoxelTable(EventSource):
         if wrong.any():
             row = int(np.argmax(wrong))
             value = values[row]
-            shown = f"{value:g}" if isinstance(value, float) else f"{value!s}"[:80] or "no value"
+            shown = f"{value:g}" if isinstance(value, float) else f"{value!s}"[:80]
             raise ValueError(f"{self._name(int(place[row]))}, column {name}: {shown}: {advice}")
 
     @abstractmethod
@@ -216,8 +215,7 @@ class CsvTable(VoxelTable):
             )
 
     def _event_number(self, text: bytes, row: int) -> int:
-        decoded = text.decode("ascii", "replace")
-        value = _number(decoded)
+        value = _number(decoded := text.decode("ascii", "replace"))
         large = int(decoded) if decoded.lstrip("+-").isdecimal() else 2**63
         number = int(value) if abs(value) < 2**53 and value == np.floor(value) else large
         if not -(2**63) <= number < 2**63:
@@ -298,7 +296,8 @@ class ParquetTable(VoxelTable):
             named = name == "class" and types.is_dictionary(kind)
             number = types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
             if not named and not number:
-                raise ValueError(f"column {name} holds {kind}; {ADVICE.get(name, NUMBER)}"[:200])
+                advice = ADVICE.get(name, "give numbers")
+                raise ValueError(f"column {name} holds {kind}; {advice}"[:200])
         self._groups = [0]
         for number in range(self._file.num_row_groups):
             group = self._file.metadata.row_group(number)
@@ -348,10 +347,11 @@ class ParquetTable(VoxelTable):
         return {name: self._numbers(name, table.column(name), start) for name in names}
 
     def _numbers(self, name: str, column: Any, start: int) -> Column:
-        if column.null_count:
+        if column.null_count and name != "class":
             row = int(np.argmax(np.asarray(column.is_null())))
-            advice = ADVICE.get(name, NUMBER)
-            raise ValueError(f"{self._name(start + row)}, column {name}: no value; {advice}")
+            raise ValueError(f"{self._name(start + row)}, column {name}: no value; give a number")
+        if column.null_count and hasattr(column.type, "value_type"):  # else the last text
+            column = column.cast(column.type.value_type)
         values: Column = column.to_numpy()
         return values if name == "event" or values.dtype == object else values.astype(np.float64)
 
