@@ -75,12 +75,12 @@ class SearchVerdict:
 
         Example:
             >>> SearchVerdict(Winner(0, 3, difference=PairedDifference.of(0.01, 0.02, 9))).remark()
-            ' (trial 3 is not surely better)'
+            ' Trial 3 is not surely better.'
         """
         found, rival = self.winner.difference, self.winner.rival
         if self.winner.number != DEFAULT or found is None or found.difference <= 0:
             return ""
-        return f" (trial {rival} is not surely better)"
+        return f" Trial {rival} is not surely better."
 
     def _how(self) -> str:
         """State from which events the gain is estimated, and the difference as measured."""

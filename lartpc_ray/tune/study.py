@@ -246,8 +246,8 @@ class Study:
     ) -> str:
         """Return the description of the search: its best trial, its verdict, its effects.
 
-        MLflow shows its first line above the runs: the best trial, and the comparison with DBSCAN
-        where there is one.
+        MLflow shows its first line above the runs, on a small screen 100 characters: the best
+        trial, and the comparison with DBSCAN where there is one.
 
         Args:
             count: of the trials.
@@ -264,7 +264,7 @@ class Study:
             f"steps ({settings_text(self.space.key_settings(state.trial))}). {self.folder.name}, "
             f"budget {self.space.budget_name}."
         )
-        answer = f"Trial {number} is the best of {trials}{found.remark()}. {short_answer(result)}"
+        answer = f"Trial {number} is the best of {trials}. {short_answer(result)}{found.remark()}"
         sentences = [answer, *verdict(result), *found.sentences()]
         text = described(result, [*sentences, f"[Report page]({report})"])
         table = "\n".join(found.effect_table())

@@ -125,10 +125,13 @@ def test_a_trial_has_metrics_of_the_machine(search: Search) -> None:
 def test_the_run_of_the_search_is_described_by_its_verdict(search: Search) -> None:
     note = search.parent.data.tags["mlflow.note.content"]
     trials = r"\[2 trials\]\(#/experiments/1/runs\?\S+\)"
-    assert re.match(
-        rf"Trial [01] is the best of {trials}( \(trial 1 is not surely better\))?\. ", note
+    said = re.match(
+        rf"(Trial [01] is the best of {trials}\. .*DBSCAN by .* \(P\(better\).*?\)\.)"
+        r"( Trial 1 is not surely better\.)?\n",
+        note,
     )
-    assert "DBSCAN" in note.splitlines()[0], "the first line is all that MLflow shows at first"
+    assert said, "the first line is all that MLflow shows at first"
+    assert len(re.sub(r"\(#\S+\)", "", said[1])) < 100, "as wide as on a small screen"
     assert "ARI, all events" in note
     assert search.parent.info.run_name == f"{search.clock} laptop {search.objective:.3f}"
 

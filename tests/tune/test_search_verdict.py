@@ -86,7 +86,7 @@ def test_a_search_that_found_nothing_says_so_and_what_would_help() -> None:
         "tune events with the choice among 12 trials counted (measured +0.0200 ± 0.0100)"
     )
     assert "about 160 tune events instead of 40 would show it" in more
-    assert SearchVerdict(winner).remark() == " (trial 5 is not surely better)"
+    assert SearchVerdict(winner).remark() == " Trial 5 is not surely better."
     worse = Winner(0, 5, PairedDifference.of(-0.005, 0.01, 40))
     _, more = SearchVerdict(worse).sentences()
     assert "events" not in more
