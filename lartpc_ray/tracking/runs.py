@@ -104,6 +104,7 @@ class Tracking:
         self._reads, self.experiment = True, ""
         self._offset = time.time() - time.monotonic()
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
+        self._ended: dict[str, int] = {}
         if experiment:
             self.open_experiment(experiment)
 
@@ -176,6 +177,8 @@ class Tracking:
         found = self.client.search_runs([self.experiment], with_tags(tags), max_results=1)
         if found:
             run = str(found[0].info.run_id)
+            if found[0].info.status == "FINISHED" and found[0].info.end_time:
+                self._ended[run] = int(found[0].info.end_time)
             self.client.update_run(run, status="RUNNING")
             if ERROR in found[0].data.tags:
                 self.client.delete_tag(run, ERROR)
@@ -292,6 +295,7 @@ class Tracking:
         now = self._now()
         metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
         self.client.log_batch(run, metrics=metrics)
+        self._ended.pop(run, None)
         logged[step] = values[first]
         return True
 
@@ -347,8 +351,12 @@ class Tracking:
             raise ValueError(f"run {run}: no {name} in {self.shown}") from None
 
     def finish(self, run: str, status: str = "FINISHED") -> None:
-        """Close a run: FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run, status, self._now())
+        """Close a run: FINISHED, FAILED or KILLED.
+
+        A run that had finished, and has no new metrics since, keeps the time of its end.
+        """
+        ended = self._ended.get(run) if status == "FINISHED" else None
+        self.client.set_terminated(run, status, ended or self._now())
 
     def run_info(self, run: str) -> dict[str, str]:
         """Return the tags of a run, and its `name`, `status`, `started` and `hours`, as text.

@@ -222,6 +222,21 @@ def test_a_number_told_again_is_kept_once(store: Path) -> None:
     assert [(one.step, one.value) for one in history] == [(5, 0.1), (10, 0.2)]
 
 
+@pytest.mark.parametrize("state", ["FINISHED", "KILLED"])
+def test_a_finished_run_that_is_told_nothing_new_keeps_its_end(store: Path, state: str) -> None:
+    """As in a search that is resumed after its end; a run that goes on ends later."""
+    ends = []
+    for objective, status in ((0.1, state), (0.1, "FINISHED"), (0.2, "FINISHED")):
+        tracking = Tracking(store, f"ended {state}")
+        run = tracking.start("trial 0", {"study": "s", "trial": "0"})
+        tracking.log_metrics(run, {"objective": objective}, 5)
+        tracking.finish(run, status)
+        ends.append(tracking.client.get_run(run).info.end_time)
+        time.sleep(0.01)
+    assert (ends[1] == ends[0]) == (state == "FINISHED")
+    assert ends[2] > ends[1]
+
+
 def test_a_trial_that_failed_and_then_succeeds_has_no_error(store: Path) -> None:
     """As in a search that is resumed where the disk was full before."""
     tracking = Tracking(store, "mended")
