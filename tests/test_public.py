@@ -65,7 +65,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text()
 EXAMPLES = dict(re.findall(r"^### (\w+)\n(?:(?!##).*\n)*?```python\n((?s:.*?))```$", PAGE, re.M))
 """Public name to its example in docs/python.md."""
 TRAINING = ("search", "train_trial")
-"""Names with an example that trains for minutes, on a file of the reader."""
+"""Names with an example that trains for minutes."""
 
 
 def test_the_public_names_are_these() -> None:
@@ -91,7 +91,10 @@ def test_the_page_has_an_example_of_each_public_name() -> None:
         compile(code, name, "exec")
 
 
-@pytest.mark.parametrize("name", sorted(set(SIGNATURES) - set(TRAINING)))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINING)) for name in SIGNATURES],
+)
 def test_an_example_of_the_page_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
