@@ -65,7 +65,8 @@ def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
     for flag in ("retry", "accept_data"):
         if getattr(options, flag):
             raise ValueError(f"--{flag.replace('_', '-')}: belongs to --resume RUN")
-    refuse_unknown(find_space(options.study), options.set)
+    path = find_space(options.study)
+    refuse_unknown(path, options.set)
 
     from lartpc_ray.data.files import open_events
     from lartpc_ray.trials.size import with_minutes
@@ -76,16 +77,15 @@ def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
         import torch
 
         budget = "gpu" if torch.cuda.is_available() else "laptop"
-        known = budgets(find_space(options.study))
+        known = budgets(path)
         budget = budget if budget in known else next(iter(known), budget)
         if budget not in known:
-            raise ValueError(
-                f"{find_space(options.study)}: no budgets; add budgets: {{laptop: ...}}"
-            )
+            raise ValueError(f"{path}: no budgets; add budgets: {{laptop: ...}}")
         if not getattr(options, "run", None):  # nothing is trained
-            log.info(f"budget: {budget} ({known[budget]}); --budget chooses another")
+            about = f" ({known[budget]})" if known[budget] else ""
+            log.info(f"budget: {budget}{about}; --budget chooses another")
     overrides = _overrides(options, [parse_setting(text) for text in options.set])
-    space = read_space(find_space(options.study), budget, overrides, kept=kept)
+    space = read_space(path, budget, overrides, kept=kept)
     space = with_minutes(space, options.minutes)
     splits = space.first_trial().data.splits
     if splits.path == "sample" or SIDE in space.fixed:
@@ -96,7 +96,7 @@ def chosen_space(options: argparse.Namespace, *, kept: bool = False) -> Space:
         side = events.layout.side
     if side == splits.layout.side:
         return space
-    wider = read_space(find_space(options.study), budget, overrides | {SIDE: side}, kept=kept)
+    wider = read_space(path, budget, overrides | {SIDE: side}, kept=kept)
     return with_minutes(wider, options.minutes)
 
 

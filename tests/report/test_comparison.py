@@ -29,9 +29,9 @@ def rows(ari: float, split: float, spread: float = 0.1) -> Iterator[Row]:
     """Return rows of twenty events; DELTA has one value in all of them."""
     noise = np.random.default_rng(3).normal(0, spread, 20)
     for event, off in enumerate(noise):
+        yield Row(event, "DELTA", "ari", 1.0)  # first in the events, and fourth in the tables
         yield Row(event, "HIP", "ari", ari + off)
         yield Row(event, "MIP", "ari", ari + off * (-1) ** event)
-        yield Row(event, "DELTA", "ari", 1.0)
         yield Row(event, "HIP", "split", split + off / 10 * (-1) ** event)
 
 
