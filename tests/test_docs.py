@@ -228,6 +228,7 @@ def test_the_loss_of_the_page_is_searched(tmp_path: Path, few_events: Path) -> N
     assert re.search(r"^ *tversky +0\.\d+", out, re.MULTILINE), out
 
 
+@pytest.mark.slow
 def test_the_metric_of_the_page_by_hand() -> None:
     path, (diff, _) = "lartpc_ray/metrics/clustering.py", fenced(METRIC, "diff")
     names: dict[str, Any] = {}

@@ -113,7 +113,6 @@ class Comparison:
         names, scored = self._classes(metric), TASKS[self.task].scored_classes
         found = self._paired(metric, names)
         mean = found.pop(MEAN, None)
-        found = {name: found[name] for name in names if name in found}
         if TASKS[self.task].headline == MEAN and not set(names) <= set(scored):
             mean = self._paired(metric, scored).get(MEAN)
         first = {MEAN: mean} if TASKS[self.task].headline == MEAN and mean else {}

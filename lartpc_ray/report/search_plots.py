@@ -16,7 +16,7 @@ from plotly.colors import sample_colorscale
 from lartpc_ray.report.charts import ACCENT, NEUTRAL, Chart, chart
 from lartpc_ray.report.tables import TrialRow
 from lartpc_ray.terminal.text import short_names
-from lartpc_ray.tracking.runs import logged_text
+from lartpc_ray.tracking.trial_run import logged_text
 from lartpc_ray.trials.space import is_number
 
 Search = Mapping[str, tuple[str, list[Any]]]

@@ -17,7 +17,7 @@ from lartpc_ray.report.published import resolved
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value
-from lartpc_ray.tracking.runs import TrialRun
+from lartpc_ray.tracking.trial_run import TrialRun
 from lartpc_ray.trials.shipped import shipped
 
 LABELS = 38

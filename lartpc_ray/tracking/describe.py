@@ -8,7 +8,8 @@ from typing import Any
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.terminal.text import format_value, short_names
 from lartpc_ray.tracking.provenance import Source, tags
-from lartpc_ray.tracking.runs import RESOURCES, Tracking
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.trial_run import RESOURCES
 from lartpc_ray.trials.trial import Trial
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,6 @@ from typing import Any, cast
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
-from lartpc_ray.settings import with_present_names
 from lartpc_ray.terminal.command import refuse_file_as_folder
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import short_names, shown_uri
@@ -37,13 +35,13 @@ from lartpc_ray.tracking.store import (
     sqlite_file,
     with_tags,
 )
+from lartpc_ray.tracking.trial_run import (
+    EARLIER_METRICS,
+    TrialRun,
+    logged_text,
+    present_metrics,
+)
 
-LONGEST = 500
-"""Characters of a parameter's value: what the compare view can show."""
-EARLIER_METRICS = {"goal": "objective"}
-"""Earlier name to present name of a metric, for runs of earlier versions."""
-RESOURCES = "resources/"
-"""Group of the costs in MLflow."""
 NEWEST = ["attributes.start_time DESC"]
 NAMES = "names"
 """Tag of a search: the short names of its trials' parameters, and their dotted paths."""
@@ -63,18 +61,6 @@ PATIENCE = {
 seconds, two minutes at most. A search relies on it, so it is not left to MLflow's defaults."""
 for _name, _value in PATIENCE.items():  # MLflow reads them at each request
     os.environ.setdefault(_name, _value)
-
-
-@dataclass(frozen=True)
-class TrialRun:
-    """A trial as MLflow has it: its parameters and the last value of each metric."""
-
-    id: str
-    number: int
-    parameters: dict[str, str]
-    numbers: dict[str, float]
-    status: str
-    error: str = ""
 
 
 class Tracking:
@@ -226,7 +212,7 @@ class Tracking:
                     parameters={
                         dotted.get(key, key): value for key, value in run.data.params.items()
                     },
-                    numbers=_present_metrics(run.data.metrics),
+                    numbers=present_metrics(run.data.metrics),
                     status=str(run.info.status),
                     error=str(run.data.tags.get(ERROR, "")),
                 )
@@ -393,14 +379,3 @@ class Tracking:
 def as_folder(run: str) -> Path | None:
     """Return the folder of a run's files if `run` is a folder and no id."""
     return Path(run) if Path(run).is_dir() else None
-
-
-def _present_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics by the names that the commands use: costs without their group."""
-    present: dict[str, float] = with_present_names(dict(metrics), EARLIER_METRICS)
-    return {name.removeprefix(RESOURCES): value for name, value in present.items()}
-
-
-def logged_text(value: Any) -> str:
-    """Return the value of a parameter as MLflow has it: numbers rounded, long texts cut."""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)[:LONGEST]

@@ -12,6 +12,7 @@ from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.paths import make_trial
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "colour"), [("clustering", "predicted cluster"), ("segmentation", "predicted class")]
 )

@@ -250,9 +250,8 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "task", ["clustering", *(pytest.param(t, marks=pytest.mark.slow) for t in list(TASKS)[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_a_run_of_each_task_shows_what_it_has(tmp_path: Path, few_events: Path, task: str) -> None:
     run = judged(tmp_path, few_events, task)
     text, data = write(tmp_path, "--run", run)

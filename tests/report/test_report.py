@@ -23,7 +23,8 @@ from lartpc_ray.report.tables import layout, study_text, table, trial_rows
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means
 from lartpc_ray.terminal.command import run as run_command
-from lartpc_ray.tracking.runs import Tracking, TrialRun
+from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.trial_run import TrialRun
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import FILE, Checkpoint
 from lartpc_ray.trials.paths import make_trial

@@ -10,7 +10,7 @@ import pytest
 from lartpc_ray.report import search_plots
 from lartpc_ray.report.search_plots import MIN_TRIALS, Search, make_study
 from lartpc_ray.report.tables import TrialRow
-from lartpc_ray.tracking.runs import logged_text
+from lartpc_ray.tracking.trial_run import logged_text
 from lartpc_ray.trials.paths import flatten_settings, make_trial
 
 SEARCH: Search = {

@@ -18,6 +18,7 @@ chmod +x "$3/bin/pip"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 1])
 def test_an_installation_shows_that_it_lives(status: int, tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -25,11 +26,12 @@ def test_an_installation_shows_that_it_lives(status: int, tmp_path: Path) -> Non
     python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     times = [time.monotonic()]
     with subprocess.Popen(
         ["make", "install", f"PYTHON={python}"],
         cwd=tmp_path,
-        env={**os.environ, "STATUS": str(status), "MAKEFLAGS": ""},
+        env={**environment, "STATUS": str(status)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:

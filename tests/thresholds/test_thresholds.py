@@ -184,6 +184,7 @@ def stopped_muon() -> Event:
     )
 
 
+@pytest.mark.slow
 def test_michels_on_top_of_a_segmentation_run(
     trained: tuple[Path, str],
     segmented: str,

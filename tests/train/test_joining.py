@@ -130,6 +130,7 @@ def test_without_train_events_the_untrained_network_joins_nothing(tmp_path: Path
     assert f"{UNTRAINED}, joined pieces" not in means
 
 
+@pytest.mark.slow
 def test_a_finished_network_learns_to_join(tmp_path: Path) -> None:
     _, state = trained(tmp_path / "run", **{"task.min_voxels": 2})
     added = add_joining(state, 4)
