@@ -33,7 +33,7 @@ pytestmark = [
 OUTPUTS = ("position", "margin", "seediness")
 AXES = SeedClustering().axes()
 EVERY = os.environ.get("LARTPC_EVERY_POINT") == "1"
-"""Compare all 525 points of the default grid, an hour of a core, instead of 15."""
+"""Compare all 525 points of the default grid, 20 minutes of a core, instead of 15."""
 S0 = tuple(AXES["s0"]) if EVERY else (0.0, 0.5, 0.85)
 P0 = tuple(AXES["p0"]) if EVERY else (0.0, 1e-4, 0.1, 0.5, 1.0)
 
