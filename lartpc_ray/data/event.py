@@ -24,9 +24,12 @@ class VoxelError(ValueError):
     """
 
     def __init__(self, voxel: int, reason: str) -> None:
-        super().__init__(f"voxel {voxel}: {reason}")
+        super().__init__(voxel, reason)  # what pickle makes it of, in another process
         self.voxel = voxel
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"voxel {self.voxel}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,5 @@
 import lzma
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -281,3 +282,11 @@ def test_packed_files_are_named(tmp_path: Path, columns: int, kind: str) -> None
     path = write_raw(tmp_path / "b.h5", [TWO], [ONE], 7)
     with pytest.raises(ValueError, match="cluster_extra has 7 columns for 1 clusters; 5"):
         EventFile(path)
+
+
+def test_the_error_of_a_voxel_comes_whole_out_of_another_process() -> None:
+    with pytest.raises(ValueError, match="position") as error:
+        Event.of(np.array([[0, 0, 0], [0, 0, 99]]), np.ones(2), (16,) * 3)
+    again = pickle.loads(pickle.dumps(error.value))
+    assert str(again) == str(error.value)
+    assert again.voxel == 1
