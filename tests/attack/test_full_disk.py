@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +16,8 @@ from conftest import TINY
 from searches import finished, train
 
 from lartpc_ray.runtime import failures
-from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.thresholds import __main__ as thresholds
-from lartpc_ray.thresholds import retune
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.train.loop import Worker
 from lartpc_ray.train.workers import FAILED, run_training_worker
@@ -125,7 +123,7 @@ def test_a_prediction_on_a_full_disk_leaves_nothing_and_is_made_once_there_is_sp
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_thresholds_on_a_full_disk_keep_those_in_use(
-    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = disk.path / "runs"
     trial = make_trial(TINY)
@@ -134,26 +132,24 @@ def test_thresholds_on_a_full_disk_keep_those_in_use(
     run = tracking.start("trial 0", {"trial": "0"})
     tracking.log_artifact(run, checkpoints.save(tmp_path / "saved", state))
     words = ["clustering", "--run", run, "--runs", str(runs), "--workers", "1", "--keep"]
-    monkeypatch.setattr(retune, "ray_session", lambda *_, **__: nullcontext())
 
     def tuned(*more: str) -> tuple[int, str]:
         status = run_command(thresholds.parser(), thresholds.main, [*words, *more])
         return status, capsys.readouterr().err
 
-    with ray_session(1, dashboard=False):
-        assert tuned()[0] == 0
-        before = in_use(runs, run)
-        for left in (0, MIB // 16):
-            disk.fill(left)
-            status, err = tuned("--rule", "best")
-            line = one_line(err, "thresholds")
-            assert status == 1, err
-            assert any(text in line for text in ("No space left", "disk is full", "disk I/O")), line
-            disk.free()
-            assert half_written(runs) == []
-            assert is_sound(runs / "mlflow.db")
-            assert in_use(runs, run) == before
-        assert tuned("--rule", "best")[0] == 0
+    assert tuned()[0] == 0
+    before = in_use(runs, run)
+    for left in (0, MIB // 16):
+        disk.fill(left)
+        status, err = tuned("--rule", "best")
+        line = one_line(err, "thresholds")
+        assert status == 1, err
+        assert any(text in line for text in ("No space left", "disk is full", "disk I/O")), line
+        disk.free()
+        assert half_written(runs) == []
+        assert is_sound(runs / "mlflow.db")
+        assert in_use(runs, run) == before
+    assert tuned("--rule", "best")[0] == 0
     after = in_use(runs, run)
     assert "rule: best" in after[0]
     assert len(after[1]) == 1
