@@ -122,12 +122,11 @@ def many_scores(
 
 
 def _scores(truth: Labels, index: Labels, predicted: Labels, information: bool) -> Scores:
-    table, missed = _contingency(truth, index, predicted)
-    return np.asarray(table_scores(table, table.sum(axis=1) + missed, missed.sum(), information))
+    return np.asarray(_label_scores(index, _numbered(truth, predicted), information))
 
 
-def _contingency(truth: Labels, index: Labels, predicted: Labels) -> tuple[Table, Sizes]:
-    """Return `_shared` of any labels, numbered or not."""
+def _numbered(truth: Labels, predicted: Labels) -> Labels:
+    """Return labels that count the predicted clusters from 0."""
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
             f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
@@ -135,8 +134,7 @@ def _contingency(truth: Labels, index: Labels, predicted: Labels) -> tuple[Table
     if predicted.max(initial=-1) >= len(predicted):  # names, not numbers counted from 0
         names, numbers = np.unique(np.maximum(predicted, -1), return_inverse=True)
         predicted = numbers - int(names[0] < 0)
-    shared: tuple[np.ndarray, np.ndarray] = _shared(index, predicted)
-    return shared
+    return predicted
 
 
 def true_cluster_outcomes(
@@ -156,7 +154,7 @@ def true_cluster_outcomes(
         other true clusters; `missed`: predicted clusters hold less than a tenth of it; `right`:
         none of these.
     """
-    table, missed = _contingency(truth, true_index(truth, min_voxels), predicted)
+    table, missed = _shared(true_index(truth, min_voxels), _numbered(truth, predicted))
     sizes = table.sum(axis=1) + missed
     part = (table > 0) & (table >= PART * sizes[:, None])
     merged = (part & (table <= (1 - PART) * table.sum(axis=0))).any(axis=1)
@@ -218,6 +216,13 @@ def _shared(index: Labels, predicted: Labels) -> tuple[Table, Sizes]:
             else:
                 missed[index[voxel]] += 1
     return table, missed
+
+
+@njit(cache=True, nogil=True)
+def _label_scores(index: Labels, predicted: Labels, information: bool) -> Scores:
+    """Compute `table_scores` of true and predicted clusters that are counted from 0."""
+    table, missed = _shared(index, predicted)
+    return table_scores(table, table.sum(axis=1) + missed, missed.sum(), information)
 
 
 @njit(cache=True, nogil=True)

@@ -9,13 +9,10 @@ along the particle. Koh et al. 2020 leave better post-processing open (IV.B.4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numba import njit
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
 
 from lartpc_ray.reconstruct.clusters import (
@@ -27,81 +24,122 @@ from lartpc_ray.reconstruct.clusters import (
 )
 
 Coords = Int[np.ndarray, "voxel axis"]
-CHUNK = 1_000
-"""Voxels per search for neighbours: it bounds the memory."""
 NEAR = 16
 """Nearest voxels that are searched for a large cluster before all voxels are."""
-SHORTEST = 1e-12
-"""Length of a link between equal positions; scipy's graphs read a 0 as no link."""
 
 
-@dataclass(frozen=True, eq=False)
-class Links:
-    """The shortest links that hold voxels together: a minimum spanning forest.
+def find_pieces(
+    coords: Coords,
+    position: Position,
+    margin: PerVoxel,
+    eps: Sequence[float],
+    max_length: Sequence[float],
+) -> Int[np.ndarray, "eps length voxel"]:
+    """Find the pieces that links hold together, for each eps and each largest length.
 
-    Voxels that links up to a length join, the forest's links up to that length join too. So one
-    forest serves all limits of the length.
-
-    Attributes:
-        start, end: the voxels of each link.
-        length: distance of the two in the embedding, in margins: |f_i - f_j| over the root of the
-            mean of their squared margins.
-        voxels: their number.
-    """
-
-    start: Int[np.ndarray, " link"]
-    end: Int[np.ndarray, " link"]
-    length: Float[np.ndarray, " link"]
-    voxels: int
-
-    def labels(self, max_length: float) -> Labels:
-        """Label the clusters that links of at most `max_length` margins make, from 0."""
-        kept = self.length <= max_length
-        graph = _graph(self.start[kept], self.end[kept], self.length[kept], self.voxels)
-        _, labels = connected_components(graph, directed=False)
-        return np.asarray(labels, np.int64)
-
-    def join(self, start: np.ndarray, end: np.ndarray, length: np.ndarray) -> Links:
-        """Return the forest of these and further links."""
-        ends = np.concatenate([self.start, start]), np.concatenate([self.end, end])
-        lengths = np.concatenate([self.length, np.maximum(length, SHORTEST)])
-        tree = minimum_spanning_tree(_graph(*ends, lengths, self.voxels)).tocoo()
-        return Links(tree.row, tree.col, tree.data, self.voxels)
-
-
-def find_links(
-    coords: Coords, position: Position, margin: PerVoxel, eps: Sequence[float]
-) -> list[Links]:
-    """Find the links of the voxels of one class of one event.
+    The length of a link is |f_i - f_j| over the root of the mean of the squared margins.
 
     Args:
         coords: voxel indices.
         position: embedding position.
         margin: kernel width, above 0.
         eps: largest distances in the image, in voxels, of two linked voxels.
+        max_length: largest lengths of a link, in margins.
 
     Returns:
-        the forest of each eps.
+        the piece of each voxel, counted from 0 in the order of the first voxel of each.
     """
-    count = len(coords)
-    none = np.empty(0, np.int64)
-    forests = [Links(none, none, np.empty(0), count) for _ in eps]
-    tree = KDTree(coords) if count else None
-    for first in range(0, count, CHUNK):
-        near = KDTree(coords[first : first + CHUNK]).sparse_distance_matrix(
-            tree, max(eps), output_type="ndarray"
-        )
-        near["i"] += first
-        near = near[near["i"] < near["j"]]
-        start, end = near["i"], near["j"]
-        square = np.zeros(len(near))
-        for axis in range(position.shape[1]):
-            square += (position[start, axis] - position[end, axis]) ** 2
-        length = np.sqrt(2 * square / (margin[start] ** 2 + margin[end] ** 2))
-        for number, limit in enumerate(eps):
-            within = near["v"] <= limit
-            forests[number] = forests[number].join(start[within], end[within], length[within])
-    return forests
+    limits = np.array(eps, float), np.array(max_length, float)
+    far, long = (np.argsort(values, kind="stable") for values in limits)
+    pieces = np.empty((len(far), len(long), len(coords)), np.int64)
+    if len(coords):
+        order = np.argsort(coords[:, np.ptp(coords, axis=0).argmax()], kind="stable")
+        steps = coords[order, np.ptp(coords, axis=0).argmax()]
+        found = _joined(coords, position, margin, order, steps, limits[0][far], limits[1][long])
+        pieces[np.ix_(far, long)] = found
+    return pieces
+
+
+@njit(cache=True, nogil=True)
+def _joined(coords, position, margin, order, steps, eps, lengths):  # type: ignore[no-untyped-def]
+    """Join the pairs of voxels within both limits, both in increasing order.
+
+    Voxels that are joined at two limits are joined at all higher ones. `order` sorts the voxels
+    along an axis, so that the search of a voxel ends where that axis alone is too far.
+    """
+    count = len(order)
+    root = np.empty((len(eps), len(lengths), count), np.int64)
+    root[:] = np.arange(count)
+    for rank in range(count):
+        one = order[rank]
+        for further in range(rank + 1, count):
+            if steps[further] - steps[rank] > eps[-1]:
+                break
+            other = order[further]
+            far = np.searchsorted(eps, _distance(coords, one, other))
+            if far == len(eps):
+                continue
+            long = np.searchsorted(lengths, _length(position, margin, one, other))
+            for row in range(far, len(eps)):
+                if not _join(root[row], long, one, other):
+                    break
+    return _numbered(root)
+
+
+@njit(cache=True, nogil=True)
+def _join(roots, long, one, other):  # type: ignore[no-untyped-def]
+    """Join two voxels at each length from a number on; return whether any was new."""
+    new = False
+    for column in range(long, len(roots)):
+        low, high = _root(roots[column], one), _root(roots[column], other)
+        if low == high:
+            break
+        new = True
+        roots[column, max(low, high)] = min(low, high)
+    return new
+
+
+@njit(cache=True, nogil=True)
+def _root(root, voxel):  # type: ignore[no-untyped-def]
+    """Return the first voxel of a piece; each voxel on the way is halfway nearer to it."""
+    while root[voxel] != voxel:
+        root[voxel] = root[root[voxel]]
+        voxel = root[voxel]
+    return voxel
+
+
+@njit(cache=True, nogil=True)
+def _numbered(root):  # type: ignore[no-untyped-def]
+    pieces = np.empty_like(root)
+    for row in range(root.shape[0]):
+        for column in range(root.shape[1]):
+            pieces_of, count = pieces[row, column], 0
+            for voxel in range(root.shape[2]):
+                first = _root(root[row, column], voxel)
+                if first == voxel:
+                    pieces_of[voxel] = count
+                    count += 1
+                else:
+                    pieces_of[voxel] = pieces_of[first]
+    return pieces
+
+
+@njit(cache=True, nogil=True)
+def _distance(coords, one, other):  # type: ignore[no-untyped-def]
+    square = 0
+    for axis in range(coords.shape[1]):
+        step = coords[one, axis] - coords[other, axis]
+        square += step * step
+    return np.sqrt(square)
+
+
+@njit(cache=True, nogil=True)
+def _length(position, margin, one, other):  # type: ignore[no-untyped-def]
+    square = 0.0
+    for axis in range(position.shape[1]):
+        step = position[one, axis] - position[other, axis]
+        square += step * step
+    return np.sqrt(2 * square / (margin[one] * margin[one] + margin[other] * margin[other]))
 
 
 def cluster_by_links(
@@ -110,7 +148,7 @@ def cluster_by_links(
     """Cluster the voxels of one class of one event by links.
 
     Args:
-        coords, position, margin: as for `find_links`.
+        coords, position, margin: as for `find_pieces`.
         eps: largest distance in the image, in voxels, of two linked voxels.
         max_length: largest distance in the embedding, in margins, of two linked voxels.
 
@@ -123,7 +161,7 @@ def cluster_by_links(
         >>> cluster_by_links(coords, position, np.full(4, 0.2), eps=2.0, max_length=1.0)
         array([0, 0, 1, 2])
     """
-    return find_links(coords, position, margin, [eps])[0].labels(max_length)
+    return find_pieces(coords, position, margin, [eps], [max_length])[0, 0]
 
 
 def merge_overlapping(
@@ -265,6 +303,7 @@ def _absorb(labels: Labels, coords: Coords, near: Labels, min_size: int) -> Labe
     if sizes.max() < min_size:
         return absorbed
     large = (labels >= 0) & (sizes[labels] >= min_size)
+    others = np.flatnonzero(large)
     for voxel in range(len(labels)):
         if large[voxel]:
             continue
@@ -274,22 +313,18 @@ def _absorb(labels: Labels, coords: Coords, near: Labels, min_size: int) -> Labe
                 closest = other
                 break
         if closest < 0:
-            closest = _nearest_of(large, coords, voxel)
+            closest = _nearest_of(others, coords, voxel)
         absorbed[voxel] = labels[closest]
     return absorbed
 
 
 @njit(cache=True, nogil=True)
-def _nearest_of(large: np.ndarray, coords: Coords, voxel: int) -> int:
+def _nearest_of(others: Labels, coords: Coords, voxel: int) -> int:
     shortest, closest = np.inf, -1
-    for other in np.flatnonzero(large):
+    for other in others:
         square = 0.0
         for axis in range(coords.shape[1]):
             square += (coords[voxel, axis] - coords[other, axis]) ** 2
         if square < shortest:
             shortest, closest = square, int(other)
     return closest
-
-
-def _graph(start: np.ndarray, end: np.ndarray, length: np.ndarray, voxels: int) -> coo_matrix:
-    return coo_matrix((length, (start, end)), shape=(voxels, voxels)).tocsr()

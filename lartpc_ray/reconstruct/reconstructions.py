@@ -23,7 +23,7 @@ from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_co
 from lartpc_ray.reconstruct.links import (
     absorb_small,
     cluster_by_links,
-    find_links,
+    find_pieces,
     merge_overlapping,
     nearest_voxels,
     split,
@@ -162,28 +162,28 @@ class LinkedClustering(Settings):
     ) -> Scores:
         """Return metric to an array with one axis per entry of `LINKED_AXES`."""
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
-        distances = [distance for distance in self.max_voxel_distance if distance]
-        forests = dict(zip(distances, find_links(coords, *outputs, distances), strict=True))
-        pieces = [
-            forests[distance].labels(length) if distance else _unsplit(coords)
-            for distance, length in product(self.max_voxel_distance, self.max_embedding_distance)
-        ]
-        near = nearest_voxels(coords)
         seeded = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        merged = (
+        merged, of_merged = _distinct(
             merge_overlapping(labels, *outputs, overlap)
             for labels in seeded
             for overlap in self.kernel_overlap
         )
+        limits = self.max_voxel_distance, self.max_embedding_distance
+        found = find_pieces(coords, *outputs, *limits)
+        found[np.array(self.max_voxel_distance) == 0] = 0  # one piece
+        pieces, of_piece = _distinct(found.reshape(-1, len(coords)))
+        near, sizes = nearest_voxels(coords), self.min_cluster_voxels
         labels = (
-            absorb_small(whole, coords, near, min_size)
-            for whole in (split(labels, piece) for labels in merged for piece in pieces)
-            for min_size in self.min_cluster_voxels
+            absorb_small(split(whole, piece), coords, near, size)
+            for whole, piece, size in product(merged, pieces, sizes)
         )
-        shape = tuple(len(points) for points in self.axes().values())
-        return _scores(voxels, labels, shape, min_voxels, metrics)
+        shape = (len(merged), len(pieces), len(sizes))
+        scores = _scores(voxels, labels, shape, min_voxels, metrics)
+        grid = tuple(len(points) for points in self.axes().values())
+        every = np.ix_(of_merged, of_piece)
+        return {name: values[every].reshape(grid) for name, values in scores.items()}
 
     def labels(
         self,
@@ -198,7 +198,8 @@ class LinkedClustering(Settings):
     ) -> Labels:
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
         labels = cluster(*outputs, voxels["seediness"], s0, p0)
-        labels, pieces = merge_overlapping(labels, *outputs, kernel_overlap), _unsplit(coords)
+        labels = merge_overlapping(labels, *outputs, kernel_overlap)
+        pieces = np.zeros(len(coords), np.int64)
         if max_voxel_distance:
             limits = (max_voxel_distance, max_embedding_distance)
             pieces = cluster_by_links(coords, *outputs, *limits)
@@ -206,9 +207,15 @@ class LinkedClustering(Settings):
         return absorb_small(labels, coords, near, int(min_cluster_voxels))
 
 
-def _unsplit(coords: np.ndarray) -> Labels:
-    """Return one piece that holds all voxels."""
-    return np.zeros(len(coords), np.int64)
+def _distinct(every: Iterable[Labels]) -> tuple[list[Labels], Int[np.ndarray, " given"]]:
+    """Return the labels that differ, and the number of those equal to each given ones."""
+    numbers: dict[bytes, int] = {}
+    distinct, of_given = [], []
+    for labels in every:
+        number = numbers.setdefault(labels.tobytes(), len(numbers))
+        distinct += [labels] if number == len(distinct) else []
+        of_given.append(number)
+    return distinct, np.array(of_given)
 
 
 class DbscanClustering(Settings):

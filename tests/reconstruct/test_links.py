@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reference import plain_merged
 
 from lartpc_ray.metrics.clustering import ari, scores
-from lartpc_ray.reconstruct import links as module
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import (
     absorb_small,
     cluster_by_links,
+    find_pieces,
     merge_overlapping,
     nearest_voxels,
     split,
@@ -63,11 +63,15 @@ def test_links_are_the_paths_of_short_steps(
     assert found.max() == wanted.max()
 
 
-def test_chunks_of_voxels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = made(1, 300)
-    whole = cluster_by_links(*rows, 2.5, 0.8)
-    monkeypatch.setattr(module, "CHUNK", 7)
-    np.testing.assert_array_equal(cluster_by_links(*rows, 2.5, 0.8), whole)
+def test_the_pieces_of_many_limits_are_those_of_each() -> None:
+    rows = made(1, 200)
+    eps, lengths = [6.0, 1.0, 2.5, 40.0], [0.8, 0.3, 1000.0]
+    pieces = find_pieces(*rows, eps, lengths)
+    for row, column in np.ndindex(4, 3):
+        alone = cluster_by_links(*rows, eps[row], lengths[column])
+        np.testing.assert_array_equal(pieces[row, column], alone)
+        np.testing.assert_array_equal(alone, walked(*rows, eps[row], lengths[column]))
+    assert len({piece.tobytes() for piece in pieces.reshape(12, -1)}) > 6
 
 
 def test_without_a_limit_in_the_embedding_it_is_dbscan() -> None:
