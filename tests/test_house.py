@@ -150,3 +150,41 @@ def test_no_two_test_files_have_one_name() -> None:
     """pytest would import the first for both."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(set(names)) == sorted(names)
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names that the text of a file assigns, defines or imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).split(".")[0])
+    return names
+
+
+def test_what_tests_replace_in_a_module_is_there() -> None:
+    """A slow test would find a name that is gone an hour later."""
+    modules = {
+        ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts): path for path in FILES
+    }
+    checked = 0
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        known = {
+            alias.asname or alias.name: modules[f"{node.module}.{alias.name}"]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if f"{node.module}.{alias.name}" in modules
+        }
+        for call in ast.walk(tree):
+            match call:
+                case ast.Call(
+                    ast.Attribute(_, "setattr"), [ast.Name(module), ast.Constant(name), *_]
+                ) if module in known:
+                    assert name in defined(known[module]), f"{path}:{call.lineno}: {module}.{name}"
+                    checked += 1
+    assert checked > 50
