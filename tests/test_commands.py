@@ -154,6 +154,7 @@ def test_inspect_counts() -> None:
     assert found["voxels"] == sum(one["voxels"] for one in found["classes"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "more", "unit"), [("x,y,z", (), "MeV"), ("wire,tick", ("--plane", "0"), "ADC counts")]
 )

@@ -56,6 +56,7 @@ def moved(found: dict[str, Means], wanted: dict[str, Means]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_the_sample_gives_the_numbers_that_it_gave(model: str) -> None:
     found, wanted = measured(model, "sample"), json.loads((GOLDEN / f"{model}.json").read_text())

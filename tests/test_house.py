@@ -183,7 +183,7 @@ def test_what_tests_replace_in_a_module_is_there() -> None:
         for call in ast.walk(tree):
             match call:
                 case ast.Call(
-                    ast.Attribute(_, "setattr"), [ast.Name(module), ast.Constant(name), *_]
+                    ast.Attribute(_, "setattr"), [ast.Name(module), ast.Constant(str(name)), *_]
                 ) if module in known:
                     assert name in defined(known[module]), f"{path}:{call.lineno}: {module}.{name}"
                     checked += 1

@@ -64,8 +64,8 @@ MODEL = ROOT / "models" / "clustering"
 PAGE = (ROOT / "docs" / "python.md").read_text()
 EXAMPLES = dict(re.findall(r"^### (\w+)\n(?:(?!##).*\n)*?```python\n((?s:.*?))```$", PAGE, re.M))
 """Public name to its example in docs/python.md."""
-TRAINING = ("search", "train_trial")
-"""Names with an example that trains for minutes."""
+LONG = ("compare", "search", "train_trial")
+"""Names with an example that takes more than some seconds."""
 
 
 def test_the_public_names_are_these() -> None:
@@ -93,7 +93,7 @@ def test_the_page_has_an_example_of_each_public_name() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINING)) for name in SIGNATURES],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in SIGNATURES],
 )
 def test_an_example_of_the_page_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,6 +190,7 @@ def test_thresholds_are_the_same_from_a_table() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["counted", "first_come"])
 def test_thresholds_are_tuned_for_the_rule_of_the_program_that_reads_them(
     own: ClusterRule,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float, Int
 from numba import njit
@@ -126,3 +128,24 @@ def check_threshold(name: str, value: float) -> None:
     """Refuse a threshold outside [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} = {value}: must be from 0 to 1")
+
+
+def distinct(every: Iterable[Labels]) -> tuple[list[Labels], Int[np.ndarray, " given"]]:
+    """Return the labels that differ, and for each given ones the number of those equal to them.
+
+    Args:
+        every: labels of the same voxels.
+
+    Example:
+        >>> labels, numbers = distinct([np.array([0, 1]), np.array([0, 0]), np.array([0, 1])])
+        >>> len(labels), numbers
+        (2, array([0, 1, 0]))
+    """
+    numbers: dict[bytes, int] = {}
+    kept: list[Labels] = []
+    of_given = []
+    for labels in every:
+        number = numbers.setdefault(labels.tobytes(), len(numbers))
+        kept += [labels] if number == len(kept) else []
+        of_given.append(number)
+    return kept, np.array(of_given)

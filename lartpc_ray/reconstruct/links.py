@@ -161,7 +161,7 @@ def cluster_by_links(
         >>> cluster_by_links(coords, position, np.full(4, 0.2), eps=2.0, max_length=1.0)
         array([0, 0, 1, 2])
     """
-    return find_pieces(coords, position, margin, [eps], [max_length])[0, 0]
+    return np.asarray(find_pieces(coords, position, margin, [eps], [max_length])[0, 0])
 
 
 def merge_overlapping(

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field
 from lartpc_ray.metrics.clustering import SCORES, many_scores
 from lartpc_ray.metrics.infill import SHAPES, counts, shape_scores
 from lartpc_ray.metrics.michel import michel_counts
-from lartpc_ray.reconstruct.clusters import cluster
+from lartpc_ray.reconstruct.clusters import cluster, distinct
 from lartpc_ray.reconstruct.counted import cluster_counted, sweep_counted
 from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_come
@@ -165,7 +165,7 @@ class LinkedClustering(Settings):
         seeded = (
             cluster(*outputs, voxels["seediness"], *point) for point in product(self.s0, self.p0)
         )
-        merged, of_merged = _distinct(
+        merged, of_merged = distinct(
             merge_overlapping(labels, *outputs, overlap)
             for labels in seeded
             for overlap in self.kernel_overlap
@@ -173,7 +173,7 @@ class LinkedClustering(Settings):
         limits = self.max_voxel_distance, self.max_embedding_distance
         found = find_pieces(coords, *outputs, *limits)
         found[np.array(self.max_voxel_distance) == 0] = 0  # one piece
-        pieces, of_piece = _distinct(found.reshape(-1, len(coords)))
+        pieces, of_piece = distinct(found.reshape(-1, len(coords)))
         near, sizes = nearest_voxels(coords), self.min_cluster_voxels
         labels = (
             absorb_small(split(whole, piece), coords, near, size)
@@ -199,23 +199,10 @@ class LinkedClustering(Settings):
         coords, outputs = voxels["coords"], (voxels["position"], voxels["margin"])
         labels = cluster(*outputs, voxels["seediness"], s0, p0)
         labels = merge_overlapping(labels, *outputs, kernel_overlap)
-        pieces = np.zeros(len(coords), np.int64)
         if max_voxel_distance:
             limits = (max_voxel_distance, max_embedding_distance)
-            pieces = cluster_by_links(coords, *outputs, *limits)
-        labels, near = split(labels, pieces), nearest_voxels(coords)
-        return absorb_small(labels, coords, near, int(min_cluster_voxels))
-
-
-def _distinct(every: Iterable[Labels]) -> tuple[list[Labels], Int[np.ndarray, " given"]]:
-    """Return the labels that differ, and the number of those equal to each given ones."""
-    numbers: dict[bytes, int] = {}
-    distinct, of_given = [], []
-    for labels in every:
-        number = numbers.setdefault(labels.tobytes(), len(numbers))
-        distinct += [labels] if number == len(distinct) else []
-        of_given.append(number)
-    return distinct, np.array(of_given)
+            labels = split(labels, cluster_by_links(coords, *outputs, *limits))
+        return absorb_small(labels, coords, nearest_voxels(coords), int(min_cluster_voxels))
 
 
 class DbscanClustering(Settings):

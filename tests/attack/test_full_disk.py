@@ -156,6 +156,7 @@ def test_thresholds_on_a_full_disk_keep_those_in_use(
     assert after[1] != before[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("freed", [True, False])
 def test_a_training_waits_for_space_and_goes_on(

@@ -55,6 +55,7 @@ def shards(inputs: Path) -> Path:
     return inputs / "shards"
 
 
+@pytest.mark.slow
 def test_the_tables_are_those_of_the_predicted_file(inputs: Path, shards: Path) -> None:
     clusters, layout = pd.DataFrame(read_clusters(shards)), Layout(side=16)
     task, metrics = read_metrics(shards)
@@ -119,6 +120,7 @@ def test_the_bytes_are_the_same_by_two_workers(inputs: Path, shards: Path, tmp_p
     assert files(tmp_path / "two") == files(shards)
 
 
+@pytest.mark.slow
 def test_a_prediction_is_reported_by_size(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

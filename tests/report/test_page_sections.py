@@ -89,6 +89,7 @@ def test_a_search_without_a_verdict_shows_its_trials(tmp_path: Path) -> None:
     assert "<dd>trial 2, objective 0.5200</dd>" in text
 
 
+@pytest.mark.slow
 def test_the_head_has_the_trial_of_the_page_and_a_higher_one(tmp_path: Path) -> None:
     """The default is kept by a comparison of events; a trial of least cost is picked without."""
     tracking = study(tmp_path, 4)
@@ -157,6 +158,7 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(tmp_path: Path) -> Non
     assert page.read_text() == before
 
 
+@pytest.mark.slow
 def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_path: Path) -> None:
     """Its own, also before there is a verdict; those of the task's page where it has none."""
 
@@ -175,6 +177,7 @@ def test_the_objective_is_drawn_against_the_costs_that_the_study_minimises(tmp_p
     assert drawn("clustering") == ["s per event"]
 
 
+@pytest.mark.slow
 def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -385,6 +385,7 @@ def test_work_that_is_shared_keeps_its_order_and_its_errors(
         tiles.together(lambda n: 1 // (n - 4), 9)
 
 
+@pytest.mark.slow
 def test_torch_kernels_need_no_llvmlite() -> None:
     """A change of llvmlite or of numba must not stop the engine."""
     code = """

@@ -13,7 +13,7 @@ from lartpc_ray.metrics.clustering import SEVERAL
 from lartpc_ray.metrics.table import Metrics
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import choose
-from lartpc_ray.reconstruct.reconstructions import SeedClustering
+from lartpc_ray.reconstruct.reconstructions import DbscanClustering, SeedClustering
 from lartpc_ray.reconstruct.resampling import ChoiceSettings
 from lartpc_ray.tasks import AnyTask, ClusteringTask, InfillTask, MichelTask, SegmentationTask
 from lartpc_ray.trials.trial import Trial
@@ -25,7 +25,9 @@ TASKS = [
     ClusteringTask(coordinates=True, min_voxels=1),
     ClusteringTask(classes=True, class_heads=True, poster_classes=True, min_voxels=1),
     ClusteringTask(method="linked", min_voxels=1),
-    ClusteringTask(method="dbscan", min_voxels=1),
+    ClusteringTask(
+        method="dbscan", dbscan=DbscanClustering(eps=(1.8, 2.8), min_points=(1, 3)), min_voxels=1
+    ),
     ClusteringTask(method="pieces", joining_events=4, min_voxels=1),
     SegmentationTask(),
     SegmentationTask(

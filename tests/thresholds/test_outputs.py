@@ -277,6 +277,7 @@ def test_a_method_that_needs_the_image_needs_coords(
     assert "give --run ID, or --outputs FILE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_names_the_run_and_the_rule_of_clustering(
     tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_resumed_run_has_the_same_joining(tmp_path: Path) -> None:
     assert {"MIP/join_probability", "MIP/min_cluster_voxels"} <= reports[0].keys()
 
 
+@pytest.mark.slow
 def test_the_joining_changes_no_other_weight(tmp_path: Path) -> None:
     _, without = trained(tmp_path / "without")
     _, joined = trained(tmp_path / "joined", **{"task.joining_events": 4})
@@ -205,6 +206,7 @@ def test_untrained_joining_joins_nothing() -> None:
         np.testing.assert_array_equal(labels, voxels["piece"])
 
 
+@pytest.mark.slow
 def test_start_weights_may_lack_the_joining(tmp_path: Path) -> None:
     _, state = trained(tmp_path / "first")
     still = {"optimizer.learning_rate": 1e-30, "optimizer.steps": 1, "seed": 3, **PIECES}

@@ -126,6 +126,7 @@ def test_a_run_stopped_between_validations_ends_the_same(
     assert scale == 0 if precision != "float16" else 0 < scale < 65536, "it has moved"
 
 
+@pytest.mark.slow
 def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
     losses = {
         precision: run(make_trial({**TINY, "optimizer.precision": precision}), tmp_path / precision)
@@ -195,6 +196,7 @@ def close(one: Path, other: Path, tolerance: float = 1e-4) -> None:
         torch.testing.assert_close(first[name], second[name], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_takes_the_same_steps(tmp_path: Path) -> None:
     """Two workers; two, of which one is lost after step 2; one that computes both parts."""
     two = make_trial({**TINY, "resources.workers": 2, "resources.min_workers": 1})
@@ -273,6 +275,7 @@ def test_a_worker_that_waits_for_a_slower_one_says_so(tmp_path: Path) -> None:
     assert sum(first[2:]) > sum(second[2:]) + 1  # DDP begins with steps of its own
 
 
+@pytest.mark.slow
 def test_synchronised_workers_see_each_other_as_one_worker_sees_all(tmp_path: Path) -> None:
     """A step of one event each, BatchNorm over both, is the step of one worker with both."""
     both = make_trial({**TINY, "resources.workers": 2, "optimizer.norm": "synchronised"})
