@@ -110,6 +110,7 @@ def test_a_damaged_file_has_the_user_and_a_bad_loss_the_trial_as_its_cause(tmp_p
         assert cause_of(error) == "trial"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "name"), [("fsync", "EIO"), ("replace", "ESTALE")])
 def test_a_training_meets_an_error_and_goes_on(
     training: Training, where: str, name: str, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +148,7 @@ def test_a_file_away_for_a_moment_is_waited_for(training: Training, few_events: 
     assert not training.failed
 
 
+@pytest.mark.slow
 def test_an_error_that_stays_ends_the_attempts_and_is_not_booked_on_the_trial(
     training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def test_axes_in_cm_and_a_legend_of_clusters(rng: np.random.Generator) -> None:
         draw(event, voxel_cm=-1.0)
 
 
+@pytest.mark.slow
 def test_pages_of_several_events_link_to_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

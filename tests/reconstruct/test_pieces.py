@@ -71,6 +71,7 @@ def test_equal_pieces_beyond_the_limit_go_to_the_nearest(monkeypatch: pytest.Mon
     assert sorted(set(find_pieces(voxels))) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [2, 3])
 def test_distances_and_directions_are_those_of_plain_loops(axes: int) -> None:
     voxels = made(3, 120, axes)

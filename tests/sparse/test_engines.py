@@ -124,6 +124,7 @@ def convolved(chunk: int, axes: int, share: float) -> list[torch.Tensor]:
     return [out, *torch.autograd.grad(out.square().sum(), (x, same, down, up))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("share", [0.1, 0.9], ids=["thin", "crowded"])
 def test_the_chunk_bounds_memory_and_changes_nothing_but_rounding(axes: int, share: float) -> None:

@@ -100,6 +100,7 @@ def tune(runs: Path, run: str, *more: str) -> int:
     return run_command(thresholds.parser(), thresholds.main, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["in MLflow", "in a folder"])
 def test_tuned_thresholds_find_the_clusters_of_new_events(
     trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: str
@@ -147,6 +148,7 @@ def segmented(trained: tuple[Path, str], tmp_path: Path) -> str:
     return run
 
 
+@pytest.mark.slow
 def test_a_segmentation_run_gives_the_classes_to_cluster_in(
     trained: tuple[Path, str],
     segmented: str,
@@ -251,6 +253,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
         assert len(arrays["p0"]) > len(SeedClustering(grid_points=5).axes()["p0"]), "refined"
 
 
+@pytest.mark.slow
 def test_an_export_to_spine_is_tuned_for_its_rule_and_leaves_the_run_as_it_was(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

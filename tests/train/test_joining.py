@@ -156,6 +156,7 @@ def test_a_finished_network_learns_to_join(tmp_path: Path) -> None:
         assert len(set(own.cluster)) > 2, "several clusters"
 
 
+@pytest.mark.slow
 def test_a_class_with_enough_pairs_takes_no_further_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def noisy(self: ClusteringTask, outputs: dict[str, torch.Tensor], batch: object,
     return Loss(total, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_run_stopped_between_validations_ends_the_same(
     tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
@@ -138,6 +139,7 @@ def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
     assert losses["float16"][-1]["loss"] == pytest.approx(wanted, rel=0.01)
 
 
+@pytest.mark.slow
 def test_two_parts_give_the_mean_of_their_gradients(tmp_path: Path) -> None:
     """Adam's first moment after one step is 0.1 of the gradient."""
     one_step = {**TINY, "optimizer.steps": 1, "task.seediness_from": 0}
