@@ -13,7 +13,7 @@ allow, and runs each search on them with the measured noise of seeds and events.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,11 @@ BUDGETS = (16, 63)
 
 
 def print_simulation(
-    searches: int, processes: int, shrink: float, costs: Sequence[int], earlier: bool
+    searchers: Mapping[str, Searcher],
+    searches: int,
+    processes: int,
+    shrink: float,
+    costs: Sequence[int],
 ) -> None:
     """Print the gain and the risk of each search after each cost."""
     trainings, space = load(), read_space(SPACE, "laptop")
@@ -54,12 +58,11 @@ def print_simulation(
     print(f"{len(trainings)} trainings; {searches} simulated searches of each kind; gain of the")
     print("true mean ARI over the default +- its error (share that ends worse by more than 0.002)")
     print(f"{'after so many full trainings':<34}" + "".join(f"{cost:>22}" for cost in costs))
-    searchers: dict[str, Searcher] = {"lartpc_ray": Plan(), **(WARM if earlier else RIVALS)}
     found = {
         name: print_searcher(name, searcher, surrogate, searches, processes, shrink, costs)
         for name, searcher in searchers.items()
     }
-    if earlier:
+    if WARM.keys() & searchers.keys():
         return
     gains = longer(lengths(trainings), costs)
     cells = "".join(f"{shrink * gain:>+22.4f}" for gain in gains)
@@ -131,6 +134,7 @@ def main() -> None:
     simulation.add_argument(
         "--earlier", action="store_true", help="searches after an earlier one of 16 full trainings"
     )
+    simulation.add_argument("--alone", action="store_true", help="lartpc_ray without its rivals")
     choices = commands.add_parser(
         "choice", help="compare the estimated gain of winners: is it true"
     )
@@ -141,8 +145,13 @@ def main() -> None:
     choices.add_argument("--seeds", type=float, default=1.0, help="factor on the noise of seeds")
     options = parser.parse_args()
     if options.command == "simulate":
+        others = WARM if options.earlier else {} if options.alone else RIVALS
         print_simulation(
-            options.searches, options.processes, options.shrink, options.costs, options.earlier
+            {"lartpc_ray": Plan(), **others},
+            options.searches,
+            options.processes,
+            options.shrink,
+            options.costs,
         )
     elif options.command == "choice":
         print_choice(
