@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -34,15 +34,21 @@ REFRESH = 4
 class _Work:
     """A phase: its text and the time of its start, and the time of its next line."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, waits: Callable[[], str]) -> None:
         self.text = text
         self.began = time.monotonic()
         self.next = self.began + FIRST
+        self._waits = waits
+        self._asked = self.began
+        self._waiting = ""
 
     def text_now(self) -> str:
-        """Return the text with the seconds so far."""
-        passed = time.monotonic() - self.began
-        return f"{self.text}, {format_clock(passed)}"
+        """Return the text with the seconds so far, and what it waits for after `AGAIN` seconds."""
+        now = time.monotonic()
+        if now - self._asked >= AGAIN:
+            self._asked, self._waiting = now, self._waits()
+        text = f"{self.text}, {format_clock(now - self.began)}"
+        return f"{text}; {self._waiting}" if self._waiting else text
 
 
 class Line:
@@ -59,9 +65,9 @@ class Line:
         self._spinner = Spinner("dots")
         self._ended = threading.Event()
 
-    def begin(self, text: str) -> None:
+    def begin(self, text: str, waits: Callable[[], str]) -> None:
         """Show a phase."""
-        self.work.append(_Work(text))
+        self.work.append(_Work(text, waits))
         if len(self.work) == 1:
             self._ended = threading.Event()
             threading.Thread(target=self._print, args=[self._ended], daemon=True).start()
@@ -122,9 +128,14 @@ line = Line()
 
 
 @contextmanager
-def phase(text: str) -> Iterator[None]:
-    """Show the present work with a clock, until the body ends."""
-    line.begin(text)
+def phase(text: str, waits: Callable[[], str] = str) -> Iterator[None]:
+    """Show the present work with a clock, until the body ends.
+
+    Args:
+        text: names the work.
+        waits: returns what the work waits for; empty if nothing is absent.
+    """
+    line.begin(text, waits)
     try:
         yield
     finally:

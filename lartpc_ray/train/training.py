@@ -34,6 +34,7 @@ from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
 from lartpc_ray.settings import Settings
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.phases import phase
+from lartpc_ray.terminal.pulse import FILE
 from lartpc_ray.terminal.screen import follow_file
 from lartpc_ray.terminal.text import bold, error_text
 from lartpc_ray.tracking.describe import describe_trial, metric_names
@@ -42,6 +43,7 @@ from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import StoreError, kept_store, one_try, plan_store
 from lartpc_ray.train.inputs import Digests, data_digests, refuse_changed
 from lartpc_ray.train.owner import only_writer, owned
+from lartpc_ray.train.resources import missing_now, refuse_absent
 from lartpc_ray.train.timed import timed_trial
 from lartpc_ray.train.workers import Lines, forget_failures, refuse_failed, trainer
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -98,13 +100,16 @@ def run_training(options: argparse.Namespace, space: Space | None) -> int:
     if options.dry_run:
         print(trial.model_dump_json(indent=2))
         return 0
+    refuse_absent(trial.resources, "GPU")
     again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
     tracking = _store(folder, plan)
     try:
         with resumable(again):
             run, result = _train_and_record(folder, plan, tracking, dashboard=options.dashboard)
     except KeyboardInterrupt:
-        log.info(f"interrupted; the last step is saved. To continue, run:\n  {again}")
+        saved = checkpoints.files(folder / CHECKPOINTS)
+        state = "; the last step is saved" if saved else " before the first checkpoint"
+        log.info(f"interrupted{state}. To continue, run:\n  {again}")
         return INTERRUPTED
     if options.json:
         content = {"run": run, "steps": trial.optimizer.steps, **result_content(result)}
@@ -174,7 +179,7 @@ def train_trial(
         the trained network with its thresholds.
 
     Raises:
-        ValueError: for events that cannot be read.
+        ValueError: for events that cannot be read, and for a GPU that is absent.
         RuntimeError: if Ray does not start or the training fails.
         KeyboardInterrupt: after Ctrl-C; `lartpc-ray train NAME --resume FOLDER` continues.
 
@@ -183,6 +188,7 @@ def train_trial(
         events = list(model.predict(read_events("events.h5")))
     """
     read_splits(trial)
+    refuse_absent(trial.resources, "GPU")
     check_name(name)
     uri, said = plan_store(tracking_uri, Path(runs)), trial.task.model_fields_set
     plan = TrainPlan(study=name, uri=uri, choose_method="method" not in said, trial=trial)
@@ -274,9 +280,14 @@ def _train(trial: Trial, folder: Path) -> None:
         KeyboardInterrupt: if a signal stopped the training.
     """
     refuse_failed(folder / CHECKPOINTS)
-    progress = folder / "progress.txt"
+    progress, pulse = folder / "progress.txt", folder / CHECKPOINTS / FILE
+    pulse.unlink(missing_ok=True)
     CheckpointOnSignal(lambda: [folder / CHECKPOINTS], signal.default_int_handler).install()
-    with follow_file(progress), phase("training"):
+
+    def waits() -> str:
+        return "" if pulse.exists() else missing_now(trial.resources)
+
+    with follow_file(progress), phase("training", waits):
         labels = {"study": folder.name, "trial": "0"}
         lines = [Lines(progress)]
         job = trainer(trial, folder / CHECKPOINTS, folder / "ray", progress, lines, labels)

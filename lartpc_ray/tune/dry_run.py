@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import wrap
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
@@ -18,6 +16,7 @@ from lartpc_ray.data.splits import Split
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import align_columns, format_duration, format_value
+from lartpc_ray.train.resources import absent_here
 from lartpc_ray.train.speed import Speed, measured_speed
 from lartpc_ray.trials.space import Space, option_text, values_text
 from lartpc_ray.trials.trial import Trial
@@ -58,7 +57,7 @@ def dry_run(space: Space, *, as_json: bool, speed: Speed | None = None) -> str:
     trial = space.first_trial()
     with phase("counting clusters"):
         splits = {split: _counts(trial, split) for split in get_args(Split)}
-    problems = [*missing_resources(trial), *too_few(splits, trial.task)]
+    problems = [*absent_here(trial.resources).values(), *too_few(splits, trial.task)]
     with phase("measuring some steps of trial 0"):
         time_needed = estimate(space, speed)
     if as_json:
@@ -227,25 +226,6 @@ def too_few(splits: Mapping[str, Any], task: Task) -> list[str]:
             for name, count in content["with_cluster"].items()
             if count < FEW
         ]
-    return texts
-
-
-def missing_resources(trial: Trial) -> list[str]:
-    """Name the cores and GPUs that this machine lacks; a cluster at RAY_ADDRESS is not asked."""
-    if os.environ.get("RAY_ADDRESS"):
-        return []
-    needs, texts = trial.resources, []
-    cores, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
-    if needs.workers * needs.gpus > gpus:
-        texts.append(
-            f"resources.gpus: a trial needs {needs.workers * needs.gpus:g} GPUs, torch sees "
-            f"{gpus}; choose another --budget, or --set resources.gpus=0"
-        )
-    if needs.workers * needs.cpus > cores:
-        texts.append(
-            f"resources.cpus: a trial needs {needs.workers * needs.cpus} cores, this machine has "
-            f"{cores}; lower --workers or resources.cpus"
-        )
     return texts
 
 

@@ -22,6 +22,7 @@ from lartpc_ray.runtime.run_folder import resumable
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
+from lartpc_ray.train.resources import refuse_absent
 from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.size import with_minutes
@@ -110,7 +111,8 @@ def search(
         the study: `trials` (a pandas table), `best` (a `TrainedModel`), `report(path)`.
 
     Raises:
-        ValueError: for an unknown space, budget or setting, or events that cannot be read.
+        ValueError: for an unknown space, budget or setting, for events that cannot be read, and for
+            cores or GPUs that are absent.
         RuntimeError: if Ray does not start or all trials fail.
         KeyboardInterrupt: after Ctrl-C; `lartpc-ray tune NAME --resume FOLDER` continues.
 
@@ -130,6 +132,7 @@ def search(
     source = None if earlier is None else str(earlier)
     space, _ = sized(space, concurrent, source, Path(runs))
     trial = space.first_trial()
+    refuse_absent(trial.resources, "GPU", "CPU")
     kept = {"minutes": space.budget.minutes} if space.budget.minutes else {}
     study = Study.create(Path(runs), space, tracking_uri, kept)
     again = f"python -m lartpc_ray.tune {space.name} --resume {study.folder}"

@@ -14,6 +14,7 @@ from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import format_value
+from lartpc_ray.train.resources import refuse_absent
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.dry_run import dry_run
 from lartpc_ray.tune.michel import run_michel
@@ -41,6 +42,7 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
         return 0
     size = f"{space.trials} trials of at most {space.first_trial().optimizer.steps} steps"
     if study is None:
+        refuse_absent(space.first_trial().resources, "GPU", "CPU")
         given = planned_options(options)
         with phase("making the study"):
             study = Study.create(options.runs, space, options.tracking_uri, given)

@@ -1,6 +1,7 @@
 """The page and the picture of an event."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,9 +231,9 @@ def test_the_work_of_draw_is_named_once_each(
     begun: list[str] = []
     begin = phases.line.begin
 
-    def recorded(text: str) -> None:
+    def recorded(text: str, waits: Callable[[], str]) -> None:
         begun.append(text)
-        begin(text)
+        begin(text, waits)
 
     monkeypatch.setattr(phases.line, "begin", recorded)
     assert command("draw", "sample/test", "--event", 0, "-o", tmp_path / "a.html") == 0

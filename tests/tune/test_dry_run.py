@@ -10,6 +10,7 @@ import pytest
 from watched import ROOT
 
 from lartpc_ray.data.classes import CLASS_NAMES
+from lartpc_ray.train.resources import absent_here
 from lartpc_ray.train.speed import Speed
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space import Space
@@ -20,7 +21,6 @@ from lartpc_ray.tune.dry_run import (
     dry_run,
     estimate,
     estimate_lines,
-    missing_resources,
     search_table,
     too_few,
 )
@@ -129,14 +129,15 @@ def test_absent_gpus_and_cores_are_named(few_events: Path, monkeypatch: pytest.M
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     space = smoke(few_events, **{"resources.gpus": 1, "resources.cpus": 4096})
-    gpus, cores = missing_resources(space.first_trial())
-    assert gpus.startswith("resources.gpus: a trial needs 1 GPUs, torch sees 0")
+    needs = space.first_trial().resources
+    gpus, cores = absent_here(needs).values()
+    assert gpus.startswith("resources.gpus: a trial needs 1 GPU, torch sees none;")
     assert cores.startswith("resources.cpus: a trial needs 4096 cores")
     assert estimate_lines(space, None) == [
         "estimated time: unknown, as the GPUs of a trial are absent"
     ]
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert missing_resources(space.first_trial()) == [], "a cluster has other machines"
+    assert absent_here(needs) == {}, "a cluster has other machines"
 
 
 def test_the_time_of_a_search_is_that_of_its_planned_steps_and_validations(

@@ -7,11 +7,11 @@ import ray
 from ray import cloudpickle, tune
 
 from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.train.resources import missing_now
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.trials.trial import Resources
 from lartpc_ray.tune.progress import Progress
-from lartpc_ray.tune.trial_table import missing_now
 
 
 def test_on_a_terminal_tune_can_make_its_snapshots(
