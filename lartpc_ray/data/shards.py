@@ -43,7 +43,7 @@ def list_shards(folder: Path) -> list[Path]:
     paths = sorted(
         path
         for path in folder.iterdir()
-        if path.name.endswith(ENDS) and not path.name.startswith(".") and not path.is_dir()
+        if path.name.lower().endswith(ENDS) and not path.name.startswith(".") and not path.is_dir()
     )
     for path in paths:
         if not path.is_file():

@@ -196,6 +196,14 @@ def test_a_damaged_sidecar_says_what_to_do(published: Path) -> None:
         open_events(published / "train", LAYOUT)
 
 
+def test_the_end_of_a_name_may_have_capitals(published: Path) -> None:
+    """Such a shard was left out without a line."""
+    shard = sorted((published / "train").glob("*.h5"))[-1]
+    shard.rename(shard.with_suffix(".H5"))
+    with open_events(published / "train", LAYOUT) as events:
+        assert [len(event) for event in events] == [5, 5, 5, 6, 6, 7, 7, 7, 7]
+
+
 def test_an_empty_shard_is_no_event(published: Path, rng: np.random.Generator) -> None:
     write_events(published / "train" / "generic_v2_0a_v2.h5", [], version="v2")
     with open_events(published / "train", LAYOUT) as events:

@@ -376,7 +376,7 @@ def split_header(line: bytes) -> tuple[bytes, list[str]]:
 
 def is_csv(path: Path) -> bool:
     """Return whether a file begins with the header of a table of voxels, or is named .csv."""
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return True
     with path.open("rb") as file:
         _, names = split_header(file.readline(MAX_LINE_BYTES))
