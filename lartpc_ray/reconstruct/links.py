@@ -28,14 +28,14 @@ NEAR = 16
 """Nearest voxels that are searched for a large cluster before all voxels are."""
 
 
-def find_pieces(
+def linked_labels(
     coords: Coords,
     position: Position,
     margin: PerVoxel,
     eps: Sequence[float],
     max_length: Sequence[float],
 ) -> Int[np.ndarray, "eps length voxel"]:
-    """Find the pieces that links hold together, for each eps and each largest length.
+    """Label the voxels that links hold together, for each eps and each largest length.
 
     The length of a link is |f_i - f_j| over the root of the mean of the squared margins.
 
@@ -47,25 +47,27 @@ def find_pieces(
         max_length: largest lengths of a link, in margins.
 
     Returns:
-        the piece of each voxel, counted from 0 in the order of the first voxel of each.
+        labels that count from 0 in the order of the first voxel of each.
     """
     limits = np.array(eps, float), np.array(max_length, float)
     far, long = (np.argsort(values, kind="stable") for values in limits)
-    pieces = np.empty((len(far), len(long), len(coords)), np.int64)
+    labels = np.empty((len(far), len(long), len(coords)), np.int64)
     if len(coords):
-        order = np.argsort(coords[:, np.ptp(coords, axis=0).argmax()], kind="stable")
-        steps = coords[order, np.ptp(coords, axis=0).argmax()]
-        found = _joined(coords, position, margin, order, steps, limits[0][far], limits[1][long])
-        pieces[np.ix_(far, long)] = found
-    return pieces
+        widest = np.ptp(coords, axis=0).argmax()
+        order = np.argsort(coords[:, widest], kind="stable")
+        along = coords[order, widest]
+        found = _joined(coords, position, margin, order, along, limits[0][far], limits[1][long])
+        labels[np.ix_(far, long)] = found
+    return labels
 
 
 @njit(cache=True, nogil=True)
-def _joined(coords, position, margin, order, steps, eps, lengths):  # type: ignore[no-untyped-def]
-    """Join the pairs of voxels within both limits, both in increasing order.
+def _joined(coords, position, margin, order, along, eps, lengths):  # type: ignore[no-untyped-def]
+    """Join the voxels of each pair that is within both limits; the limits increase.
 
     Voxels that are joined at two limits are joined at all higher ones. `order` sorts the voxels
-    along an axis, so that the search of a voxel ends where that axis alone is too far.
+    by their coordinates `along` an axis, so the search of a voxel ends where the axis alone is too
+    far.
     """
     count = len(order)
     root = np.empty((len(eps), len(lengths), count), np.int64)
@@ -73,7 +75,7 @@ def _joined(coords, position, margin, order, steps, eps, lengths):  # type: igno
     for rank in range(count):
         one = order[rank]
         for further in range(rank + 1, count):
-            if steps[further] - steps[rank] > eps[-1]:
+            if along[further] - along[rank] > eps[-1]:
                 break
             other = order[further]
             far = np.searchsorted(eps, _distance(coords, one, other))
@@ -101,7 +103,7 @@ def _join(roots, long, one, other):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _root(root, voxel):  # type: ignore[no-untyped-def]
-    """Return the first voxel of a piece; each voxel on the way is halfway nearer to it."""
+    """Return the first voxel of a label; each voxel on the way then points halfway nearer to it."""
     while root[voxel] != voxel:
         root[voxel] = root[root[voxel]]
         voxel = root[voxel]
@@ -110,18 +112,19 @@ def _root(root, voxel):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _numbered(root):  # type: ignore[no-untyped-def]
-    pieces = np.empty_like(root)
+    """Return labels that count the first voxels from 0."""
+    labels = np.empty_like(root)
     for row in range(root.shape[0]):
         for column in range(root.shape[1]):
-            pieces_of, count = pieces[row, column], 0
+            own, count = labels[row, column], 0
             for voxel in range(root.shape[2]):
                 first = _root(root[row, column], voxel)
                 if first == voxel:
-                    pieces_of[voxel] = count
+                    own[voxel] = count
                     count += 1
                 else:
-                    pieces_of[voxel] = pieces_of[first]
-    return pieces
+                    own[voxel] = own[first]
+    return labels
 
 
 @njit(cache=True, nogil=True)
@@ -148,7 +151,7 @@ def cluster_by_links(
     """Cluster the voxels of one class of one event by links.
 
     Args:
-        coords, position, margin: as for `find_pieces`.
+        coords, position, margin: as for `linked_labels`.
         eps: largest distance in the image, in voxels, of two linked voxels.
         max_length: largest distance in the embedding, in margins, of two linked voxels.
 
@@ -161,7 +164,7 @@ def cluster_by_links(
         >>> cluster_by_links(coords, position, np.full(4, 0.2), eps=2.0, max_length=1.0)
         array([0, 0, 1, 2])
     """
-    return np.asarray(find_pieces(coords, position, margin, [eps], [max_length])[0, 0])
+    return np.asarray(linked_labels(coords, position, margin, [eps], [max_length])[0, 0])
 
 
 def merge_overlapping(

@@ -23,7 +23,7 @@ from lartpc_ray.reconstruct.first_come import cluster_first_come, sweep_first_co
 from lartpc_ray.reconstruct.links import (
     absorb_small,
     cluster_by_links,
-    find_pieces,
+    linked_labels,
     merge_overlapping,
     nearest_voxels,
     split,
@@ -171,7 +171,7 @@ class LinkedClustering(Settings):
             for overlap in self.kernel_overlap
         )
         limits = self.max_voxel_distance, self.max_embedding_distance
-        found = find_pieces(coords, *outputs, *limits)
+        found = linked_labels(coords, *outputs, *limits)
         found[np.array(self.max_voxel_distance) == 0] = 0  # one piece
         pieces, of_piece = distinct(found.reshape(-1, len(coords)))
         near, sizes = nearest_voxels(coords), self.min_cluster_voxels

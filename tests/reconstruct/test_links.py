@@ -16,7 +16,7 @@ from lartpc_ray.reconstruct.density import dbscan
 from lartpc_ray.reconstruct.links import (
     absorb_small,
     cluster_by_links,
-    find_pieces,
+    linked_labels,
     merge_overlapping,
     nearest_voxels,
     split,
@@ -66,7 +66,7 @@ def test_links_are_the_paths_of_short_steps(
 def test_the_pieces_of_many_limits_are_those_of_each() -> None:
     rows = made(1, 200)
     eps, lengths = [6.0, 1.0, 2.5, 40.0], [0.8, 0.3, 1000.0]
-    pieces = find_pieces(*rows, eps, lengths)
+    pieces = linked_labels(*rows, eps, lengths)
     for row, column in np.ndindex(4, 3):
         alone = cluster_by_links(*rows, eps[row], lengths[column])
         np.testing.assert_array_equal(pieces[row, column], alone)
