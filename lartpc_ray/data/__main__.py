@@ -95,7 +95,7 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--predicted", metavar="PREDICTED.h5",
-        help="the file that lartpc_ray.predict wrote for FILE: draw its clusters, too",
+        help="the file that lartpc_ray.predict wrote for FILE: draw its clusters or classes, too",
     )  # fmt: skip
     parser.add_argument(
         "--count", type=COUNT, default=1, metavar="N",

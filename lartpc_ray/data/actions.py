@@ -131,9 +131,9 @@ def run_draw(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.output}: the page ends in .html; the picture is beside it")
     if options.count < 1:
         raise ValueError(f"--count {options.count}: at least 1")
-    check_voxel(options.cm)
     with _open(options, options.file, "drop") as events, ExitStack() as opened:
         event, others = _event(events, first), None
+        check_voxel(event, options.cm)
         if options.predicted:
             options.side = event.shape[0]
             others = opened.enter_context(_open(options, options.predicted, "drop"))
@@ -159,7 +159,7 @@ def _draw_page(
     sources: tuple[EventSource, EventSource | None],
 ) -> None:
     """Draw an event, with links to the event before and the event after it."""
-    from lartpc_ray.data.draw import brightest, describe, match_voxels, write_drawing
+    from lartpc_ray.data.draw import brightest, compared_views, describe, write_drawing
     from lartpc_ray.data.views import views
 
     events, others = sources
@@ -167,8 +167,9 @@ def _draw_page(
     with phase(f"drawing event {number}"):
         event = _event(events, number)
         drawn = brightest(event)
-        clusters = match_voxels(drawn, _event(others, number)) if others is not None else None
-        shown = views(drawn, predicted=events.predicted, clusters=clusters)
+        shown = views(drawn, predicted=events.predicted)
+        if others is not None:
+            shown = compared_views(drawn, _event(others, number))
         title = f"{_path(options.file).name}, event {number}: {describe(event)}"
         beside = {"previous event": number - 1, "next event": number + 1}
         links = {text: pages[other].name for text, other in beside.items() if other in pages}

@@ -34,19 +34,20 @@ def draw(
     """Draw an event as an interactive figure with a button per view, for example in a notebook.
 
     The views are energy, class and true cluster. With `predicted` the predicted clusters stand at
-    their right, each in the colour of the true cluster with which it shares most voxels. A 2D event
-    is an image of wires and ticks. Of a very large event the voxels of most energy are drawn.
+    their right, each in the colour of the true cluster with which it shares most voxels. Predicted
+    classes stand at the right of the true ones. A 2D event is an image of wires and ticks. Of a
+    very large event the voxels of most energy are drawn.
 
     Args:
         event: a 2D or 3D event.
-        predicted: (voxel,) predicted clusters, -1 none; or the same event with predicted clusters,
-            as `predict` returns it.
+        predicted: (voxel,) predicted clusters, -1 none; or the same event with predicted clusters
+            or classes, as `predict` returns it.
         title: the title; by default the numbers of voxels and the energy.
-        voxel_cm: side of a voxel [cm], for axes in cm; by default they are in voxels.
+        voxel_cm: side of a voxel [cm], for 3D axes in cm; by default they are in voxels.
 
     Raises:
         ValueError: if `predicted` is another event or has another length, or if `voxel_cm` is not
-            above 0.
+            above 0, or the event in 2D.
 
     Example:
         >>> event = Event.of(np.array([[1, 2, 3]]), np.array([0.5]), (8, 8, 8))
@@ -54,24 +55,53 @@ def draw(
         >>> [button.label for button in figure.layout.updatemenus[0].buttons]
         ['energy', 'class', 'true cluster']
     """
-    check_voxel(voxel_cm)
-    drawn, clusters = brightest(event), None
-    if predicted is not None:
-        if not isinstance(predicted, Event):
-            predicted = replace(event, cluster=np.asarray(predicted, np.int32))
-        clusters = match_voxels(drawn, predicted)
-    shown = views(drawn, clusters=clusters)
+    check_voxel(event, voxel_cm)
+    drawn = brightest(event)
+    if predicted is None:
+        shown = views(drawn)
+    elif isinstance(predicted, Event):
+        shown = compared_views(drawn, predicted)
+    else:
+        labelled = replace(event, cluster=np.asarray(predicted, np.int32))
+        shown = views(drawn, clusters=match_voxels(drawn, labelled))
     return make_figure(drawn, title or describe(event), shown, voxel_cm)
 
 
-def check_voxel(voxel_cm: float | None) -> None:
+def check_voxel(event: Event, voxel_cm: float | None) -> None:
     """Check the side of a voxel.
 
     Raises:
-        ValueError: unless it is above 0.
+        ValueError: unless it is above 0, and the event in 3D.
     """
-    if voxel_cm is not None and not 0 < voxel_cm < np.inf:
+    if voxel_cm is None:
+        return
+    if not 0 < voxel_cm < np.inf:
         raise ValueError(f"voxel_cm {voxel_cm}: the side of a voxel in cm is above 0; try 0.3")
+    if len(event.shape) != 3:
+        raise ValueError(
+            f"voxel_cm {voxel_cm}: a 2D event has axes of wires and ticks; leave it out"
+        )
+
+
+def compared_views(event: Event, predicted: Event) -> list[View]:
+    """Return the views of an event, and of the clusters and classes that are predicted for it.
+
+    Clusters are left out where only the classes differ, as after a segmentation: each voxel has the
+    event's own cluster. Classes are left out where only the clusters differ.
+
+    Raises:
+        ValueError: if the two have no voxel in common.
+    """
+    own, theirs = _common_voxels(event, predicted)
+    clusters, classes = (np.full(len(event), -1, np.int32) for _ in range(2))
+    clusters[own], classes[own] = predicted.cluster[theirs], predicted.semantic[theirs]
+    same_classes = bool((classes[own] == event.semantic[own]).all())
+    same_clusters = bool((clusters[own] == event.cluster[own]).all())
+    return views(
+        event,
+        clusters=clusters if same_classes or not same_clusters else None,
+        classes=classes if same_clusters or not same_classes else None,
+    )
 
 
 def describe(event: Event) -> str:
@@ -87,15 +117,21 @@ def match_voxels(event: Event, other: Event) -> np.ndarray:
     Raises:
         ValueError: if the two have no voxel in common.
     """
+    own, theirs = _common_voxels(event, other)
+    clusters = np.full(len(event), -1, np.int32)
+    clusters[own] = other.cluster[theirs]
+    return clusters
+
+
+def _common_voxels(event: Event, other: Event) -> tuple[np.ndarray, np.ndarray]:
+    """Return (common,) the places, in each of two events, of the voxels that both have."""
     if event.shape != other.shape:
         raise ValueError(f"images of {event.shape} and {other.shape} voxels: not the same event")
     keys, other_keys = (voxel_keys(e.coords, event.shape) for e in (event, other))
     _, own, theirs = np.intersect1d(keys, other_keys, assume_unique=True, return_indices=True)
     if len(event) and not len(own):
         raise ValueError("not one voxel in common: not the same event")
-    clusters = np.full(len(event), -1, np.int32)
-    clusters[own] = other.cluster[theirs]
-    return clusters
+    return own, theirs
 
 
 def brightest(event: Event) -> Event:
@@ -130,6 +166,7 @@ def write_drawing(
     picture = page.with_suffix(".png")
     figure = make_figure(event, escape(title, quote=False), shown, voxel_cm)
     text = figure.to_html(include_plotlyjs=True, post_script=FIT, config={"responsive": True})
+    text = text.replace("</head>", f"<title>{escape(title, quote=False)}</title></head>", 1)
     if links:
         anchors = (f'<a href="{quote(name)}">{escape(to)}</a>' for to, name in links.items())
         style = "position: fixed; z-index: 9; bottom: 6px; right: 12px; font: 14px sans-serif"

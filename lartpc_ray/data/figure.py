@@ -19,6 +19,8 @@ LARGEST_IMAGE = 1_000_000
 """Pixels of a 2D event that are drawn as an image; those of a larger one are drawn as points."""
 EYE = 2.1
 """Distance of the camera, for each axis."""
+TICKS = {"nticks": 5, "tickfont": {"size": 10}}
+"""Few and small ticks of a 3D axis: they stay apart in a small window, too."""
 FIT = """
 const box = document.getElementById('{plot_id}');
 const scenes = () => Object.keys(box._fullLayout).filter(name => /^scene\\d*$/.test(name));
@@ -71,12 +73,11 @@ def make_figure(
         traces = [
             trace
             for side, view in enumerate(pair, 1)
-            for trace in _make_traces(event, view, texts, side, voxel_cm or 1.0)
+            for trace in _make_traces(event, view, texts, side, voxel_cm)
         ]
         groups.append(len(traces))
         figure.add_traces(traces)
-    first = next((n for n, pair in enumerate(pairs) if pair[0].title == "true cluster"), 0)
-    first = first if sides == 2 else 0
+    first = _first_shown(pairs)
     buttons = []
     for index, pair in enumerate(pairs):
         visible = [n == index for n, count in enumerate(groups) for _ in range(count)]
@@ -85,12 +86,13 @@ def make_figure(
     active = [n == first for n, count in enumerate(groups) for _ in range(count)]
     for trace, on in zip(figure.data, active, strict=True):
         trace.visible = on
-    position = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.1}
+    position = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left"}
+    position |= {"y": 1, "yanchor": "bottom", "pad": {"b": 28}}  # above the titles of the drawings
     figure.update_layout(
         title={"text": title, "y": 0.985, "yanchor": "top"},
         updatemenus=[{"buttons": buttons, "active": first, **position}],
         annotations=_headings(pairs[first], sides),
-        legend={"itemsizing": "constant", "groupclick": "toggleitem"},
+        legend={"itemsizing": "constant", "groupclick": "toggleitem", "font": {"size": 11}},
         margin={"l": 40, "r": 10, "b": 60, "t": 110},
         **_axes(event, sides, voxel_cm),
     )
@@ -110,6 +112,16 @@ def pair_views(shown: Sequence[View]) -> list[tuple[View, ...]]:
     return [(view, predicted.get(view.title.removeprefix("true "), last)) for view in others]
 
 
+def _first_shown(pairs: Sequence[tuple[View, ...]]) -> int:
+    """Return the button that is pressed first: clusters, or else classes, with their prediction."""
+    compared = [
+        n
+        for n, (view, *right) in enumerate(pairs)
+        if right and right[0].title == f"predicted {view.title.removeprefix('true ')}"
+    ]
+    return compared[-1] if compared else 0
+
+
 def _headings(pair: Sequence[View], sides: int) -> list[dict[str, Any]]:
     """Return the titles of the drawings."""
     return [
@@ -120,8 +132,9 @@ def _headings(pair: Sequence[View], sides: int) -> list[dict[str, Any]]:
             "yref": "paper",
             "x": (side + 0.5) / sides,
             "xanchor": "center",
-            "y": 1.02,
+            "y": 1,
             "yanchor": "bottom",
+            "yshift": 4,
         }
         for side, view in enumerate(pair)
     ]
@@ -134,7 +147,7 @@ def _axes(event: Event, sides: int, voxel_cm: float | None) -> dict[str, Any]:
         number = str(side + 1) if side else ""
         domain = [side / sides + 0.01 * side, (side + 1) / sides - 0.01]
         if len(event.shape) == 3:
-            titles = {f"{axis}axis": {"title": f"{axis} [{unit}]"} for axis in "xyz"}
+            titles = {f"{axis}axis": {"title": f"{axis} [{unit}]", **TICKS} for axis in "xyz"}
             camera = {"eye": dict.fromkeys("xyz", EYE)}
             layout[f"scene{number}"] = {"aspectmode": "data", "camera": camera, **titles}
             layout[f"scene{number}"]["domain"] = {"x": domain, "y": [0, 1]}
@@ -232,7 +245,9 @@ def energy_ticks(energy: np.ndarray) -> tuple[list[float], list[str]]:
     return [float(np.log10(value)) for value in inside], [f"{value:g}" for value in inside]
 
 
-def _make_traces(event: Event, view: View, texts: _Hover, side: int, voxel: float) -> list[Any]:
+def _make_traces(
+    event: Event, view: View, texts: _Hover, side: int, voxel_cm: float | None
+) -> list[Any]:
     """Make one trace for energies, else a trace per colour; of a 2D event an image."""
     pixels = int(np.prod(np.ptp(event.coords, axis=0) + 1)) if len(event) else 0
     if len(event.shape) == 2 and 0 < pixels <= LARGEST_IMAGE:
@@ -240,9 +255,9 @@ def _make_traces(event: Event, view: View, texts: _Hover, side: int, voxel: floa
     if not view.colours:
         value = np.log10(np.maximum(view.value, 1e-3))
         marker = {"color": value, "showscale": True, **_energy_scale(event)}
-        return [_points(event, texts, np.ones(len(event), bool), marker, side, voxel)]
+        return [_points(event, texts, np.ones(len(event), bool), marker, side, voxel_cm)]
     return [
-        _points(event, texts, view.value == index, {"color": colour}, side, voxel)
+        _points(event, texts, view.value == index, {"color": colour}, side, voxel_cm)
         | {"name": name, **_grouped(view, side)}
         for index, colour, name in legend(view, event.semantic)
     ]
@@ -268,17 +283,19 @@ def _points(
     mask: np.ndarray,
     marker: dict[str, Any],
     side: int,
-    voxel: float,
+    voxel_cm: float | None,
 ) -> dict[str, Any]:
     integer = np.int16 if max(event.shape) < 2**15 else np.int32
     coords = event.coords[mask].T
-    coords = coords.astype(integer) if voxel == 1.0 else (coords * voxel).astype(np.float32)
+    coords = (coords * voxel_cm).astype(np.float32) if voxel_cm else coords.astype(integer)
     axes = dict(zip("xyz", coords, strict=False))
     number = str(side) if side > 1 else ""
     where = {"scene": f"scene{number}"}
     if len(axes) == 2:
         where = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-    position = ", ".join(f"%{{{axis}}}" for axis in axes)
+    position = "wire %{x}, tick %{y}"
+    if len(axes) == 3:
+        position = f"(%{{x}}, %{{y}}, %{{z}}) {'cm' if voxel_cm else 'voxel'}"
     return {
         "type": "scatter3d" if len(axes) == 3 else "scattergl",
         **axes,
@@ -288,7 +305,7 @@ def _points(
         "showlegend": False,
         "text": texts.classes[mask],
         "customdata": texts.numbers[mask],
-        "hovertemplate": f"({position})<br>{texts.template}<extra></extra>",
+        "hovertemplate": f"{position}<br>{texts.template}<extra></extra>",
     }
 
 
@@ -306,7 +323,7 @@ def _image_traces(event: Event, view: View, texts: _Hover, side: int) -> list[An
     where = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
     wire, tick = (int(low) for low in event.coords.min(axis=0))
     image = {"type": "heatmap", "x0": wire, "dx": 1, "y0": tick, "dy": 1, "hoverinfo": "skip"}
-    points = _points(event, texts, np.ones(len(event), bool), {"opacity": 0}, side, 1.0)
+    points = _points(event, texts, np.ones(len(event), bool), {"opacity": 0}, side, None)
     if not view.colours:
         value = pixels_of(event, np.log10(np.maximum(view.value, 1e-3)))
         return [{**image, **where, "z": value, "showscale": True, **_energy_scale(event)}, points]

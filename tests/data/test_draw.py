@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_event
+from plotly import graph_objects as plotly
 
 from lartpc_ray.data import __main__ as data
 from lartpc_ray.data.classes import CLASS_NAMES
@@ -46,6 +47,8 @@ def test_the_real_event_is_drawn(tmp_path: Path) -> None:
     assert not re.search(r"<(script|link)[^>]*(src|href)=", text), "nothing is fetched"
     assert "Plotly.newPlot" in text
     assert "1277 voxels, 856 MeV" in text
+    title = "<title>pilarnet_m_event7675.npz, event 0: 1277 voxels, 856 MeV</title>"
+    assert title in text.split("</head>")[0]
     assert labels(page) == ["energy", "class", "true cluster"]
     assert 4e6 < len(text) < 10e6
     assert picture.startswith(b"\x89PNG")
@@ -81,7 +84,8 @@ def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
         energy = figure.layout.updatemenus[0].buttons[0].args[0]["visible"]
         (bright, *_) = (t for t, on in zip(figure.data, energy, strict=True) if on)
         assert bright.marker.colorbar.title.text == "energy [MeV]"
-        _, *hover = bright.hovertemplate.removesuffix("<extra></extra>").split("<br>")
+        position, *hover = bright.hovertemplate.removesuffix("<extra></extra>").split("<br>")
+        assert position == "(%{x}, %{y}, %{z}) voxel"
         assert hover == [
             "%{customdata[0]:.3g} MeV", "true cluster %{customdata[1]}",
             "predicted cluster %{customdata[2]}", "class %{text}",
@@ -92,6 +96,41 @@ def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
     assert len(draw(event).layout.updatemenus[0].buttons) == 3
     with pytest.raises(ValueError, match="not the same event"):
         draw(event, make_event(rng, 40, side=8))
+
+
+def pressed(page_or_figure: Path | plotly.Figure) -> tuple[str, list[str]]:
+    """Return the button that is pressed first, and the titles of the drawings that it shows."""
+    figure = page_or_figure
+    if isinstance(figure, Path):
+        layout = re.search(r'"updatemenus":\[\{"active":(\d+)', figure.read_text())
+        assert layout is not None
+        return labels(figure)[int(layout[1])], []
+    (menu,) = figure.layout.updatemenus
+    titles = [note.text for note in figure.layout.annotations]
+    return menu.buttons[menu.active].label, titles
+
+
+def test_predicted_classes_stand_beside_the_true_ones(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    event = make_event(rng, 40)
+    other = np.where(event.semantic == 0, 1, event.semantic).astype(np.int32)
+    figure = draw(event, replace(event, semantic=other))
+    assert pressed(figure) == ("class", ["class", "predicted class"])
+    texts = {trace.name for trace in figure.data if trace.visible and trace.scene == "scene2"}
+    assert texts == {[*CLASS_NAMES, "none"][index] for index in set(other.tolist())}
+    shown = {note["text"] for button in figure.layout.updatemenus[0].buttons
+             for note in button.args[1]["annotations"]}  # fmt: skip
+    assert "predicted cluster" not in shown, "the clusters are those of the event"
+    both = replace(event, semantic=other, cluster=(event.cluster + 5).astype(np.int32))
+    assert pressed(draw(event, both)) == ("true cluster", ["true cluster", "predicted cluster"])
+    write_events(tmp_path / "a.h5", [event])
+    write_events(tmp_path / "b.h5", [replace(event, semantic=other)], predicted=True)
+    page, rest = tmp_path / "a.html", ("--side", 16, "--event", 0, "-o", tmp_path / "a.html")
+    assert command("draw", tmp_path / "a.h5", *rest, "--predicted", tmp_path / "b.h5") == 0
+    assert pressed(page)[0] == "class"
+    assert '"text":"predicted class"' in page.read_text()
+    assert '"text":"predicted cluster"' not in page.read_text()
 
 
 def test_the_default_page_bears_the_file_and_the_event(
@@ -141,7 +180,9 @@ def test_planes_and_empty_events(tmp_path: Path) -> None:
     assert np.isfinite(image.z).sum() == 2
     assert figure.layout.xaxis.title.text == "wire"
     assert figure.layout.yaxis.title.text == "tick"
-    assert "<br>%{customdata[0]:.3g} ADC<br>" in points.hovertemplate
+    assert points.hovertemplate.startswith("wire %{x}, tick %{y}<br>%{customdata[0]:.3g} ADC<br>")
+    with pytest.raises(ValueError, match=r"voxel_cm 0\.3: a 2D event has axes of wires and ticks"):
+        draw(flat, voxel_cm=0.3)
     assert list(points.text) == ["MIP", "none"]
 
 
@@ -183,6 +224,8 @@ def test_axes_in_cm_and_a_legend_of_clusters(rng: np.random.Generator) -> None:
     event = make_event(rng, 40)
     figure = draw(event, voxel_cm=0.3)
     assert figure.layout.scene.xaxis.title.text == "x [cm]"
+    assert figure.data[0].hovertemplate.startswith("(%{x}, %{y}, %{z}) cm<br>")
+    assert draw(event, voxel_cm=1.0).data[0].hovertemplate.startswith("(%{x}, %{y}, %{z}) cm<br>")
     assert draw(event).layout.scene.zaxis.title.text == "z [voxel]"
     assert max(figure.data[0].x) == pytest.approx(0.3 * event.coords[:, 0].max())
     buttons = {button.label: button.args[0] for button in figure.layout.updatemenus[0].buttons}
@@ -223,6 +266,9 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "event 40 of 40; count from 0" in capsys.readouterr().err
     assert command("draw", "sample/tune", "--event", 1, "-o", "a.png") == 2
     assert "the page ends in .html" in capsys.readouterr().err
+    arguments = ("--event", 1, "--cm", -1, "-o", "a.html")
+    assert command("draw", "sample/tune", *arguments) == 2
+    assert "voxel_cm -1.0: the side of a voxel in cm is above 0" in capsys.readouterr().err
 
 
 def test_the_work_of_draw_is_named_once_each(
