@@ -88,12 +88,16 @@ def tags(trial: Trial, found: dict[str, Source]) -> dict[str, str]:
         "data": data_hash(found),
         "versions": ", ".join([f"python {platform.python_version()}", *_versions()]),
         "host": socket.gethostname(),
-        "mlflow.source.name": "lartpc-ray",
-        "mlflow.source.type": "LOCAL",
     }
     if torch.cuda.is_available():
         known["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return known | source_tags()
+
+
+def source_tags() -> dict[str, str]:
+    """Return the tags of MLflow's column "Source": this package, in a checkout with its commit."""
     commit = _commit(Path(__file__).parents[2])
+    known = {"mlflow.source.name": "lartpc-ray", "mlflow.source.type": "LOCAL"}
     return known | ({"mlflow.source.git.commit": commit} if commit else {})
 
 

@@ -21,7 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from lartpc_ray.terminal.command import refuse_file_as_folder
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import short_names, shown_uri
-from lartpc_ray.tracking.provenance import Source
+from lartpc_ray.tracking.provenance import Source, source_tags
 from lartpc_ray.tracking.store import (
     INVALID,
     MISSING,
@@ -171,7 +171,7 @@ class Tracking:
             self._not_before(found)
             return run
         created = self.client.create_run(
-            self.experiment, tags=tags, run_name=name, start_time=self._now()
+            self.experiment, tags=tags | source_tags(), run_name=name, start_time=self._now()
         )
         return str(created.info.run_id)
 

@@ -18,7 +18,7 @@ from urllib3.util import Retry
 from lartpc_ray.data.splits import Splits
 from lartpc_ray.runtime.resources import Machine
 from lartpc_ray.terminal.text import short_names
-from lartpc_ray.tracking.provenance import Source, data_hash, sources
+from lartpc_ray.tracking.provenance import Source, data_hash, source_tags, sources
 from lartpc_ray.tracking.runs import ERROR, NAMES, PATIENCE, Tracking
 from lartpc_ray.tracking.store import StoreError
 
@@ -66,6 +66,15 @@ def test_a_run_keeps_short_names_a_description_and_its_data_once(tmp_path: Path)
     assert sorted(contexts) == sorted(SPLITS)
     (trial,) = tracking.trials("study")
     assert set(trial.parameters) == set(settings), "read back by their paths"
+
+
+def test_each_run_names_its_source(tmp_path: Path) -> None:
+    tracking = Tracking(tmp_path, "study")
+    run = tracking.start("thresholds", {"kind": "thresholds"})
+    kept = tracking.client.get_run(run).data.tags
+    assert (kept["mlflow.source.name"], kept["mlflow.source.type"]) == ("lartpc-ray", "LOCAL")
+    assert kept.items() >= source_tags().items()
+    assert tracking.start("thresholds", {"kind": "thresholds"}) == run, "after another commit, too"
 
 
 def test_the_machine_is_looked_at(tmp_path: Path) -> None:
