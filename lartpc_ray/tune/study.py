@@ -256,7 +256,8 @@ class Study:
             result: of the best trial.
             found: the verdict on the search.
         """
-        trials = f"[{count} trials]({study_link(self.tracking, self.folder.name)})"
+        link = f"({study_link(self.tracking, self.folder.name)})"
+        rank = f"the best of [{count} trials]{link}" if count > 1 else f"[the only trial]{link}"
         report = run_link(self.tracking, self._start(), "report.html")
         objective = state.history[-1]["objective"]
         about = (
@@ -264,7 +265,7 @@ class Study:
             f"steps ({settings_text(self.space.key_settings(state.trial))}). {self.folder.name}, "
             f"budget {self.space.budget_name}."
         )
-        answer = f"Trial {number} is the best of {trials}. {short_answer(result)}{found.remark()}"
+        answer = f"Trial {number} is {rank}. {short_answer(result)}{found.remark()}"
         sentences = [answer, *verdict(result), *found.sentences()]
         text = described(result, [*sentences, f"[Report page]({report})"])
         table = "\n".join(found.effect_table())

@@ -89,6 +89,9 @@ def test_an_event_passes_a_network_once_at_the_end_of_a_search(
     text, content = result.finish(study, results, progress)
     assert content["best"]["run"] == run
     assert text.startswith("Best on 3 test events: ")
+    assert study.tracking.run_info(search)["mlflow.note.content"].startswith(
+        "Trial 0 is [the only trial](#/experiments/1/runs?workflowType="
+    )
     page = study.tracking.fetch(search, "report.html", tmp_path).read_text()
     assert "Mistakes" in page
     assert "Worst and best events" in page
