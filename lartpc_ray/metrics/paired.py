@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import ceil, erf, sqrt
 
 import numpy as np
 
@@ -54,6 +54,25 @@ class PairedDifference:
 
     def __str__(self) -> str:
         return f"{self.difference:+.4f} ± {self.error:.4f} (P(better) {self.p_better:.2f})"
+
+
+def events_needed(events: int, factor: float) -> int | None:
+    """Return about how many events would do where there are too few, rounded up to two digits.
+
+    Args:
+        events: the present number.
+        factor: how many times as many are needed.
+
+    Returns:
+        None if that is less than a fifth more: the estimate is no better than that.
+
+    Example:
+        >>> events_needed(60, 4.01), events_needed(308, 4.0), events_needed(39, 1.05)
+        (250, 1300, None)
+    """
+    count = ceil(round(events * factor, 6))
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return ceil(count / unit) * unit if 5 * count >= 6 * events else None
 
 
 def paired_differences(ours: Metrics, others: Metrics, metric: str) -> dict[str, PairedDifference]:

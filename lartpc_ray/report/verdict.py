@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import ceil
 from textwrap import fill
 from typing import Any
 
 from lartpc_ray.data.classes import CLASS_NAMES
-from lartpc_ray.metrics.paired import PairedDifference
+from lartpc_ray.metrics.paired import PairedDifference, events_needed
 from lartpc_ray.metrics.table import MEAN
 from lartpc_ray.predict.evaluate import (
     THIS,
@@ -157,6 +156,8 @@ def difference_text(head: PairedDifference, other: str, classes: str = "") -> st
         '60 events cannot tell it from DBSCAN: -0.020 ± 0.020 (P(better) 0.16); about 240 would.'
         >>> difference_text(PairedDifference(0.1, 0.02, 0.9999, 60), "DBSCAN", "HIP, MIP")
         'Better than DBSCAN by 0.100 ± 0.020 (P(better) > 0.99), mean over HIP, MIP.'
+        >>> difference_text(PairedDifference(0.039, 0.02, 0.97, 60), "DBSCAN")
+        '60 events cannot tell it from DBSCAN: +0.039 ± 0.020 (P(better) 0.97).'
     """
     if head.events < MIN_EVENTS:
         return f"{head.events} events are too few to compare it with {other}."
@@ -172,19 +173,8 @@ def difference_text(head: PairedDifference, other: str, classes: str = "") -> st
     text += f"{head.difference:+.3f} ± {head.error:.3f} (P(better) {chance}){over}"
     if abs(head.difference) <= head.error / 10:
         return text + "; they are as good as equal."
-    enough = ceil(round(head.events * (SIGMAS * head.error / head.difference) ** 2, 6))
-    return f"{text}; about {rounded(enough):,} would."
-
-
-def rounded(count: int) -> int:
-    """Return a count rounded up to two digits.
-
-    Example:
-        >>> rounded(1234)
-        1300
-    """
-    unit = int(10 ** max(0, len(str(count)) - 2))
-    return ceil(count / unit) * unit
+    enough = events_needed(head.events, (SIGMAS * head.error / head.difference) ** 2)
+    return f"{text}; about {enough:,} would." if enough else f"{text}."
 
 
 def _further(result: EvaluationResult, metric: str, others: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lartpc_ray.data.outputs import open_outputs
+from lartpc_ray.metrics.paired import events_needed
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay, Placement
 from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
@@ -198,11 +199,14 @@ class _OfFile(_Tuning):
 
 
 def _warn_of_few(choices: Mapping[str, Choice]) -> None:
+    """Print the classes whose score has a large error, and how many events would lower it."""
     for name, choice in choices.items():
-        if choice.enough:
+        wanted = ChoiceSettings().precision
+        enough = choice.enough and events_needed(choice.events, (choice.error / wanted) ** 2)
+        if enough:
             log.info(
-                f"{name}: {choice.events} events know the score to ±{choice.error:.3f} only; "
-                f"{choice.enough} would give ±{ChoiceSettings().precision}"
+                f"{name}: the score of {choice.events} events has an error of ±{choice.error:.3f}; "
+                f"about {enough:,} events would give ±{wanted}"
             )
 
 

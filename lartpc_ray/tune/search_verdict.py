@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from math import ceil
 from typing import Any
 
-from lartpc_ray.metrics.paired import PairedDifference, paired_differences
+from lartpc_ray.metrics.paired import PairedDifference, events_needed, paired_differences
 from lartpc_ray.metrics.table import MEAN, Metrics
 from lartpc_ray.predict.evaluate import measure, validations
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.report.verdict import rounded, wrapped
+from lartpc_ray.report.verdict import wrapped
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value, short_names
@@ -143,10 +142,10 @@ def _help(found: PairedDifference, measured: PairedDifference) -> str:
     more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
     if found.difference <= 0 or measured.error == 0:
         return f"What would help: {more}."
-    needed = found.events * (measured.error / found.difference) ** 2
-    if needed > MOST_EVENTS:
+    factor = (measured.error / found.difference) ** 2
+    events = None if found.events * factor > MOST_EVENTS else events_needed(found.events, factor)
+    if events is None:
         return f"What would help: {more}."
-    events = rounded(ceil(round(needed, 6)))
     return (
         f"What would help: if this difference is true, about {events:,} tune events instead of "
         f"{found.events} would show it; else {more}."

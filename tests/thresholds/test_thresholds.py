@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lartpc_ray.data.files import open_events, read_events, write_events
 from lartpc_ray.metrics.clustering import SCORES
 from lartpc_ray.predict import __main__ as predict
 from lartpc_ray.predict.thresholds_file import read_thresholds
-from lartpc_ray.reconstruct.grid import objective_scores
+from lartpc_ray.reconstruct.grid import Choice, objective_scores
 from lartpc_ray.reconstruct.reconstructions import DbscanClustering, SeedClustering
 from lartpc_ray.reconstruct.sweep import sweep
 from lartpc_ray.runtime.ray_session import ray_session
@@ -33,6 +34,7 @@ from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds import scan
 from lartpc_ray.thresholds.export import exported
 from lartpc_ray.thresholds.record import used_thresholds
+from lartpc_ray.thresholds.retune import _warn_of_few
 from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
 from lartpc_ray.tracking.runs import Tracking
@@ -420,6 +422,20 @@ def test_a_objective_is_a_metric_or_a_product() -> None:
         class_objectives(["MUON=ari"], SCORES)
     objectives = class_objectives(["MIP=sbd", "ami"], SCORES)
     assert (objectives["MIP"], objectives["HIP"]) == ("sbd", "ami")
+
+
+def test_classes_with_too_few_events_are_named_unless_hardly_more_are_needed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """39 events of ±0.0205 need 41 for ±0.02: no advice."""
+    choice = Choice({}, {}, 0.5, 0.099, None, np.zeros(1, bool), 13, 319)
+    choices = {"HIP": choice, "MIP": replace(choice, error=0.0205, events=39, enough=41)}
+    choices["SHOWER"] = replace(choice, error=0.01, enough=None)
+    with caplog.at_level("INFO"):
+        _warn_of_few(choices)
+    assert caplog.messages == [
+        "HIP: the score of 13 events has an error of ±0.099; about 320 events would give ±0.02"
+    ]
 
 
 def test_other_programs_read_the_thresholds_by_their_class_numbers() -> None:

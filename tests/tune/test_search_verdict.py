@@ -104,6 +104,15 @@ def test_more_events_than_anybody_has_are_no_advice() -> None:
     assert "about 19,000 tune events instead of 40" in SearchVerdict(some).sentences()[1]
 
 
+def test_hardly_more_events_than_there_are_are_no_advice() -> None:
+    """An estimated gain of the size of its measured error needs no more events, and is not sure."""
+    winner = Winner(
+        0, 5, PairedDifference.of(0.02, 0.03, 40), PairedDifference.of(0.03, 0.021, 40), 12
+    )
+    _, more = SearchVerdict(winner).sentences()
+    assert more.startswith("What would help: other ranges, more trials or more steps")
+
+
 def test_without_a_comparison_there_are_no_or_few_words() -> None:
     assert SearchVerdict(Winner(0)).sentences() == []
     (text,) = SearchVerdict(Winner(2, 2)).sentences()
