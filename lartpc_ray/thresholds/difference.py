@@ -10,7 +10,6 @@ import numpy as np
 
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid
 from lartpc_ray.reconstruct.resampling import ChoiceSettings
-from lartpc_ray.terminal.text import align_columns
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,3 @@ def _index(grid: ThresholdGrid, point: Mapping[str, float]) -> tuple[int, ...]:
     """Return the index of the grid point that is nearest along each axis."""
     axes = grid.axes.items()
     return tuple(int(np.abs(points - point[axis]).argmin()) for axis, points in axes)
-
-
-def difference_table(differences: Mapping[str, Difference]) -> str:
-    """Return the differences as a table."""
-    rows = [["", "used", "tuned minus used"]]
-    for name, row in differences.items():
-        point = ", ".join(f"{axis} {value:.3g}" for axis, value in row.used.items())
-        near = "" if row.used == row.compared else " (nearest point of the grid)"
-        rows.append([name, point + near, f"{row.difference:+.3f} ± {row.error:.3f}"])
-    return "\n".join(align_columns(rows, "<<>"))

@@ -17,10 +17,11 @@ from lartpc_ray.atomic import write_text
 from lartpc_ray.predict.thresholds_file import read_thresholds_file
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid, seed_plane
 from lartpc_ray.reconstruct.names import UNTUNED
+from lartpc_ray.tasks.clustering import LABELS
 from lartpc_ray.terminal.text import align_columns
 from lartpc_ray.thresholds.difference import Difference, compare
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
-from lartpc_ray.tracking.runs import Tracking, as_folder
+from lartpc_ray.tracking.runs import NOTE, Tracking, as_folder
 
 WIDTH = 80
 """Characters of a line of a table."""
@@ -77,14 +78,32 @@ def table(content: dict[str, Any]) -> str:
     objectives = {row["objective"] for row in content["classes"].values()}
     shared = f", objective {min(objectives)}" if len(objectives) == 1 else ""
     lines = [f"{events_of(content)}, rule {content['rule']}{shared}; 68 % intervals"]
-    names, columns = ["", *content["classes"]], _columns(content["classes"])
-    if shared:
-        columns.pop()
+    columns = _columns(content["classes"])
+    lines += _continued(["", *content["classes"]], columns[:-1] if shared else columns)
+    lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
+    return "\n".join(lines)
+
+
+def difference_table(differences: Mapping[str, Difference]) -> str:
+    """Return the differences from the thresholds in use, and those thresholds, as a table."""
+    rows = list(differences.values())
+    gained = [f"{row.difference:+.3f} ± {row.error:.3f}" for row in rows]
+    used = [[axis, *(f"{row.used[axis]:.3g}" for row in rows)] for axis in rows[0].used]
+    columns = [["difference", *gained], *used]
+    lines = ["difference from the thresholds in use, which are at the right"]
+    lines += _continued(["", *differences], columns)
+    near = [name for name, row in differences.items() if row.used != row.compared]
+    note = f"{', '.join(near)}: compared with the nearest point of the grid"
+    return "\n".join([*lines, *([note] if near else [])])
+
+
+def _continued(names: list[str], columns: list[list[str]]) -> list[str]:
+    """Return columns beside the names, continued below where a line is full."""
+    lines = []
     while columns:
         block, columns = _block(names, columns)
         lines += block
-    lines += [f"{name:<8}untuned: no event has a cluster of it" for name in content["untuned"]]
-    return "\n".join(lines)
+    return lines
 
 
 def _block(names: list[str], columns: list[list[str]]) -> tuple[list[str], list[list[str]]]:
@@ -159,7 +178,8 @@ def log_thresholds(
     """Log the result under the run, with a run per class and a figure of its scores.
 
     Other results of the run stay, except one of the same reconstruction, objectives, rule and
-    events. The run uses the new thresholds if it has none of the method, or with `keep`.
+    events. The run uses the new thresholds if it has none of the method, or with `keep`. Thresholds
+    in use that are found once more stay in use.
 
     Args:
         tracking: store of the run.
@@ -171,7 +191,8 @@ def log_thresholds(
     """
     used = used_thresholds(tracking, run, content["method"])
     differences = compare(tuned.grid, tuned.choices, used["classes"]) if used else {}
-    kept = usable and (keep or used is None)
+    same = used is not None and _is_same(used, content)
+    kept = usable and (keep or used is None or same)
     text = yaml.safe_dump(content, sort_keys=False)
     parent = holder(tracking, run)
     child = tracking.start(title(content), {"kind": "thresholds", "of": _identity(content)}, parent)
@@ -187,24 +208,51 @@ def log_thresholds(
             _log_class(tracking, child, label, tuned, tags, content["classes"][label], figure)
     tracking.finish(child)
     if kept:
-        _use(tracking, run, child, content, text)
-    state = "predict uses these thresholds" if kept else "predict uses other thresholds"
-    tracking.describe(child, f"{state}\n```\n{table(content)}\n```")
+        _use(tracking, run, child, content, "" if same else text)
+    tracking.describe(child, f"{_state(content, kept)}\n```\n{table(content)}\n```")
     tracking.finish(parent)
     return ThresholdsRecord(content, tuned.choices, differences, kept)
 
 
 def _use(tracking: Tracking, run: str, child: str, content: dict[str, Any], text: str) -> None:
-    """Make `predict` use these thresholds, then mark the run `child` as the one in use."""
-    if folder := as_folder(run):
+    """Make `predict` use these thresholds, then mark the run `child` as the one in use.
+
+    Args:
+        tracking: store of the run.
+        run: its id, or a folder of a run's files.
+        child: the run of the thresholds.
+        content, text: of the thresholds file; an empty text for thresholds that are in use already.
+    """
+    folder = as_folder(run)
+    if text and folder:
         write_text(folder / file_name(content), text)
-    else:
+    elif text:
         tracking.log_text(run, text, file_name(content))
     tracking.set_tags(child, {"in_use": "true"})
     for other in tracking.children(holder(tracking, run), kind="thresholds", in_use="true"):
         same = tracking.run_info(other).get("of", "").split()[1:2] == [content["method"]]
         if other != child and same:
+            _, line, note = tracking.run_info(other).get(NOTE, "").partition("\n")
+            tracking.describe(other, _state(content, kept=False) + line + note)
             tracking.set_tags(other, {"in_use": "false"})
+
+
+def _is_same(used: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+    """Return whether a tuning has found the thresholds in use once more."""
+    same_work = _identity(used) == _identity(content)
+    return same_work and bool(used["classes"] == content["classes"])
+
+
+def method_words(content: Mapping[str, Any]) -> str:
+    """Return for which reconstruction thresholds are used, where a run has several."""
+    words = {**LABELS, "dbscan": "DBSCAN"}.get(content["method"])
+    return f" for {words}" if words else ""
+
+
+def _state(content: Mapping[str, Any], kept: bool) -> str:
+    """Return who uses the thresholds, the first line of a description."""
+    user = "predict uses" if "split" in content else "in use for this file are"
+    return f"{user} {'these' if kept else 'other'} thresholds{method_words(content)}"
 
 
 def holder(tracking: Tracking, run: str) -> str:

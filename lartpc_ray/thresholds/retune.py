@@ -24,12 +24,13 @@ from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.thresholds.difference import difference_table
 from lartpc_ray.thresholds.export import RULES, exported
 from lartpc_ray.thresholds.record import (
     ThresholdsRecord,
+    difference_table,
     holder,
     log_thresholds,
+    method_words,
     start_run,
     table,
     used_thresholds,
@@ -235,7 +236,7 @@ def _print(record: ThresholdsRecord, tuning: _Tuning) -> None:
 def _state(record: ThresholdsRecord, tuning: _Tuning) -> str:
     """Say whether the thresholds are in use, and how they could be."""
     if record.kept:
-        return "in use from now on"
+        return f"now in use{method_words(record.content)}"
     if not tuning.usable:
         return "logged; not in use: predict clusters this run by another rule"
     return "logged; not in use, see --keep"

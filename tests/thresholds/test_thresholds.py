@@ -289,7 +289,10 @@ def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
     tracking = Tracking(runs, None)
     assert tune(runs, run) == 0
     first = used_thresholds(tracking, run, "seeds")
-    assert "in use from now on" in capsys.readouterr().err
+    assert "now in use for seeds" in capsys.readouterr().err
+    assert tune(runs, run) == 0, "the same once more"
+    assert "now in use for seeds" in capsys.readouterr().err
+    assert len(tracking.children(run, kind="thresholds", in_use="true")) == 1
     assert tune(runs, run, "--objective", "purity", "--rule", "best", "--json") == 0
     printed = capsys.readouterr()
     look = json.loads(printed.out)
@@ -297,15 +300,25 @@ def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
     assert set(look["compared"]["MIP"]["used"]) == {"s0", "p0"}
     assert look["compared"]["MIP"]["difference"] >= 0, "the best point of the objective"
     assert used_thresholds(tracking, run, "seeds") == first
-    names = {tracking.run_info(child)["name"] for child in tracking.children(run)}
-    assert names == {"thresholds seeds ari robust", "thresholds seeds purity best"}
+    found = [tracking.run_info(child) for child in tracking.children(run)]
+    states = {about["name"]: about["mlflow.note.content"].split("\n")[0] for about in found}
+    assert states == {
+        "thresholds seeds ari robust": "predict uses these thresholds for seeds",
+        "thresholds seeds purity best": "predict uses other thresholds for seeds",
+    }
     assert tune(runs, run, "--objective", "purity", "--rule", "best", "--keep") == 0
-    assert re.search(r"MIP +s0 .*, p0 .* [+-]0\.\d+ ± 0", capsys.readouterr().out)
+    assert re.search(r"MIP +[+-]0\.\d+ ± 0\.\d+ +[01]", capsys.readouterr().out)
     kept = used_thresholds(tracking, run, "seeds")
     assert kept is not None
     assert kept["classes"]["MIP"]["objective"] == "purity"
     (used,) = tracking.children(run, kind="thresholds", in_use="true")
     assert tracking.run_info(used)["name"] == "thresholds seeds purity best"
+    found = [tracking.run_info(child) for child in tracking.children(run)]
+    heads = {about["name"]: about["mlflow.note.content"].split("\n")[:2] for about in found}
+    assert heads == {
+        "thresholds seeds ari robust": ["predict uses other thresholds for seeds", "```"],
+        "thresholds seeds purity best": ["predict uses these thresholds for seeds", "```"],
+    }
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.reconstruct.reconstructions import LinkedClustering
 from lartpc_ray.tasks import ClusteringTask
-from lartpc_ray.thresholds.record import ThresholdsRecord, table
+from lartpc_ray.thresholds.difference import Difference
+from lartpc_ray.thresholds.record import ThresholdsRecord, difference_table, table
 from lartpc_ray.thresholds.retune import _Tuning
 from lartpc_ray.tracking.runs import Tracking
 
@@ -72,3 +73,20 @@ def test_an_export_of_a_run_with_linked_voxels_is_of_seeds(
     tuning = OfTask(options, Tracking(tmp_path, None), LazyRay(DEFAULT_PLACEMENT))
     tuning._set_task(ClusteringTask().with_method("linked"))
     assert tuning.task.active_method.name == method
+
+
+def test_the_difference_of_many_thresholds_fits_a_terminal() -> None:
+    axes = ("s0", "p0", "kernel_overlap", "max_voxel_distance", "max_embedding_distance")
+    used = dict.fromkeys(axes, 0.65)
+    rows = {
+        "HIP": Difference(used, used, 0.006, 0.005),
+        "SHOWER": Difference(used, {**used, "s0": 0.7}, -0.1, 0.011),
+    }
+    lines = difference_table(rows).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert next(line.split()[1:4] for line in lines if line.startswith("HIP ")) == [
+        "+0.006", "±", "0.005",
+    ]  # fmt: skip
+    heads = " ".join(line for line in lines if line.startswith(" ")).split()
+    assert heads == ["difference", *axes], "each threshold once"
+    assert lines[-1] == "SHOWER: compared with the nearest point of the grid"
