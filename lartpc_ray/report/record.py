@@ -18,7 +18,13 @@ from lartpc_ray.report.verdict import result_content, result_text, verdict
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import error_text
-from lartpc_ray.tracking.pages import run_page, store_arguments, study_page
+from lartpc_ray.tracking.pages import (
+    password_hint,
+    run_page,
+    server_command,
+    store_arguments,
+    study_page,
+)
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.trials import checkpoint as checkpoints
 
@@ -87,11 +93,12 @@ def access_hint(tracking: Tracking, run: str, study: str = "") -> str:
     show = f"python -m lartpc_ray.report --run {run}{store_arguments(tracking)}"
     page = study_page(tracking, study) if study else run_page(tracking, run)
     lines = [f"every metric:    {show} --all", f"as a page:       {show} --html report.html"]
-    if tracking.local:
-        server = f"mlflow ui --backend-store-uri {tracking.shown} --host 127.0.0.1"
+    if server := server_command(tracking):
         lines += [f"in the browser:  {server}", f"                 {page}"]
     else:
         lines.append(f"in the browser:  {page}")
+    if hint := password_hint(tracking):
+        lines.append(f"the password:    {hint}")
     return "\n".join(["", *lines])
 
 

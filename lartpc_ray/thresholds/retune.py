@@ -37,7 +37,7 @@ from lartpc_ray.thresholds.record import (
 )
 from lartpc_ray.thresholds.source import FileVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
-from lartpc_ray.tracking.pages import store_arguments
+from lartpc_ray.tracking.pages import password_hint, store_arguments
 from lartpc_ray.tracking.runs import Tracking, as_folder
 
 
@@ -245,4 +245,6 @@ def _state(record: ThresholdsRecord, tuning: _Tuning) -> str:
 def _page_hint(tuning: _Tuning) -> str:
     """Return the command that makes the page of a run."""
     arguments = f"--run {tuning.run}{store_arguments(tuning.tracking)}"
-    return f"as a page: python -m lartpc_ray.report {arguments} --html thresholds.html"
+    line = f"as a page: python -m lartpc_ray.report {arguments} --html thresholds.html"
+    hint = password_hint(tuning.tracking)
+    return f"{line}\nthe password: {hint}" if hint else line

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.tracking.store import is_database, where_password
 
 TRAINING = "workflowType=machine_learning"
 """Without it MLflow 3 opens an experiment on a page about traces of language models."""
@@ -17,13 +18,35 @@ TRAINING = "workflowType=machine_learning"
 def store_arguments(tracking: Tracking) -> str:
     """Return the arguments by which a command in this folder finds the store, without secrets.
 
-    A password belongs into MLFLOW_TRACKING_PASSWORD, which MLflow reads.
+    `password_hint` tells where a command takes the password from.
     """
     if tracking.folder is None:
         return f" --tracking-uri {shlex.quote(tracking.shown)}"
     here, folder = Path.cwd(), tracking.folder
     folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
     return "" if str(folder) == "runs" else f" --runs {shlex.quote(str(folder))}"
+
+
+def password_hint(tracking: Tracking) -> str:
+    """Return where the printed commands take the store's password from; empty without one.
+
+    With the present MLFLOW_TRACKING_URI the commands of this package find it.
+    """
+    if tracking.shown == tracking.uri:
+        return ""
+    return f"left out above; {where_password(tracking.uri)}"
+
+
+def server_command(tracking: Tracking) -> str:
+    """Return the command that shows a file or a database in the browser; empty for a server.
+
+    Of a database other than PostgreSQL `mlflow ui` takes the URI from the environment alone.
+    """
+    if not tracking.local and not is_database(tracking.uri):
+        return ""
+    needs_file = tracking.local or tracking.uri.startswith("postgresql")
+    store = f"--backend-store-uri {shlex.quote(tracking.shown)} " if needs_file else ""
+    return f"mlflow ui {store}--host 127.0.0.1"
 
 
 def _site(tracking: Tracking) -> str:

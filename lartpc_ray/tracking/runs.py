@@ -28,6 +28,7 @@ from lartpc_ray.tracking.store import (
     StoreClient,
     StoreError,
     chosen_store,
+    is_database,
     local_store,
     make_store,
     refuse_uncopied,
@@ -143,8 +144,8 @@ class Tracking:
                     f"`mlflow experiments restore -x {found.experiment_id}`"
                 )
             return str(found.experiment_id)
-        sqlite = self.uri.startswith("sqlite")
-        local = (self._folder / "mlartifacts" / name).as_uri() if sqlite else None
+        own = self.local or is_database(self.uri)  # MLflow's default is the present folder
+        local = (self._folder / "mlartifacts" / name).as_uri() if own else None
         try:
             made = self.client.create_experiment(name, artifact_location=local, tags=KIND)
             return str(made)

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -76,15 +76,25 @@ def with_tags(tags: Mapping[str, str]) -> str:
 def chosen_store(uri: str | None) -> str | None:
     """Return the URI of `--tracking-uri`, else of MLFLOW_TRACKING_URI; None for the local store.
 
+    An argument without its password, as the commands print it, takes that of MLFLOW_TRACKING_URI.
+
     Raises:
         ValueError: for an argument with a password, which all users of the machine can list.
     """
-    if uri and shown_uri(uri) != uri and uri != os.environ.get(TRACKING):
+    given = os.environ.get(TRACKING)
+    if uri and given and uri == shown_uri(given):
+        return given
+    if uri and shown_uri(uri) != uri and uri != given:
         raise ValueError(
             f"--tracking-uri {shown_uri(uri)}: leave out the password, which other users "
             f"see; set MLFLOW_TRACKING_PASSWORD (a server) or PGPASSWORD, or {TRACKING}"
         )
-    return uri or os.environ.get(TRACKING) or None
+    return uri or given or None
+
+
+def is_database(uri: str) -> bool:
+    """Return whether a store is a database on a server, which MLflow's client opens itself."""
+    return uri.partition(":")[0].partition("+")[0] in PORTS
 
 
 def plan_store(uri: str | None, folder: Path) -> str | None:
@@ -250,6 +260,20 @@ def _refuse_unusable(uri: str) -> None:
                 reason = "no valid port; in a password write / as %2F, @ as %40"
             hint = _how_to_go_on(f"MLflow {shown}")
             raise StoreError(f"MLflow {shown}: {reason}; {hint}") from None
+        _open_once(uri)
+
+
+def _open_once(uri: str) -> None:
+    """Connect to a database once: where the password is missing MLflow tries for an hour."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    shown = f"MLflow {shown_uri(uri)}"
+    engine: Callable[[str], Any] = create_sqlalchemy_engine
+    try:
+        with _waits_reported(shown, "open"):
+            engine(uri).connect().close()
+    except Exception as error:
+        raise _store_error(error, shown, _passwords(uri)) from None
 
 
 def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreError:
@@ -265,6 +289,10 @@ def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreErr
     text = without_password(text)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         text = "a database of another MLflow version; see `mlflow db upgrade`, after a copy of it"
+    if "password" in text:
+        return StoreError(
+            f"{shown}: the password is missing or wrong; {where_password(shown.split(' ', 1)[1])}"
+        )
     if "Max retries exceeded" in text or "timed out" in text:
         cause = re.search(r"\[Errno -?\d+\] [\w ]+", text)
         text = f"the server does not answer ({cause[0] if cause else 'timeout'})"
@@ -279,6 +307,15 @@ def _how_to_go_on(shown: str) -> str:
     if urlsplit(uri).scheme.startswith("http"):
         return "start the server, or give another store with --tracking-uri"
     return "mend it, or give another store with --tracking-uri or --runs"
+
+
+def where_password(uri: str) -> str:
+    """Return where MLflow finds the password of a store, as a text."""
+    if uri.startswith("postgresql"):
+        return "set PGPASSWORD"
+    if is_database(uri):
+        return f"set {TRACKING} with it, and MLFLOW_BACKEND_STORE_URI for mlflow ui"
+    return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def one_try() -> AbstractContextManager[None]:

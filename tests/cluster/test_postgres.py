@@ -82,6 +82,36 @@ def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         os.killpg(int((folder / "mlflow.pid").read_text()), signal.SIGKILL)
 
 
+PRINTED = """
+import sys
+from pathlib import Path
+from lartpc_ray.tracking.runs import Tracking
+
+tracking = Tracking(Path("runs"), "study", sys.argv[1])
+run = tracking.start("run", {"kind": "search"})
+tracking.log_text(run, "text", "a.txt")
+"""
+
+
+def test_a_database_without_its_password_is_refused_and_keeps_its_artefacts_in_the_folder(
+    database: str, tmp_path: Path
+) -> None:
+    """The printed URI has no password: MLflow would try for an hour."""
+    printed = re.sub(r":\w+@", "@", database)
+    command = [sys.executable, "-c", PRINTED, printed]
+    word = database.split("@")[0].rsplit(":")[-1]
+    for known in ({}, {"PGPASSWORD": word}, {"MLFLOW_TRACKING_URI": database}):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **known}
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        refused = "the password is missing or wrong; set PGPASSWORD\n"
+        assert done.stderr.endswith(refused) == bool(not known), done.stderr
+        assert word not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"], "not where the command ran"
+    assert len(list((tmp_path / "runs" / "mlartifacts" / "study").rglob("a.txt"))) == 1
+
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.report.record import access_hint
 from lartpc_ray.terminal.command import run as run_command
-from lartpc_ray.tracking.pages import show_study, store_arguments, study_page
+from lartpc_ray.tracking.pages import password_hint, show_study, store_arguments, study_page
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import TRACKING
 
@@ -59,8 +59,43 @@ def test_a_server_stands_in_the_command_without_its_password(
     text = access_hint(tracking, "12ab", "study-1")
     assert "--run 12ab --tracking-uri http://me@server:5000 --all" in text
     assert "s3cret" not in text
+    password = "left out above; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    assert text.splitlines()[-1].split(":", 1)[1].strip() == password
     assert "mlflow ui" not in text, "a server has its pages already"
     assert study_page(tracking, "study-1") in text
+
+
+@pytest.mark.parametrize(
+    ("uri", "server", "password"),
+    [
+        (
+            "postgresql://me:s3cret@127.0.0.1/db",
+            "mlflow ui --backend-store-uri postgresql://me@127.0.0.1/db --host 127.0.0.1",
+            "left out above; set PGPASSWORD",
+        ),
+        (
+            "mysql+pymysql://me:s3cret@127.0.0.1/db",
+            "mlflow ui --host 127.0.0.1",
+            "left out above; set MLFLOW_TRACKING_URI with it, and MLFLOW_BACKEND_STORE_URI for "
+            "mlflow ui",
+        ),
+    ],
+)
+def test_a_database_needs_a_server_and_its_password(
+    uri: str, server: str, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRACKING, uri)
+    tracking = Tracking(tmp_path, None)
+    text = access_hint(tracking, "12ab", "study-1")
+    assert "s3cret" not in text
+    *_, shown, page, last = text.splitlines()
+    assert shown == f"in the browser:  {server}"
+    assert page.strip() == study_page(tracking, "study-1")
+    assert last == f"the password:    {password}"
+    printed = store_arguments(tracking).split()[1]
+    assert Tracking(tmp_path, None, printed).uri == uri, "the printed command, in this terminal"
+    monkeypatch.delenv(TRACKING)
+    assert password_hint(Tracking(tmp_path, None, printed)) == ""
 
 
 def test_the_address_of_a_study_opens_its_trials_the_best_first(

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -64,6 +65,24 @@ def test_a_database_that_is_away_is_a_line_within_seconds(tmp_path: Path, uri: s
     text = refused(tmp_path, uri.format(free_port()))
     assert text.endswith("mend it, or give another store with --tracking-uri or --runs")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_asks_for_a_password_is_a_line_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow would try for an hour to open it."""
+    tried: list[str] = []
+
+    def engine(uri: str) -> None:
+        tried.append(uri)
+        raise RuntimeError("connection failed: fe_sendauth: no password supplied")
+
+    monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine", engine)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"postgresql://me@127.0.0.1:{server.getsockname()[1]}/db"
+        text = refused(tmp_path, uri)
+    assert text == f"MLflow {uri}: the password is missing or wrong; set PGPASSWORD"
+    assert tried == [uri], "once"
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "folder", "version"])
