@@ -232,8 +232,6 @@ def study_text(study: str, rows: Sequence[TrialRow], width: int = 0) -> str:
         + [_short(row.settings[name]) for name in differ]
         for row in rows
     ]
-    running = sum(row.status == RUNNING for row in rows)
-    order = f"{running} still run and come last" if running else "best first"
     shown = len(heads)
     lines = align_columns([heads, *cells])
     while width and shown > 2 and max(map(len, lines)) > width:
@@ -241,8 +239,16 @@ def study_text(study: str, rows: Sequence[TrialRow], width: int = 0) -> str:
         lines = align_columns([row[:shown] for row in (heads, *cells)])
     if hidden := heads[shown:]:
         lines.append(fill(f"not shown: {', '.join(hidden)}; see --all", width))
-    lines = [f"{study}: {len(rows)} trials, {order}", *lines]
-    return "\n".join([*lines, *cost_ratios(study, rows)])
+    return "\n".join([f"{study}: {_order(rows)}", *lines, *cost_ratios(study, rows)])
+
+
+def _order(rows: Sequence[TrialRow]) -> str:
+    """Return how many trials have ended and how many run, in the order of their rows."""
+    running = sum(row.status == RUNNING for row in rows)
+    text = f"{len(rows)} trials, best first" if len(rows) > 1 else "1 trial"
+    if running == len(rows):
+        return f"{text}, running"
+    return f"{text}: {len(rows) - running} ended, then {running} running" if running else text
 
 
 def cost_ratios(study: str, rows: Sequence[TrialRow]) -> list[str]:

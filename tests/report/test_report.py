@@ -75,8 +75,12 @@ def test_a_study_without_a_comparison_is_a_list_of_its_trials() -> None:
 def test_the_trials_of_a_running_search_that_have_ended_come_first() -> None:
     early = replace(trial(0, "native", 64), status="RUNNING", numbers={"objective": 0.9})
     text = study_text("clustering", trial_rows([early, trial(1, "native", 96)]))
-    assert "2 trials, 1 still run and come last" in text
+    assert text.startswith("clustering: 2 trials, best first: 1 ended, then 1 running\n")
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["1", "0"]
+    assert study_text("clustering", trial_rows([early])).startswith(
+        "clustering: 1 trial, running\n"
+    )
+    assert study_text("x", trial_rows([trial(0, "native", 64)])).startswith("x: 1 trial\n")
 
 
 def test_the_settings_that_do_not_fit_the_terminal_are_named() -> None:
