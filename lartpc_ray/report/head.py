@@ -13,6 +13,9 @@ from lartpc_ray.tracking.runs import as_folder
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.trial import Trial
 
+SHOWN = ("optimizer.learning_rate", "data.batch_events", "seed")
+"""Settings in the head of the page of one network, beside those of `network_text`."""
+
 
 def facts(subject: Subject, trial: Trial | None, compared: bool = False) -> dict[str, str]:
     """Return the facts below the title of a page.
@@ -107,10 +110,13 @@ def network_text(trial: Trial) -> str:
 
 
 def _settings(subject: Subject, trial: Trial) -> str:
-    """Return the settings in which the trials differ, as the network of the page has them."""
+    """Return the settings in which the trials differ, as the network of the page has them.
+
+    Of a single network return the important ones that are not in `network_text`.
+    """
     every = flatten_settings(trial)
     names = subject.rows[0].settings if subject.rows else {}
-    shown = {name: every[name] for name in names if name in every}
+    shown = {name: every[name] for name in names or SHOWN if name in every}
     return ", ".join(
         f"{name.rsplit('.', 1)[-1]} {format_value(value)}" for name, value in shown.items()
     )

@@ -210,7 +210,6 @@ def log_thresholds(
     if kept:
         _use(tracking, run, child, content, "" if same else text)
     tracking.describe(child, f"{_state(content, kept)}\n```\n{table(content)}\n```")
-    tracking.finish(parent)
     return ThresholdsRecord(content, tuned.choices, differences, kept)
 
 

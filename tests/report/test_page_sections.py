@@ -134,6 +134,7 @@ def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path
     )
     assert head["network"].startswith("sparse UResNet, depth 2, 4 filters, 1 block,")
     assert {"took", "MLflow run", "task"} <= set(head)
+    assert re.fullmatch(r"learning_rate [\d.e-]+, batch_events \d+, seed \d+", head["settings"])
     closed = re.findall(r"<details><summary><h2>([^<]*)</h2>", text)
     assert [title for title in heads(text) if title not in closed] == ["Verdict", "Thresholds"]
     first = text.partition("<h2>Verdict</h2>")[2].partition("</section>")[0]

@@ -225,6 +225,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     runs, run = trained
     told = {"task": "clustering", "engine": "native", "data": "0123456789ab"}
     Tracking(runs, None).set_tags(run, {**told, "host": "here"})
+    ended = Tracking(runs, None).client.get_run(run).info
     objectives = ("--objective", "MIP=sbd", "--objective", "purity*efficiency")
     assert tune(runs, run, *objectives, "--rule", "best", "--refine", "2") == 0
     out = capsys.readouterr().out
@@ -232,6 +233,8 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     assert re.search(r"MIP .* sbd\n", out)
     assert re.search(r"SHOWER .* purity\*efficiency\n", out)
     client = MlflowClient(Tracking(runs, None).uri)
+    now = client.get_run(run).info
+    assert (now.status, now.end_time) == (ended.status, ended.end_time), "the time of the training"
     (parent,) = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run}'")
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert names == {"scores.npz", "table.txt", "thresholds-seeds.yaml"}
@@ -241,7 +244,7 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
         (picture,) = client.list_artifacts(child.info.run_id)
         assert picture.path == f"{child.info.run_name}.png"
         assert {"s0", "p0", "score", "error"} <= set(child.data.metrics)
-    note = f"predict uses these thresholds\n```\n{out.strip()}\n```"
+    note = f"predict uses these thresholds for seeds\n```\n{out.strip()}\n```"
     assert parent.data.tags["mlflow.note.content"] == note
     lines = {child.info.run_name: child.data.tags["mlflow.note.content"] for child in children}
     assert re.fullmatch(r"`sbd` .* ± .* at s0 = .*, p0 = .* \(8 events\)", lines["MIP"])
