@@ -20,6 +20,7 @@ from lartpc_ray.report.comparison import Comparison, format_setting
 from lartpc_ray.report.document import Block, EventFigure, Grid, Page, Plot, Row, Table, Text
 from lartpc_ray.report.gallery import subsample
 from lartpc_ray.report.sides import Side
+from lartpc_ray.report.verdict import SIGMAS
 
 SHOWN = 3
 """Events of largest difference that are drawn, of each sign."""
@@ -39,7 +40,9 @@ def write_comparison(path: Path, comparison: Comparison, sides: Sequence[Side] =
     page = Page()
     first, *further = comparison.sentences()
     facts = {"A": comparison.labels[0], "B": comparison.labels[1], "task": comparison.task}
-    page.add("Comparison", " ".join([first, *further]), *_tables(comparison))
+    marked = f"Marked: a difference of more than {SIGMAS:.0f} errors, of either sign."
+    tables: list[Block] = [*_tables(comparison), Text("note", marked)]
+    page.add("Comparison", " ".join([first, *further]), *tables)
     _differences(page, comparison)
     _settings(page, comparison)
     _learning(page, comparison)
@@ -54,7 +57,7 @@ def _tables(comparison: Comparison) -> list[Table]:
     for metric, title in comparison.titles.items():
         rows = [
             Row(
-                "this" if abs(row.difference) > 2 * row.error else "",
+                "this" if abs(row.difference) > SIGMAS * row.error else "",
                 name,
                 [
                     *(_number(comparison.mean(side, metric, name)) for side in (0, 1)),

@@ -26,6 +26,7 @@ from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
 from lartpc_ray.report import charts, clusters, mistakes
 from lartpc_ray.report.document import Block, EventFigure, Grid, Page, Plot, Text
 from lartpc_ray.report.gallery import EventDrawing, draw_events, extreme_events, scan_events
+from lartpc_ray.report.sides import are_measured
 from lartpc_ray.report.subject import Subject, load_evaluation
 from lartpc_ray.report.tables import metric_name
 from lartpc_ray.terminal.command import log
@@ -130,15 +131,35 @@ def _new_scan(evaluation: Evaluation) -> _Scan:
 
 
 def _logged_scan(subject: Subject, method: Reconstruction) -> _Scan | None:
-    """Read the logged thresholds of a method that are in use, else the newest; None without any."""
+    """Read the logged thresholds of a method; None without any.
+
+    Those of the result come first, then those in use, then the newest. Where those of the result
+    are not logged, and can be computed in seconds, there are none.
+    """
     assert subject.run is not None
     tracking, kind = subject.tracking, {"kind": "thresholds"}
     used = tracking.children(subject.run, **kind, in_use="true")
-    for run in [*used, *tracking.children(subject.run, **kind)]:
-        if tracking.run_info(run).get("of", "").startswith(f"thresholds {method.name} "):
-            with tempfile.TemporaryDirectory() as scratch:
-                return _read_scan(tracking, run, method, Path(scratch))
-    return None
+    runs = [
+        run
+        for run in dict.fromkeys([*used, *tracking.children(subject.run, **kind)])
+        if tracking.run_info(run).get("of", "").startswith(f"thresholds {method.name} ")
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        if result := subject.result:
+            measured = [
+                run
+                for run in runs
+                if are_measured(
+                    _content(tracking, run, method, Path(scratch))["classes"], result.thresholds
+                )
+            ]
+            runs = measured or (runs if len(method.axes()) > 2 else [])
+        return _read_scan(tracking, runs[0], method, Path(scratch)) if runs else None
+
+
+def _content(tracking: Tracking, run: str, method: Reconstruction, folder: Path) -> dict[str, Any]:
+    """Return the content of a logged thresholds file."""
+    return read_thresholds_file(tracking.fetch(run, f"thresholds-{method.name}.yaml", folder))
 
 
 def _scan_of_outputs(subject: Subject) -> _Scan | None:
@@ -148,7 +169,7 @@ def _scan_of_outputs(subject: Subject) -> _Scan | None:
 
 
 def _read_scan(tracking: Tracking, run: str, method: Reconstruction, folder: Path) -> _Scan:
-    content = read_thresholds_file(tracking.fetch(run, f"thresholds-{method.name}.yaml", folder))
+    content = _content(tracking, run, method, folder)
     objectives = {name: str(row["objective"]) for name, row in content["classes"].items()}
     path = tracking.fetch(run, "scores.npz", folder)
     with locate_errors(path):

@@ -19,6 +19,7 @@ from lartpc_ray.report.document import Block, Page, Plot, Row, Table, Text
 from lartpc_ray.report.effects import read_effects
 from lartpc_ray.report.head import facts
 from lartpc_ray.report.search_sections import BY_EVENTS, EFFECTS
+from lartpc_ray.report.sides import changed_since
 from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.summary import BEST, Summary, summaries
 from lartpc_ray.report.tables import axes, blocks, layout
@@ -93,7 +94,8 @@ def _verdict(page: Page, subject: Subject, of_search: Sequence[str]) -> None:
     result = subject.result
     if result is None:
         return
-    sentences = [*verdict(result), *of_search]
+    changed = "" if subject.data else changed_since(subject.tracking, subject.run, result)
+    sentences = [*verdict(result), *([changed] if changed else []), *of_search]
     first, *further = summaries(result)
     body: list[Block] = [Text("sentence", text) for text in sentences[1:]]
     body = [_summary(first), *body, *(_summary(more) for more in further)]

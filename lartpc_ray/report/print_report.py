@@ -19,10 +19,10 @@ from lartpc_ray.predict.registry import resolve_run
 from lartpc_ray.report.by_size import run_by_size
 from lartpc_ray.report.compare import run_comparison
 from lartpc_ray.report.record import write_page
-from lartpc_ray.report.sides import DamagedResultError, best_run, logged_result
+from lartpc_ray.report.sides import DamagedResultError, best_run, changed_since, logged_result
 from lartpc_ray.report.subject import Subject, load_evaluation
 from lartpc_ray.report.tables import TrialRow, study_text, table, trial_rows
-from lartpc_ray.report.verdict import result_content, result_text
+from lartpc_ray.report.verdict import result_content, result_text, wrapped
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import bold
@@ -70,7 +70,9 @@ def _report(options: argparse.Namespace, ray: LazyRay) -> int:
         content |= {"trials": [asdict(row) for row in rows]} if rows else {}
         print(json.dumps(content, indent=1))
     else:
+        changed = changed_since(tracking, run, result) if result and not options.data else ""
         parts = _texts(options, rows, result) or _thresholds(tracking, run)
+        parts[1:1] = [wrapped([changed])] * bool(changed)
         print("\n\n".join(parts))
     return 0
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isclose, nan
 from pathlib import Path
+from typing import Any
 
 from lartpc_ray.atomic import read_json
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method, validations
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
 from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
+from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds_file
 from lartpc_ray.report.tables import TrialRow, trial_rows
+from lartpc_ray.tasks.clustering import LABELS
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import error_text
 from lartpc_ray.tracking.runs import Tracking, as_folder
@@ -56,6 +60,36 @@ def best_run(tracking: Tracking, rows: Sequence[TrialRow]) -> str | None:
     picked = tracking.children(parent, best="true")
     ended = (row.run for row in rows if row.objective is not None)
     return next(iter([*picked, *ended]), None)
+
+
+def are_measured(classes: Mapping[str, Mapping[str, Any]], measured: Thresholds) -> bool:
+    """Return whether the classes of a thresholds file have the thresholds of a result."""
+    return all(
+        isclose(float(classes[name].get(axis, nan)), value, rel_tol=1e-9, abs_tol=1e-9)
+        for name, point in measured.items()
+        if name in classes
+        for axis, value in point.items()
+    )
+
+
+def changed_since(tracking: Tracking, run: str | None, result: EvaluationResult) -> str:
+    """Return a sentence if `predict` uses other thresholds than a result has; empty otherwise."""
+    methods = {label: name for name, label in LABELS.items()}
+    method = methods.get(short_method(next(iter(result.means), "")))
+    if run is None or method is None:
+        return ""
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = fetch_thresholds(tracking, run, method, Path(scratch))
+            classes = read_thresholds_file(file)["classes"]
+    except ValueError:
+        return ""
+    if are_measured(classes, result.thresholds):
+        return ""
+    return (
+        "All numbers are of the thresholds that were tuned first; since a command with --keep "
+        "predict uses others."
+    )
 
 
 class DamagedResultError(ValueError):

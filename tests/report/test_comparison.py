@@ -151,6 +151,7 @@ def test_a_network_is_compared_with_itself_by_two_reconstructions(
     for more in (["--html", str(page)], ["--json"]):
         assert run_command(report.parser(), report.main, [*arguments, *more]) == 0
     text = page.read_text()
+    assert "Marked: a difference of more than 2 errors, of either sign." in text
     assert "one with DBSCAN, tuned" in text
     assert "The same events side by side" in text
     assert "A: predicted cluster" in text

@@ -18,6 +18,7 @@ from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.verdict import result_content
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.terminal.text import short_names
+from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.tracking.runs import NAMES, Tracking
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.effects import Effects
@@ -142,6 +143,13 @@ def test_the_head_and_the_order_of_the_sections(tmp_path: Path, few_events: Path
     surfaces = text.partition("<h2>Thresholds</h2>")[2].partition("</section>")[0]
     titles = re.findall("<h3>([^<]*)</h3>", surfaces)
     assert all(re.search(r"^[A-Z]+: mean ARI .* events of the tune split$", t) for t in titles)
+    kept = ["clustering", "--run", run, "--runs", str(tmp_path), "--objective", "purity", "--keep"]
+    assert run_command(thresholds.parser(), thresholds.main, [*kept, "--workers", "1"]) == 0
+    later, _ = write(tmp_path, "--run", run)
+    again = later.partition("<h2>Thresholds</h2>")[2].partition("</section>")[0]
+    assert re.findall("<h3>([^<]*)</h3>", again) == titles, "those of the verdict"
+    assert "All numbers are of the thresholds that were tuned first" in later
+    assert "All numbers are of the thresholds that were tuned first" not in text
     axes = [chart["layout"]["xaxis"]["title"]["text"] for chart in data["charts"][: len(titles)]]
     assert axes == ["p0 (not to scale)"] * len(titles)
     drawn = re.findall(r"<figcaption>(?:event (\d+):|.*? in event (\d+)<)", text)

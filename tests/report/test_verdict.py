@@ -2,11 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from lartpc_ray.metrics.paired import PairedDifference
 from lartpc_ray.predict.evaluate import Differences, EvaluationResult
+from lartpc_ray.report.sides import changed_since
 from lartpc_ray.report.summary import summary_text
 from lartpc_ray.report.verdict import (
     MIN_EVENTS,
@@ -16,6 +19,7 @@ from lartpc_ray.report.verdict import (
     wrapped,
 )
 from lartpc_ray.tasks.task import Means
+from lartpc_ray.tracking.runs import Tracking
 
 LINKED, SEEDS = "this network, linked voxels", "this network, seeds"
 UNTRAINED, DBSCAN = "untrained network, seeds", "DBSCAN (eps 2.8, min 1)"
@@ -142,3 +146,18 @@ def test_a_result_comes_back_from_json(sigma: float) -> None:
     assert next(iter(content)) == "verdict"
     assert EvaluationResult.read(content) == result(sigma=sigma)
     assert max(map(len, wrapped(content["verdict"]).splitlines())) <= 80
+
+
+def test_thresholds_that_were_kept_since_are_named(tmp_path: Path) -> None:
+    """The numbers of a result stay those of the first thresholds after `thresholds --keep`."""
+    found = result()
+    found.thresholds.clear()
+    found.thresholds["MIP"] = {"s0": 0.8, "p0": 0.1}
+    tracking = Tracking(tmp_path, None)
+    assert changed_since(tracking, str(tmp_path), found) == "", "no thresholds in the folder"
+    for p0, changed in ((0.1, False), (0.3, True)):
+        content = {"method": "linked", "classes": {"MIP": {"s0": 0.8, "p0": p0}, "HIP": {"s0": 1}}}
+        (tmp_path / "thresholds-linked.yaml").write_text(yaml.safe_dump(content))
+        said = changed_since(tracking, str(tmp_path), found)
+        assert said.startswith("All numbers are of the thresholds that were tuned first") == changed
+        assert bool(said) == changed
