@@ -63,7 +63,7 @@ def _run(tuning: _Tuning, options: argparse.Namespace) -> int:
         return 0
     if options.export:
         log.info(f"tuning for the rule of {options.export}, {RULES[options.export]}")
-    tuning.tracking.open_experiment(options.study)
+    tuning.tracking.open_experiment(tuning.study)
     record = tuning.tune()
     _warn_of_few(record.choices)
     _print(record, tuning)
@@ -99,7 +99,7 @@ class _Tuning(ABC):
         used = used_thresholds(self.tracking, self.run, method)
         if used and self._matches(used):
             return used
-        self.tracking.open_experiment(self.options.study)
+        self.tracking.open_experiment(self.study)
         parent = holder(self.tracking, self.run)
         for child in self.tracking.children(parent, kind="thresholds"):
             content = used_thresholds(self.tracking, child, method)
@@ -115,6 +115,11 @@ class _Tuning(ABC):
         return all(known.get(key) == value for key, value in wanted.items()) and all(
             row["objective"] == self.objectives.get(name) for name, row in rows
         )
+
+    @property
+    def study(self) -> str:
+        """Return the experiment of the thresholds: the one that the command names."""
+        return str(self.options.study)
 
     @property
     @abstractmethod
@@ -160,6 +165,11 @@ class _OfRun(_Tuning):
     @property
     def run(self) -> str:
         return self._run
+
+    @property
+    def study(self) -> str:
+        """Return the experiment of the run: elsewhere no command finds its thresholds."""
+        return super().study if as_folder(self._run) else self.tracking.study_of(self._run)
 
     @property
     def usable(self) -> bool:

@@ -101,6 +101,11 @@ class Tracking:
         self.experiment = self._find_experiment(name)
         self._not_before(self.client.search_runs([self.experiment], order_by=NEWEST, max_results=1))
 
+    def study_of(self, run: str) -> str:
+        """Return the name of the experiment of a run, given by its id."""
+        experiment = self.client.get_run(run).info.experiment_id
+        return str(self.client.get_experiment(experiment).name)
+
     @cached_property
     def client(self) -> MlflowClient:
         """Return MLflow's client behind `StoreClient`; create the local store at the first use.

@@ -97,8 +97,8 @@ def trained(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     return tmp_path / "runs", run
 
 
-def tune(runs: Path, run: str, *more: str) -> int:
-    arguments = ["clustering", "--run", run, "--runs", str(runs), "--workers", "1", *more]
+def tune(runs: Path, run: str, *more: str, name: str = "clustering") -> int:
+    arguments = [name, "--run", run, "--runs", str(runs), "--workers", "1", *more]
     return run_command(thresholds.parser(), thresholds.main, arguments)
 
 
@@ -227,12 +227,13 @@ def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     Tracking(runs, None).set_tags(run, {**told, "host": "here"})
     ended = Tracking(runs, None).client.get_run(run).info
     objectives = ("--objective", "MIP=sbd", "--objective", "purity*efficiency")
-    assert tune(runs, run, *objectives, "--rule", "best", "--refine", "2") == 0
+    assert tune(runs, run, *objectives, "--rule", "best", "--refine", "2", name="other") == 0
     out = capsys.readouterr().out
     assert "tune split, 8 events, rule best" in out
     assert re.search(r"MIP .* sbd\n", out)
     assert re.search(r"SHOWER .* purity\*efficiency\n", out)
     client = MlflowClient(Tracking(runs, None).uri)
+    assert len(client.search_experiments()) == 1, "the name that was given makes none"
     now = client.get_run(run).info
     assert (now.status, now.end_time) == (ended.status, ended.end_time), "the time of the training"
     (parent,) = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run}'")
