@@ -25,6 +25,8 @@ from lartpc_ray.tracking.runs import NOTE, Tracking, as_folder
 
 WIDTH = 80
 """Characters of a line of a table."""
+IN_USE = " · in use"
+"""End of the name of a run of thresholds that `predict` uses: its parent's page lists the names."""
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that are copied to the runs of its thresholds."""
 IDENTITY = ("method", "cluster_rule", "rule", "split", "data", "refine", "min_voxels")
@@ -209,6 +211,7 @@ def log_thresholds(
     tracking.finish(child)
     if kept:
         _use(tracking, run, child, content, "" if same else text)
+    tracking.rename(child, title(content) + IN_USE * kept)
     tracking.describe(child, f"{_state(content, kept)}\n```\n{table(content)}\n```")
     return ThresholdsRecord(content, tuned.choices, differences, kept)
 
@@ -234,6 +237,7 @@ def _use(tracking: Tracking, run: str, child: str, content: dict[str, Any], text
             _, line, note = tracking.run_info(other).get(NOTE, "").partition("\n")
             tracking.describe(other, _state(content, kept=False) + line + note)
             tracking.set_tags(other, {"in_use": "false"})
+            tracking.rename(other, tracking.run_info(other)["name"].removesuffix(IN_USE))
 
 
 def _is_same(used: Mapping[str, Any], content: Mapping[str, Any]) -> bool:

@@ -307,7 +307,7 @@ def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
     found = [tracking.run_info(child) for child in tracking.children(run)]
     states = {about["name"]: about["mlflow.note.content"].split("\n")[0] for about in found}
     assert states == {
-        "thresholds seeds ari robust": "predict uses these thresholds for seeds",
+        "thresholds seeds ari robust · in use": "predict uses these thresholds for seeds",
         "thresholds seeds purity best": "predict uses other thresholds for seeds",
     }
     assert tune(runs, run, "--objective", "purity", "--rule", "best", "--keep") == 0
@@ -316,12 +316,15 @@ def test_a_look_with_another_objective_leaves_the_thresholds_in_use(
     assert kept is not None
     assert kept["classes"]["MIP"]["objective"] == "purity"
     (used,) = tracking.children(run, kind="thresholds", in_use="true")
-    assert tracking.run_info(used)["name"] == "thresholds seeds purity best"
+    assert tracking.run_info(used)["name"] == "thresholds seeds purity best · in use"
     found = [tracking.run_info(child) for child in tracking.children(run)]
     heads = {about["name"]: about["mlflow.note.content"].split("\n")[:2] for about in found}
     assert heads == {
         "thresholds seeds ari robust": ["predict uses other thresholds for seeds", "```"],
-        "thresholds seeds purity best": ["predict uses these thresholds for seeds", "```"],
+        "thresholds seeds purity best · in use": [
+            "predict uses these thresholds for seeds",
+            "```",
+        ],
     }
 
 
