@@ -16,7 +16,7 @@ from lartpc_ray.predict.evaluate import EvaluationResult
 from lartpc_ray.report.published import resolved
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
-from lartpc_ray.terminal.text import align_columns, format_value
+from lartpc_ray.terminal.text import align_columns, counted, format_value
 from lartpc_ray.tracking.trial_run import TrialRun
 from lartpc_ray.trials.shipped import shipped
 
@@ -245,7 +245,7 @@ def study_text(study: str, rows: Sequence[TrialRow], width: int = 0) -> str:
 def _order(rows: Sequence[TrialRow]) -> str:
     """Return how many trials have ended and how many run, in the order of their rows."""
     running = sum(row.status == RUNNING for row in rows)
-    text = f"{len(rows)} trials, best first" if len(rows) > 1 else "1 trial"
+    text = counted(len(rows), "trial") + ", best first" * (len(rows) > 1)
     if running == len(rows):
         return f"{text}, running"
     return f"{text}: {len(rows) - running} ended, then {running} running" if running else text

@@ -107,6 +107,16 @@ def escape_controls(text: str) -> str:
     )
 
 
+def counted(count: int, name: str) -> str:
+    """Return a number of things in words.
+
+    Example:
+        >>> counted(1, "trial"), counted(12, "trial")
+        ('1 trial', '12 trials')
+    """
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in seconds, minutes or hours.
 

@@ -15,7 +15,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.splits import Split
 from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.terminal.text import align_columns, format_duration, format_value
+from lartpc_ray.terminal.text import align_columns, counted, format_duration, format_value
 from lartpc_ray.train.resources import absent_here
 from lartpc_ray.train.speed import Speed, measured_speed
 from lartpc_ray.trials.space import Space, option_text, values_text
@@ -87,7 +87,7 @@ def _lines(
     space: Space, splits: Mapping[str, Any], time_needed: Estimate | None, problems: list[str]
 ) -> list[str]:
     trial = space.first_trial()
-    size = f"{space.trials} trials of at most {trial.optimizer.steps} steps"
+    size = f"{counted(space.trials, 'trial')} of at most {trial.optimizer.steps} steps"
     at_a_time = f"at most {space.budget.concurrent} at a time"
     lines = fold(f"{space.name}, budget {space.budget_name}: {size}, {at_a_time}")
     lines += ["", *search_table(space)] if space.search else []
@@ -253,11 +253,12 @@ def estimate_lines(space: Space, needed: Estimate | None) -> list[str]:
     """Return the estimated time in words."""
     if needed is None:
         return ["estimated time: unknown, as the GPUs of a trial are absent"]
+    voxels = float(f"{needed.voxels_per_second:.2g}")
     total, together = needed.total_seconds, min(space.budget.concurrent, space.trials)
     return [
-        f"estimated time: {format_duration(total)}, with {together} trials at a time",
+        f"estimated time: {format_duration(total)}, with {counted(together, 'trial')} at a time",
         f"  measured on this machine now: {needed.steps} steps of trial 0, "
-        f"{needed.seconds_per_step:.2g} s per step, {needed.voxels_per_second:.3g} voxels per s; "
+        f"{needed.seconds_per_step:.2g} s per step, {voxels:,.0f} voxels per s; "
         f"a validation {needed.seconds_per_validation:.2g} s",
         "  other settings of the network are faster or slower; joined pieces, thresholds and tests "
         "at the end come on top",

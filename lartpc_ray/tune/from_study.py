@@ -9,6 +9,7 @@ from typing import Any
 from lartpc_ray.data.splits import Split
 from lartpc_ray.runtime.run_folder import copy_of, load_plan
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import counted
 from lartpc_ray.train.inputs import data_digests
 from lartpc_ray.train.workers import FAILED
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -56,8 +57,8 @@ def with_earlier(space: Space, source: str, runs: Path) -> Space:
     room = space.trials - 1 - len(space.starts)
     if room < 1:
         raise ValueError(
-            f"--from {source}: the budget has {space.trials} trials, all with given settings; "
-            "raise its trials"
+            f"--from {source}: the budget has {counted(space.trials, 'trial')}, all with given "
+            "settings; raise its trials"
         )
     _compare_data(space, plan, folder)
     states = _finished(folder)

@@ -18,7 +18,7 @@ from lartpc_ray.report.effects import log_effects
 from lartpc_ray.report.record import access_hint, described, log_report_page, record_result
 from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.verdict import result_content, result_text
-from lartpc_ray.terminal.text import align_columns, bold, format_value
+from lartpc_ray.terminal.text import align_columns, bold, counted, format_value
 from lartpc_ray.thresholds.tuning import class_objectives, tune_run
 from lartpc_ray.tracking.runs import Tracking
 from lartpc_ray.tracking.store import StoreError
@@ -255,7 +255,7 @@ def best_lines(space: Space, number: int, count: int, state: Checkpoint) -> list
     steps = f"{state.step} steps, objective {reached:.4f} on the tune split"
     acting = [key for key in space.search if key in chosen]
     settings = [f"  {key} = {format_value(chosen[key])}" for key in acting]
-    return ["", f"best of {count} trials: trial {number}, {steps}", *settings]
+    return ["", f"best of {counted(count, 'trial')}: trial {number}, {steps}", *settings]
 
 
 def judged(

@@ -13,7 +13,7 @@ from lartpc_ray.runtime.run_folder import planned_options, resumable
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.terminal.text import format_value
+from lartpc_ray.terminal.text import counted, format_value
 from lartpc_ray.train.resources import refuse_absent
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.dry_run import dry_run
@@ -40,7 +40,9 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
     if options.dry_run:
         print(dry_run(space, as_json=options.json, speed=speed))
         return 0
-    size = f"{space.trials} trials of at most {space.first_trial().optimizer.steps} steps"
+    size = (
+        f"{counted(space.trials, 'trial')} of at most {space.first_trial().optimizer.steps} steps"
+    )
     if study is None:
         refuse_absent(space.first_trial().resources, "GPU", "CPU")
         given = planned_options(options)

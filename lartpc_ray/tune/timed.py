@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.terminal.text import format_duration
+from lartpc_ray.terminal.text import counted, format_duration
 from lartpc_ray.train.speed import Speed, measure_steps, step_means
 from lartpc_ray.train.timed import measured, overhead, size_line
 from lartpc_ray.trials.belongs import STEPS
@@ -65,7 +65,9 @@ class TimedSearch:
         """Return the measured speed, the size and the expected end."""
         size = StudySize.of(self.space)
         rung = f" (first rung {size.min_steps})" if size.min_steps < size.steps else ""
-        words = f"{size.trials} trials of {size.steps} steps{rung}, {self.at_once} at a time"
+        words = (
+            f"{counted(size.trials, 'trial')} of {size.steps} steps{rung}, {self.at_once} at a time"
+        )
         return size_line(self.space.budget.minutes or 0, self.speed, words, self.seconds)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,15 @@ def test_absent_gpus_and_cores_are_named(few_events: Path, monkeypatch: pytest.M
     ]
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert absent_here(needs) == {}, "a cluster has other machines"
+
+
+def test_the_estimated_time_is_in_plain_numbers(few_events: Path) -> None:
+    speed = Speed(4, 0.16, 41_700.0, 2.3, 0.0)
+    first, second, *_ = estimate_lines(
+        smoke(few_events), Estimate(**asdict(speed), total_seconds=90.0)
+    )
+    assert first == "estimated time: 2 min, with 1 trial at a time"
+    assert "0.16 s per step, 42,000 voxels per s; a validation 2.3 s" in second
 
 
 def test_the_time_of_a_search_is_that_of_its_planned_steps_and_validations(

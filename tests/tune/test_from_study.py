@@ -177,9 +177,7 @@ def test_a_small_budget_takes_one_and_a_full_one_none(
 ) -> None:
     overnight = read(tmp_path, few_events, "overnight")
     assert len(with_earlier(overnight, str(earlier.folder), tmp_path).starts) == 1
-    with pytest.raises(
-        ValueError, match=r"the budget has 1 trials, all with given settings; raise"
-    ):
+    with pytest.raises(ValueError, match=r"the budget has 1 trial, all with given settings; raise"):
         with_earlier(read(tmp_path, few_events, "laptop"), str(earlier.folder), tmp_path)
 
 
