@@ -145,6 +145,7 @@ def test_mistakes_are_one_line_and_status_2(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_inspect_counts() -> None:
     status, out, _ = run("lartpc_ray.data", "inspect", "sample/tune", "--json")
     found = json.loads(out)

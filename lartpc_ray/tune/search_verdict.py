@@ -105,7 +105,7 @@ class SearchVerdict:
             cells = [format_value(one.low), format_value(one.high)]
             rows.append([names.get(one.setting, one.setting), *cells, *numbers])
         head = f"effects of the settings on the objective, {self.trials} trials after {self.step} "
-        return [f"{head}steps (additive model, 68 % errors):", *align_columns(rows)]
+        return [f"{head}steps", "(additive model, 68 % errors):", *align_columns(rows)]
 
     def lines(self) -> list[str]:
         """Return the verdict and the effects as lines of text, each part after an empty line."""

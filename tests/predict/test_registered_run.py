@@ -43,6 +43,7 @@ def registered(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     return tmp_path / "runs", run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["models:/study@champion", "models:/study/1"])
 def test_predict_applies_a_registered_model_with_its_thresholds(
     address: str, registered: tuple[Path, str], tmp_path: Path

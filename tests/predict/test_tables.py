@@ -79,6 +79,7 @@ def test_the_tables_are_those_of_the_predicted_file(inputs: Path, shards: Path) 
     assert clusters["event"].nunique() == EVENTS
 
 
+@pytest.mark.slow
 def test_a_file_has_the_tables_of_the_shards(inputs: Path, shards: Path, tmp_path: Path) -> None:
     assert run(inputs, tmp_path / "one.h5", "--tables", "--pitch", "0.5") == 0
     assert (tmp_path / "one.clusters.parquet").is_file()

@@ -294,6 +294,7 @@ def test_the_command_names_the_run_and_the_rule_of_clustering(
     assert "6 events of net.h5" in (tmp_path / "thresholds.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "status"), [((), 0), (("--workers", "2"), 2)])
 def test_few_events_are_tuned_without_ray(
     tmp_path: Path,

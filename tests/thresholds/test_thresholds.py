@@ -219,6 +219,7 @@ def test_michels_on_top_of_a_segmentation_run(
     assert "michels.png" in {file.path for file in names}
 
 
+@pytest.mark.slow
 def test_the_run_keeps_thresholds_scores_and_a_picture_a_class(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

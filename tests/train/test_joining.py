@@ -64,6 +64,7 @@ def test_the_joining_changes_no_other_weight(tmp_path: Path) -> None:
     assert all(torch.equal(joined.network[name], own) for name, own in without.network.items())
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_join_at_its_last_step(tmp_path: Path) -> None:
     _, end = trained(tmp_path, **{"task.joining_events": 4})
     early = checkpoints.load(tmp_path / "step-000000002.pt")
@@ -98,6 +99,7 @@ def test_a_run_that_stopped_before_its_fit_fits_when_it_continues(
     assert torch.equal(rest.network[VALUES], whole.network[VALUES])
 
 
+@pytest.mark.slow
 def test_no_validation_computes_pieces_that_it_does_not_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

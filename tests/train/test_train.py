@@ -45,6 +45,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lartpc_ray.runtime.failures.WAITS", (0.0, 0.0))
 
 
+@pytest.mark.slow
 def test_a_trial_at_fault_leaves_its_reason_and_a_full_disk_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,8 +127,10 @@ def test_the_effects_of_the_settings_have_errors() -> None:
     assert first.setting == RATE, "the largest in units of its error first"
     assert first.change == pytest.approx(0.05, abs=3 * first.error)
     assert abs(second.change) < 3 * second.error
-    head, names, *rows = verdict.effect_table()
-    assert head.startswith("effects of the settings on the objective, 7 trials after 10 steps")
+    head, model, names, *rows = verdict.effect_table()
+    assert head == "effects of the settings on the objective, 7 trials after 10 steps"
+    assert model == "(additive model, 68 % errors):"
+    assert max(map(len, [head, model, names, *rows])) <= 80, "a line of a terminal"
     assert names.split() == ["setting", "from", "to", "effect", "error"]
     assert [row.split()[0] for row in rows] == ["learning_rate", "filters"]
     content = verdict.content()

@@ -24,6 +24,7 @@ def same(one: Event, other: Event) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_an_event_depends_on_its_seed_and_number_only() -> None:
     events = list(Bomb(4, 3, SMALL))
     np.random.default_rng().random()
