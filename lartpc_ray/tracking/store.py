@@ -21,6 +21,8 @@ from lartpc_ray.atomic import replace_file
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.text import error_text, shown_uri, uri_passwords, without_password
 
+REFUSED_LOGIN = "no password supplied|password authentication failed|using password"
+"""What PostgreSQL and MySQL write of a password that is missing or wrong."""
 STORE = "mlflow.db"
 TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 SILENCE = 20.0
@@ -289,7 +291,7 @@ def _store_error(error: Exception, shown: str, passwords: list[str]) -> StoreErr
     text = without_password(text)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         text = "a database of another MLflow version; see `mlflow db upgrade`, after a copy of it"
-    if "password" in text:
+    if re.search(REFUSED_LOGIN, text):
         return StoreError(
             f"{shown}: the password is missing or wrong; {where_password(shown.split(' ', 1)[1])}"
         )
