@@ -1,7 +1,8 @@
 """Time prediction: python benchmarks/scaling.py --part predict (or this file, alone).
 
 1. `predict` of `--predicted` events into a file by one worker and by two, in a new process each,
-   by turns: the median ratio of their times, with and without the start of Ray.
+   by turns: the median ratio of their times, with Ray's start and end, and from the first event to
+   the last byte of the output.
 2. The memory of the driver for `--sizes` events, which are the same few again and again, by a small
    new network: the driver has the same voxels and clusters to write (`--part memory` alone).
 3. The time of one event in this process above that of its network and of its reconstruction.
@@ -53,14 +54,14 @@ first = []
 inner = service.InferenceService.run
 def timed(self, *arguments, **more):
     for result in inner(self, *arguments, **more):
-        first.append(time.perf_counter()) if not first else None
+        first.append(time.time()) if not first else None
         yield result
 service.InferenceService.run = timed
 status = run(command.parser(), command.main, sys.argv[1:])
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(status, time.perf_counter() - first[0], peak)
+print(status, first[0], peak)
 """
-"""Predict as the command does; print status, seconds from the first event on, and peak memory."""
+"""Predict as the command does; print status, the time of the first event, and peak memory."""
 
 
 def many(count: int) -> Iterator[Event]:
@@ -72,7 +73,10 @@ def many(count: int) -> Iterator[Event]:
 def run_driver(
     events: Path, output: Path, *more: str, model: Path = MODEL
 ) -> tuple[float, float, float]:
-    """Predict in a new process; return seconds in all, from the first event on, and MiB."""
+    """Predict in a new process; return seconds in all, seconds from the first event, and MiB.
+
+    The seconds from the first event end with the last byte of the output, so before Ray ends.
+    """
     arguments = [str(events), "-o", str(output), "--run", str(model), "--device", "cpu", "--force"]
     command = [sys.executable, "-c", DRIVER, *arguments, "--runs", str(output.parent), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -81,12 +85,12 @@ def run_driver(
     seconds = time.perf_counter() - began
     if done.returncode or not done.stdout.startswith("0 "):
         raise SystemExit(done.stderr)
-    _, steady, memory = done.stdout.split()
-    return seconds, float(steady), float(memory) / MIB
+    _, first, memory = done.stdout.split()
+    return seconds, output.stat().st_mtime - float(first), float(memory) / MIB
 
 
 def by_halves(events: Path, scratch: Path, count: int) -> float:
-    """Return the time from the first event on of two processes that predict a half each.
+    """Return the time from the first event of two processes that predict a half each.
 
     They share nothing but the machine, so no division of the work can be faster.
     """
@@ -112,7 +116,7 @@ def ratio_of_workers(events: Path, scratch: Path, repeats: int, count: int) -> N
             seconds, steady, _ = run_driver(events, outputs[workers], "--workers", str(workers))
             of_workers.append((seconds, steady))
     same = outputs[1].read_bytes() == outputs[2].read_bytes()
-    for place, name in enumerate(("in all", "from the first event on")):
+    for place, name in enumerate(("in all", "from the first event")):
         one, two = (statistics.median(row[place] for row in times[workers]) for workers in (1, 2))
         print(f"  {name}: {one:.1f} s by one worker, {two:.1f} s by two: {two / one:.2f}")
     alone = statistics.median(steady for _, steady in times[1])
@@ -226,7 +230,7 @@ def measure_ray_data(events: int, repeats: int) -> None:
                 ended = time.perf_counter()
                 times[name].append((ended - began, ended - first))
                 sums[name] = total
-    for place, what in enumerate(("in all", "from the first event on")):
+    for place, what in enumerate(("in all", "from the first event")):
         one, other = (statistics.median(row[place] for row in times[name]) for name in ways)
         print(f"  {what}: {one:.1f} s by the service, {other:.1f} s by Ray Data: {other / one:.2f}")
     print(f"  the same predictions: {len(set(sums.values())) == 1}")

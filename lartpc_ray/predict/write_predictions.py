@@ -15,28 +15,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from lartpc_ray.data.dead_regions import DeadMap
-from lartpc_ray.data.event import Event
 from lartpc_ray.data.formats.pilarnet_writer import write_tables
-from lartpc_ray.data.formats.predicted import predicted_tables
 from lartpc_ray.data.formats.prediction_table import (
     ENDING,
-    Columns,
-    voxel_columns,
     write_voxel_table,
 )
 from lartpc_ray.data.formats.source import Tables
-from lartpc_ray.data.formats.tables import Version, event_tables, to_layout
+from lartpc_ray.data.formats.tables import Version
+from lartpc_ray.predict.cluster_columns import with_tables
 from lartpc_ray.predict.input_tables import InputTables
-from lartpc_ray.predict.job import Work, read_task
+from lartpc_ray.predict.job import Work
 from lartpc_ray.predict.placement import LazyRay, Placement
+from lartpc_ray.predict.reconstruction import reconstruct, reconstruct_voxels
 from lartpc_ray.predict.registry import SCHEME, fetch_registered, load_checkpoint
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.shards import ShardFolder, digests
 from lartpc_ray.predict.sources import FileEvents, event_files
-from lartpc_ray.predict.tables import check_tables, with_tables, write_with_tables
+from lartpc_ray.predict.tables import check_tables, write_with_tables
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.runtime.run_folder import locked
-from lartpc_ray.tasks.task import Outputs, Thresholds
+from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.command import log, refuse_file_as_folder
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.tracking.runs import Tracking
@@ -174,44 +172,6 @@ def write_file(
 ) -> int:
     """Write predicted events to a file, whole or not at all; return their number."""
     return write_tables(path, events, version=version, predicted=True, sidecar=sidecar)
-
-
-def reconstruct(
-    settings: str,
-    thresholds: str,
-    inputs: InputTables | None,
-    version: Version,
-    number: int,
-    event: Event,
-    outputs: Outputs,
-) -> Tables:
-    """Return the tables of the event with the reconstruction of a task in place of the truth.
-
-    Args:
-        settings: of the task, as JSON.
-        thresholds: class to thresholds, as JSON.
-        inputs: of the events, whose columns the result carries; None to write the event alone.
-        version: layout of the tables.
-        number, event, outputs: of the prediction.
-    """
-    predicted = read_task(settings).reconstruct(event, outputs, json.loads(thresholds))
-    if inputs is None:
-        return to_layout(event_tables(predicted), version)
-    return to_layout(predicted_tables(predicted, *inputs.read(number)), version)
-
-
-def reconstruct_voxels(
-    settings: str,
-    thresholds: str,
-    inputs: InputTables | None,
-    number: int,
-    event: Event,
-    outputs: Outputs,
-) -> Columns:
-    """Return the rows of the event in a table of voxels; for the arguments see `reconstruct`."""
-    predicted = read_task(settings).reconstruct(event, outputs, json.loads(thresholds))
-    source = None if inputs is None else inputs.read(number)
-    return voxel_columns(number, predicted, outputs.get("seediness"), source)
 
 
 def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresholds]:

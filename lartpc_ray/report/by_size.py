@@ -17,8 +17,9 @@ from lartpc_ray.atomic import replace_file
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.dead_regions import PITCH
 from lartpc_ray.metrics.binned import Binned, binned_means, binned_shares, equal_bins
+from lartpc_ray.predict.cluster_columns import Columns, event_tables, join
 from lartpc_ray.predict.placement import LazyRay
-from lartpc_ray.predict.tables import Columns, event_tables, has_tables, join, read_clusters
+from lartpc_ray.predict.tables import has_tables, read_clusters
 from lartpc_ray.report.charts import COLOURS, Chart, chart
 from lartpc_ray.report.document import Grid, Page, Plot, Row, Table
 from lartpc_ray.report.sides import Side, load_side

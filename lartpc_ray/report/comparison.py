@@ -12,8 +12,9 @@ import numpy as np
 
 from lartpc_ray.metrics.paired import LOWER_IS_BETTER, PairedDifference, paired_differences
 from lartpc_ray.metrics.table import MEAN, Metrics
+from lartpc_ray.predict.cluster_columns import Columns
 from lartpc_ray.predict.evaluate import mean_of, measure
-from lartpc_ray.predict.tables import Columns, read_clusters, read_metrics
+from lartpc_ray.predict.tables import read_clusters, read_metrics
 from lartpc_ray.report.sides import Side
 from lartpc_ray.report.tables import layout
 from lartpc_ray.report.verdict import difference_text, wrapped

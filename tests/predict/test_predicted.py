@@ -21,7 +21,7 @@ from lartpc_ray.data.formats.predicted import predicted_tables
 from lartpc_ray.data.formats.source import Tables
 from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.predict import __main__ as predict
-from lartpc_ray.predict import write_predictions
+from lartpc_ray.predict import reconstruction, write_predictions
 from lartpc_ray.predict.input_tables import InputTables
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.predict.write_predictions import with_image_side
@@ -303,7 +303,7 @@ def test_voxels_other_than_those_of_the_input_are_written_alone(
     event, _ = read(write_published(tmp_path / "a.h5", rng, [31]))
     settings = SegmentationTask().model_dump_json()
     outputs = {"probability": np.eye(5)[np.full(len(event), ParticleClass.HIP)]}
-    tables = write_predictions.reconstruct(settings, "{}", None, "v2", 0, event, outputs)
+    tables = reconstruction.reconstruct(settings, "{}", None, "v2", 0, event, outputs)
     assert tables.keys() == {"point", "cluster", "cluster_extra"}
     assert set(tables["cluster"][1:, 5]) == {4}
 

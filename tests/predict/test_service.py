@@ -1,7 +1,9 @@
 """The inference service: the same results in this process, and by workers of which one ends."""
 
 import os
+import pickle
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from lartpc_ray.data.files import write_events
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.predict import placement as placements
 from lartpc_ray.predict import service as services
+from lartpc_ray.predict.cluster_columns import with_tables
 from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
 from lartpc_ray.predict.job import Work, cut, keep_prediction
 from lartpc_ray.predict.placement import Placement, few_events
+from lartpc_ray.predict.reconstruction import reconstruct, reconstruct_voxels
 from lartpc_ray.predict.service import InferenceService, SharedWorkers
 from lartpc_ray.predict.sources import FileEvents
 from lartpc_ray.runtime.ray_session import ray_session
@@ -65,6 +69,17 @@ def with_process(number: int, event: Event, outputs: Outputs) -> tuple[int, byte
 def killed_always(number: int, event: Event, outputs: Outputs) -> None:
     if number == 20:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_imports_neither_mlflow_nor_pandas_for_its_work() -> None:
+    """They took half of the seconds that a worker needs before its first event."""
+    works = [Work(reconstruct), Work(reconstruct_voxels), with_tables(Work(reconstruct), "", "", 1)]
+    script = "import pickle, sys; import lartpc_ray.predict.workers; "
+    script += f"pickle.loads({pickle.dumps(works)!r}); print(*sys.modules)"
+    run = [sys.executable, "-c", script]
+    modules = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    assert "lartpc_ray.predict.cluster_columns" in modules
+    assert not {"mlflow", "pandas"} & set(modules)
 
 
 def test_results_are_those_of_the_network_in_the_order_of_the_events(source: FileEvents) -> None:
