@@ -5,6 +5,7 @@ The version before the folders of the commands made tests/files/earlier: `killed
 registered by a finished search.
 """
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -30,7 +31,7 @@ STUDY = "smoke-20261129-001801-0a70"
 
 def test_an_earlier_search_space_is_that_of_today() -> None:
     earlier = read_space(EARLIER / "killed" / "study" / "smoke.yaml", "laptop")
-    today = read_space(find_space("smoke"), "laptop")
+    today = read_space(find_space("smoke"), "laptop", {"data.splits.most_events": None})
     assert earlier.first_trial() == today.first_trial()
     assert earlier.search == today.search
 
@@ -63,7 +64,10 @@ def killed_search(runs: Path) -> Path:
 
 @pytest.mark.slow
 def test_an_earlier_search_goes_on_with_its_recorded_trials(tmp_path: Path) -> None:
-    """Its table is that of the same trials trained anew: its checkpoints still serve."""
+    """Its table is that of the same trials trained anew: its checkpoints still serve.
+
+    The objectives may differ: the recorded ones are of the 40 tune events that the sample had.
+    """
     anew, earlier = tmp_path / "anew", tmp_path / "earlier"
     anew.mkdir()
     earlier.mkdir()
@@ -76,7 +80,7 @@ def test_an_earlier_search_goes_on_with_its_recorded_trials(tmp_path: Path) -> N
         status, out, err = finished(tune(runs, "--resume", str(folder)))
         assert status == 0, err
         assert "begun by an earlier version; its recorded trials are kept" in err
-        tables.append(out.split("every metric")[0])
+        tables.append(re.sub(r"objective [0-9.]+", "objective", out.split("every metric")[0]))
         checked(runs, STUDY, 2)
     assert tables[0] == tables[1]
 

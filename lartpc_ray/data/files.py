@@ -63,7 +63,7 @@ def open_events(
         >>> from lartpc_ray.data.splits import sample
         >>> with open_events(sample("test")) as events:
         ...     events.kind, len(events), events[0].coords.shape
-        ('PILArNet-M v3', 60, (4302, 3))
+        ('PILArNet-M v3', 200, (4302, 3))
     """
     path, from_voxels = Path(path), layout is None if from_voxels is None else from_voxels
     layout = layout or Layout()

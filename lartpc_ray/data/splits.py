@@ -26,11 +26,11 @@ NAMES: dict[Split, tuple[str, ...]] = {
 }
 """Names of a split's file or folder, the first that exists."""
 FILE_ENDS = (".h5", ".h5.xz", ".root", ".parquet", ".csv")
-SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 40, "test": 60}
+SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 200, "test": 200}
 
 
 def sample(split: Split) -> Path:
-    """Return the packaged Geant4 sample: 150, 40 and 60 events of 512³ voxels of 3 mm."""
+    """Return the packaged Geant4 sample: 150, 200 and 200 events of 512³ voxels of 3 mm."""
     return Path(__file__).parent / "sample" / f"{split}.h5.xz"
 
 

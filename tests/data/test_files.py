@@ -182,7 +182,7 @@ def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
 
 def test_the_sample_has_its_events() -> None:
     counts = [len(Splits().events(split)) for split in get_args(Split)]
-    assert counts == [150, 40, 60]
+    assert counts == [150, 200, 200]
 
 
 def test_a_split_may_be_its_first_events_only() -> None:
@@ -194,7 +194,7 @@ def test_a_split_may_be_its_first_events_only() -> None:
 
 def test_the_training_split_alone_may_be_its_first_events() -> None:
     few = Splits(train_events=7)
-    assert [len(few.events(split)) for split in get_args(Split)] == [7, 40, 60]
+    assert [len(few.events(split)) for split in get_args(Split)] == [7, 200, 200]
     assert len(Splits(train_events=7, most_events=5).events("train")) == 5
     assert len(Splits(train_events=5, most_events=7).events("train")) == 5
 

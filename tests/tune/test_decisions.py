@@ -373,7 +373,7 @@ def test_make_tune_tries_twelve_points_and_each_seed_others() -> None:
                 steps += until - decisions.history.trials[trial].step
                 decisions.record(trial, until, Measurement(0.5))
         points.append([trial.settings for trial in decisions.history.trials])
-        assert steps == decisions.scheduler.planned_steps == 15_500
+        assert steps == decisions.scheduler.planned_steps == 9300
     assert [len(one) for one in points] == [12, 12]
     assert points[0][0] == points[1][0]
     assert sum(one in points[1] for one in points[0]) < 4

@@ -120,7 +120,7 @@ class EventFile(TableSource):
         >>> from lartpc_ray.data.splits import sample
         >>> events = EventFile(sample("test"))
         >>> events.version, len(events)
-        ('v3', 60)
+        ('v3', 200)
     """
 
     def __init__(
