@@ -48,7 +48,7 @@ class Effects(Settings):
     Attributes:
         effects: of the settings; none for too few trials.
         step: after which the trials were compared.
-        trials: whose results the model explains.
+        trials: with a result after this step.
         verdict: sentences about the best trial and the default; none in files of earlier versions.
     """
 

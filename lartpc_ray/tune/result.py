@@ -75,10 +75,12 @@ class FinishedTrials:
 
     def winner(self, study: Study) -> Winner:
         """Return the winner; with costs see `pick`, of a grid the trial of highest objective."""
+        compared = len(self.successful)
         if study.space.costs:
-            return Winner(_index(self.successful[pick(self.objectives, self.costs)]))
+            best = self.successful[pick(self.objectives, self.costs)]
+            return Winner(_index(best), trials=compared)
         if study.space.points:
-            return Winner(self.ranked[0])
+            return Winner(self.ranked[0], trials=compared)
         steps = [int((trial.metrics or {}).get("step", 0)) for trial in self.successful]
         last = max(steps)
         finalists = {

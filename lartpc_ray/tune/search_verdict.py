@@ -38,8 +38,8 @@ class SearchVerdict:
         test: difference of the winner to the default on the test split; None where the default wins
             or nothing varies.
         effects: of the settings, from the additive model of the trials.
-        step: after which the trials of the model were measured.
-        trials: of the model.
+        step: that most trials have reached; the effects are of the results after it.
+        trials: with a result after this step.
     """
 
     winner: Winner
@@ -157,10 +157,9 @@ def judge(
 ) -> SearchVerdict:
     """Return the verdict on a search with the effects of its settings."""
     model = None if space.costs else fitted(replace(space, earlier=None), history)
-    if model is None:
-        return SearchVerdict(winner, test)
     step = most_reached(history)
-    return SearchVerdict(winner, test, model.effects(), step, len(history.at(step)))
+    effects = model.effects() if model else []
+    return SearchVerdict(winner, test, effects, step, len(history.at(step)))
 
 
 def difference_on_test(

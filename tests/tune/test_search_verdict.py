@@ -161,3 +161,10 @@ def test_the_figure_of_the_effects_has_the_numbers_of_the_model() -> None:
 def test_a_search_with_costs_or_few_trials_has_no_effects() -> None:
     assert judge(Winner(0), space(costs=("training_gib",)), history(), None).effects == []
     assert judge(Winner(0), space(), History(), None).effects == []
+
+
+def test_a_verdict_without_effects_has_the_number_of_trials() -> None:
+    costly = judge(Winner(0), space(costs=("training_gib",)), history(), None).content()
+    assert (costly["effects"], costly["step"], costly["trials"]) == ([], 10, 7)
+    few = judge(Winner(0), space(), History(history().trials[:2]), None).content()
+    assert (few["effects"], few["step"], few["trials"]) == ([], 10, 2)
