@@ -13,6 +13,8 @@ from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.views import GREY, View
 
+NONE = "none"
+"""The class or cluster of a voxel that has none."""
 NAMED = 4
 """Clusters of one colour that the legend names."""
 LARGEST_IMAGE = 1_000_000
@@ -163,35 +165,35 @@ def _axes(event: Event, sides: int, voxel_cm: float | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Hover:
-    """What stands beside the mouse: numbers are much smaller in a page than texts.
+    """The text beside the mouse: short values are much smaller in a page than lines of text.
 
     Attributes:
         template: plotly's template, after the position.
         classes: (voxel,) names of the classes.
-        numbers: (voxel, column) energy, then clusters, -1 none.
+        values: (voxel, column) energy, then clusters, `NONE` for a voxel in no cluster.
     """
 
     template: str
     classes: np.ndarray
-    numbers: np.ndarray
+    values: np.ndarray
 
     @staticmethod
     def of(event: Event, shown: Sequence[View]) -> _Hover:
         unit = "MeV" if len(event.shape) == 3 else "ADC"
-        lines, names, numbers = [f"%{{customdata[0]:.3g}} {unit}"], [], [event.energy]
+        energy = np.array([float(f"{one:.6g}") for one in event.energy], object)  # short in a page
+        lines, names, values = [f"%{{customdata[0]:.3g}} {unit}"], [], [energy]
         for view in shown[1:]:
             if "class" in view.title:
-                known = np.array([*CLASS_NAMES, "none"], object)  # -1 is the last
+                known = np.array([*CLASS_NAMES, NONE], object)  # -1 is the last
                 names.append(known[view.hover])
             else:
-                lines.append(f"{view.title} %{{customdata[{len(numbers)}]}}")
-                numbers.append(view.hover)
+                lines.append(f"{view.title} %{{customdata[{len(values)}]}}")
+                values.append(np.where(view.hover < 0, NONE, view.hover.astype(object)))
         classes = np.full(len(event), "", object)
         for one, separator in zip(names, ["", *[", predicted "] * len(names)], strict=False):
             classes = classes + separator + one
         lines += ["class %{text}"] * bool(names)
-        columns = np.stack([np.asarray(column, np.float32) for column in numbers], axis=1)
-        return _Hover("<br>".join(lines), classes, columns)
+        return _Hover("<br>".join(lines), classes, np.stack(values, axis=1))
 
 
 def legend(view: View, classes: np.ndarray) -> list[tuple[int, str, str]]:
@@ -205,7 +207,7 @@ def legend(view: View, classes: np.ndarray) -> list[tuple[int, str, str]]:
     for index in np.unique(view.value).tolist():
         colour = GREY if index < 0 else view.colours[index]
         if index < 0:
-            name = "none"
+            name = NONE
         elif view.names:
             name = view.names[index]
         else:
@@ -304,7 +306,7 @@ def _points(
         "marker": {"size": 2.5 if len(axes) == 3 else 4, **marker},
         "showlegend": False,
         "text": texts.classes[mask],
-        "customdata": texts.numbers[mask],
+        "customdata": texts.values[mask],
         "hovertemplate": f"{position}<br>{texts.template}<extra></extra>",
     }
 

@@ -23,7 +23,7 @@ from lartpc_ray.data.draw import (
 )
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import write_events
-from lartpc_ray.data.views import views
+from lartpc_ray.data.views import GREY, views
 from lartpc_ray.terminal import phases
 from lartpc_ray.terminal.command import run
 
@@ -90,12 +90,27 @@ def test_a_figure_for_a_notebook(rng: np.random.Generator) -> None:
             "%{customdata[0]:.3g} MeV", "true cluster %{customdata[1]}",
             "predicted cluster %{customdata[2]}", "class %{text}",
         ]  # fmt: skip
-        assert bright.customdata[:, 0] == pytest.approx(event.energy)
+        assert bright.customdata[:, 0].tolist() == pytest.approx(event.energy.tolist(), 1e-5)
         assert bright.customdata[:, 1].tolist() == event.cluster.tolist()
         assert set(bright.text) <= {*CLASS_NAMES, "none"}
     assert len(draw(event).layout.updatemenus[0].buttons) == 3
     with pytest.raises(ValueError, match="not the same event"):
         draw(event, make_event(rng, 40, side=8))
+
+
+def test_a_voxel_in_no_cluster_has_the_same_word_beside_the_mouse_and_in_the_legend(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    cluster = np.where(np.arange(40) < 9, -1, 3).astype(np.int32)
+    event, predicted = replace(make_event(rng, 40), cluster=cluster), np.tile([5, -1], 20)
+    figure = draw(event, predicted)
+    bright, *coloured = figure.data
+    assert bright.customdata[:, 1].tolist() == ["none"] * 9 + [3] * 31
+    assert bright.customdata[:, 2].tolist() == [5, "none"] * 20
+    assert {trace.name for trace in coloured if trace.marker.color == GREY} == {"none"}
+    page = tmp_path / "page.html"
+    write_drawing(page, event, "an event", views(event, clusters=predicted))
+    assert re.search(r'"customdata":\[\[[0-9.]+,"none",5\]', page.read_text())
 
 
 def pressed(page_or_figure: Path | plotly.Figure) -> tuple[str, list[str]]:
