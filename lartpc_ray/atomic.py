@@ -107,12 +107,12 @@ def _only_writer(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def only_holder(lock: Path, busy: Callable[[str], str]) -> Iterator[TextIO]:
+def only_holder(lock: Path, busy: Callable[[str], str] | None) -> Iterator[TextIO]:
     """Hold a lock file, and remove it at the end; the system frees it when the process ends.
 
     Args:
         lock: the file; its folder exists.
-        busy: message from the text of a file that another process holds.
+        busy: message from the text of a file that another process holds; None to wait for it.
 
     Yields:
         the empty file, for a text about its holder.
@@ -123,8 +123,10 @@ def only_holder(lock: Path, busy: Callable[[str], str]) -> Iterator[TextIO]:
     while True:
         with lock.open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
+                if busy is None:
+                    raise
                 file.seek(0)
                 raise ValueError(busy(file.read())) from None
             if not _is_same_file(lock, file.fileno()):  # the last holder has just removed it

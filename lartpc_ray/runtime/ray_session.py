@@ -162,6 +162,17 @@ def private_folder() -> Path:
     return folder
 
 
+def locks_folder() -> Path:
+    """Return this user's folder of locks on this machine.
+
+    Raises:
+        RuntimeError: see `private_folder`.
+    """
+    locks = private_folder() / "writers"
+    locks.mkdir(mode=0o700, exist_ok=True)
+    return locks
+
+
 def remove_old_sessions(folder: Path) -> None:
     """Remove the folders of Ray's ended sessions, but for the logs of the newest `KEPT_SESSIONS`.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,23 +12,27 @@ import numpy as np
 import yaml
 
 from lartpc_ray.atomic import write_text
-from lartpc_ray.predict.thresholds_file import read_thresholds_file
 from lartpc_ray.reconstruct.grid import Choice, ThresholdGrid, seed_plane
 from lartpc_ray.reconstruct.names import UNTUNED
-from lartpc_ray.tasks.clustering import LABELS
 from lartpc_ray.terminal.text import align_columns
 from lartpc_ray.thresholds.difference import Difference, compare
 from lartpc_ray.thresholds.figures import draw_curves, draw_surface
-from lartpc_ray.tracking.runs import NOTE, Tracking, as_folder
+from lartpc_ray.thresholds.in_use import (
+    file_name,
+    identify,
+    is_same,
+    mark_used,
+    only_command,
+    short_digest,
+    state,
+    used_thresholds,
+)
+from lartpc_ray.tracking.runs import Tracking, as_folder
 
 WIDTH = 80
 """Characters of a line of a table."""
-IN_USE = " · in use"
-"""End of the name of a run of thresholds that `predict` uses: its parent's page lists the names."""
 PASSED_ON = ("task", "engine", "data")
 """Tags of a run that are copied to the runs of its thresholds."""
-IDENTITY = ("method", "cluster_rule", "rule", "split", "data", "refine", "min_voxels")
-"""Entries of a thresholds file that, with the objectives, identify it among those of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,71 +193,53 @@ def log_thresholds(
         keep: use the new thresholds from now on.
         usable: whether the run clusters by the rule that the thresholds are for.
     """
-    used = used_thresholds(tracking, run, content["method"])
-    differences = compare(tuned.grid, tuned.choices, used["classes"]) if used else {}
-    same = used is not None and _is_same(used, content)
-    kept = usable and (keep or used is None or same)
-    text = yaml.safe_dump(content, sort_keys=False)
     parent = holder(tracking, run)
-    child = tracking.start(title(content), {"kind": "thresholds", "of": _identity(content)}, parent)
+    with only_command(tracking, parent):
+        used = used_thresholds(tracking, run, content["method"])
+        differences = compare(tuned.grid, tuned.choices, used["classes"]) if used else {}
+        same = used is not None and is_same(used, content)
+        child = _log_run(tracking, run, parent, content, tuned)
+        if usable and not same and (keep or used is None):
+            _write_used(tracking, run, content)
+        used = mark_used(tracking, run, parent, content["method"], child)
+    kept = usable and used is not None and is_same(used, content)
+    return ThresholdsRecord(content, tuned.choices, differences, kept)
+
+
+def _log_run(
+    tracking: Tracking, run: str, parent: str, content: dict[str, Any], tuned: TunedThresholds
+) -> str:
+    """Log thresholds to a run of their own under `parent`; return it.
+
+    Its mark stays as it was: `predict` still uses the earlier file.
+    """
+    child = tracking.start(title(content), {"kind": "thresholds", "of": identify(content)}, parent)
     known = tracking.run_info(run) | {key: content[key] for key in PASSED_ON if key in content}
     tags = {key: known[key] for key in PASSED_ON if key in known}
-    tracking.set_tags(child, tags if kept else tags | {"in_use": "false"})
-    tracking.log_text(child, text, file_name(content))
+    tracking.set_tags(child, tags)
+    tracking.log_text(child, _text(content), file_name(content))
     tracking.log_text(child, table(content), "table.txt")
     with tempfile.TemporaryDirectory() as scratch:
         tracking.log_artifact(child, _write_scores(Path(scratch) / "scores.npz", tuned))
         for label in tuned.choices:
             figure = _draw(Path(scratch) / f"{label}.png", label, tuned)
             _log_class(tracking, child, label, tuned, tags, content["classes"][label], figure)
+    marked = tracking.run_info(child).get("in_use") == "true"
+    tracking.describe(child, f"{state(content, marked)}\n```\n{table(content)}\n```")
     tracking.finish(child)
-    if kept:
-        _use(tracking, run, child, content, "" if same else text)
-    tracking.rename(child, title(content) + IN_USE * kept)
-    tracking.describe(child, f"{_state(content, kept)}\n```\n{table(content)}\n```")
-    return ThresholdsRecord(content, tuned.choices, differences, kept)
+    return child
 
 
-def _use(tracking: Tracking, run: str, child: str, content: dict[str, Any], text: str) -> None:
-    """Make `predict` use these thresholds, then mark the run `child` as the one in use.
-
-    Args:
-        tracking: store of the run.
-        run: its id, or a folder of a run's files.
-        child: the run of the thresholds.
-        content, text: of the thresholds file; an empty text for thresholds that are in use already.
-    """
-    folder = as_folder(run)
-    if text and folder:
-        write_text(folder / file_name(content), text)
-    elif text:
-        tracking.log_text(run, text, file_name(content))
-    tracking.set_tags(child, {"in_use": "true"})
-    for other in tracking.children(holder(tracking, run), kind="thresholds", in_use="true"):
-        same = tracking.run_info(other).get("of", "").split()[1:2] == [content["method"]]
-        if other != child and same:
-            _, line, note = tracking.run_info(other).get(NOTE, "").partition("\n")
-            tracking.describe(other, _state(content, kept=False) + line + note)
-            tracking.set_tags(other, {"in_use": "false"})
-            tracking.rename(other, tracking.run_info(other)["name"].removesuffix(IN_USE))
+def _write_used(tracking: Tracking, run: str, content: dict[str, Any]) -> None:
+    """Write the thresholds file that `predict` reads."""
+    if folder := as_folder(run):
+        write_text(folder / file_name(content), _text(content))
+    else:
+        tracking.log_text(run, _text(content), file_name(content))
 
 
-def _is_same(used: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
-    """Return whether a tuning has found the thresholds in use once more."""
-    same_work = _identity(used) == _identity(content)
-    return same_work and bool(used["classes"] == content["classes"])
-
-
-def method_words(content: Mapping[str, Any]) -> str:
-    """Return for which reconstruction thresholds are used, where a run has several."""
-    words = {**LABELS, "dbscan": "DBSCAN"}.get(content["method"])
-    return f" for {words}" if words else ""
-
-
-def _state(content: Mapping[str, Any], kept: bool) -> str:
-    """Return who uses the thresholds, the first line of a description."""
-    user = "predict uses" if "split" in content else "in use for this file are"
-    return f"{user} {'these' if kept else 'other'} thresholds{method_words(content)}"
+def _text(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def holder(tracking: Tracking, run: str) -> str:
@@ -266,24 +250,11 @@ def holder(tracking: Tracking, run: str) -> str:
 
 def start_run(tracking: Tracking, path: Path, kind: str) -> str:
     """Return the MLflow run of a file or folder; create it if there is none."""
-    run = tracking.start(path.name, {"kind": kind, "path": _digest(str(path))})
-    tracking.finish(run)
+    digest = short_digest(str(path))
+    with only_command(tracking, digest):
+        run = tracking.start(path.name, {"kind": kind, "path": digest})
+        tracking.finish(run)
     return run
-
-
-def file_name(content: Mapping[str, Any]) -> str:
-    """Return the name of a thresholds file."""
-    return f"thresholds-{content['method']}.yaml"
-
-
-def used_thresholds(tracking: Tracking, run: str, method: str) -> dict[str, Any] | None:
-    """Return the content of the thresholds file that `predict` uses; None if the run has none."""
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            path = tracking.fetch(run, file_name({"method": method}), Path(scratch))
-        except ValueError:
-            return None
-        return read_thresholds_file(path)
 
 
 def title(content: Mapping[str, Any]) -> str:
@@ -293,18 +264,6 @@ def title(content: Mapping[str, Any]) -> str:
     parts = ["thresholds", content["method"], *([rule] if rule != "argmax" else [])]
     parts += [*objectives, content["rule"]]
     return " ".join([*parts, *([f"on {Path(content['data']).name}"] if "data" in content else [])])
-
-
-def _identity(content: Mapping[str, Any]) -> str:
-    """Return a text that is equal for equal reconstructions, objectives, rules and events."""
-    known = {key: content[key] for key in IDENTITY if key in content}
-    objectives = {name: row["objective"] for name, row in content["classes"].items()}
-    digest = _digest(json.dumps([known, objectives], sort_keys=True))
-    return f"thresholds {content['method']} {digest}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _write_scores(path: Path, tuned: TunedThresholds) -> Path:

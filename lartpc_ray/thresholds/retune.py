@@ -25,15 +25,14 @@ from lartpc_ray.tasks.task import Task
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.thresholds.export import RULES, exported
+from lartpc_ray.thresholds.in_use import method_words, used_thresholds
 from lartpc_ray.thresholds.record import (
     ThresholdsRecord,
     difference_table,
     holder,
     log_thresholds,
-    method_words,
     start_run,
     table,
-    used_thresholds,
 )
 from lartpc_ray.thresholds.source import FileVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, cluster_rule, is_usable, tune, tune_run
@@ -249,6 +248,8 @@ def _state(record: ThresholdsRecord, tuning: _Tuning) -> str:
         return f"now in use{method_words(record.content)}"
     if not tuning.usable:
         return "logged; not in use: predict clusters this run by another rule"
+    if tuning.options.keep:
+        return "logged; not in use: another command has replaced them meanwhile"
     return "logged; not in use, see --keep"
 
 

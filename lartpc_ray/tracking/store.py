@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -63,6 +64,20 @@ def sqlite_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///") or path.name in ("", ":memory:"):
         return None
     return path if path.parent.is_dir() and os.access(path.parent, os.W_OK) else None
+
+
+def lock_file(uri: str, name: str, locks: Callable[[], Path]) -> Path:
+    """Return the lock file of some runs of a store: beside a SQLite store, else in `locks`.
+
+    Args:
+        uri: of the store.
+        name: of the runs.
+        locks: returns the folder of this user's locks.
+    """
+    if path := sqlite_file(uri):
+        return path.with_name(f"{path.name}.{name}.lock")
+    store = hashlib.sha256(shown_uri(uri).encode()).hexdigest()[:16]
+    return locks() / f"{store}.{name}"
 
 
 def with_tags(tags: Mapping[str, str]) -> str:

@@ -13,7 +13,6 @@ protect the runs, both free at once after a SIGKILL:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -25,12 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lartpc_ray.atomic import only_holder, write_holder
-from lartpc_ray.runtime.ray_session import private_folder
+from lartpc_ray.runtime.ray_session import locks_folder
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import shown_uri
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.tracking.store import INVALID, StoreError, one_try, sqlite_file, with_tags
+from lartpc_ray.tracking.store import INVALID, StoreError, lock_file, one_try, with_tags
 
 OWNER, BEAT = "owner/", "owner_beat"
 """Parameter of a run, before its number, and tag of a run."""
@@ -61,25 +60,10 @@ def only_writer(uri: str, folder: Path) -> Iterator[None]:
     Raises:
         ValueError: if another process writes them; names its folder and what to do.
     """
-    lock = _lock_file(uri, folder.name)
+    lock = lock_file(uri, folder.name, locks_folder)
     with only_holder(lock, lambda holder: _refusal(holder.strip(), uri, folder)) as file:
         write_holder(file, lock, f"{folder} (process {os.getpid()} on {socket.gethostname()})")
         yield
-
-
-def _lock_file(uri: str, study: str) -> Path:
-    """Return the file beside a SQLite store, else in this user's folder."""
-    if path := sqlite_file(uri):
-        return path.with_name(f"{path.name}.{study}.lock")
-    store = hashlib.sha256(shown_uri(uri).encode()).hexdigest()[:16]
-    return _locks() / f"{store}.{study}"
-
-
-def _locks() -> Path:
-    """Return this user's folder of locks on this machine."""
-    locks = private_folder() / "writers"
-    locks.mkdir(mode=0o700, exist_ok=True)
-    return locks
 
 
 def _refusal(holder: str, uri: str, folder: Path) -> str:
@@ -112,7 +96,7 @@ class Owner:
     @staticmethod
     def of(folder: Path) -> Owner:
         """Return this process as the owner."""
-        status, locks = folder.stat(), _locks()
+        status, locks = folder.stat(), locks_folder()
         return Owner(
             folder=str(folder),
             place=(status.st_ino, status.st_dev),

@@ -33,7 +33,7 @@ from lartpc_ray.terminal.screen import ProgressBar
 from lartpc_ray.thresholds import __main__ as thresholds
 from lartpc_ray.thresholds import scan
 from lartpc_ray.thresholds.export import exported
-from lartpc_ray.thresholds.record import used_thresholds
+from lartpc_ray.thresholds.in_use import used_thresholds
 from lartpc_ray.thresholds.retune import _warn_of_few
 from lartpc_ray.thresholds.source import ClassVoxels
 from lartpc_ray.thresholds.tuning import class_objectives, exact_s0
