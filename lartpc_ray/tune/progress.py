@@ -18,6 +18,7 @@ from lartpc_ray.tracking.describe import describe_trial, metric_names
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import ERROR, Tracking
 from lartpc_ray.trials.space import Space
+from lartpc_ray.tune.description import Description
 from lartpc_ray.tune.ray_search import FAILURE, split_trial_index, training_part
 from lartpc_ray.tune.sampled import trial_folder
 from lartpc_ray.tune.trial_table import trial_table
@@ -52,6 +53,7 @@ class Progress(tune.Callback):
         self._objectives: dict[int, float] = {}
         self._metric = str(space.first_trial().task.metric)
         self._screen = trial_table(folder, space)
+        self._description = Description(tracking, parent, space.trials)
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         """Pickle as an empty callback.
@@ -106,6 +108,7 @@ class Progress(tune.Callback):
         if not self._tracking.log_metrics(self.runs[number], kept, step):
             now["before"] = step  # repeated after a resume
         self._objectives[number] = result["objective"]
+        self._description.add_result(number, step, result["objective"])
         live.record(
             "lartpc_best_objective", max(self._objectives.values()), study=self._folder.name
         )
@@ -132,18 +135,26 @@ class Progress(tune.Callback):
         self._tell(number, "failed")
         self._end(number, "FAILED", f"failed: {why}")
 
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        self._description.write()
+
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        self._description.write(now=True)
         self._screen.stop()
 
     def interrupted(self) -> None:
         """Mark the runs of unfinished trials as killed; a resumed search opens them again."""
         unfinished = sorted(self.running | self.paused)
+        for number in unfinished:
+            self._description.change_state(number, "interrupted")
+        self._description.write(now=True)
         for run in (*(self.runs[number] for number in unfinished), self._parent):
             self._tracking.finish(run, "KILLED")
 
     def _tell(self, number: int, state: str) -> None:
         """Record the number of trials in each state after a trial has changed its state."""
         self._states[number] = state
+        self._description.change_state(number, state)
         count = Counter(self._states.values())
         for one in live.STATES:
             live.record("lartpc_trials", count[one], study=self._folder.name, state=one)
