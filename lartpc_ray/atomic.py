@@ -22,7 +22,7 @@ PART = ".part~"
 
 @contextmanager
 def replace_file(
-    path: Path, *, keep_existing: bool = False, exclusive: bool = False
+    path: Path, *, keep_existing: bool = False, exclusive: bool = False, new: bool = False
 ) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename that file to `path` if the body succeeds.
 
@@ -34,16 +34,32 @@ def replace_file(
         path: the file to write; its folder exists.
         keep_existing: keep a file that another process has written meanwhile.
         exclusive: refuse to write while another process writes the same file.
+        new: refuse to write over a file, at the start and at the end.
 
     Raises:
-        ValueError: if another process writes the file.
+        ValueError: if another process writes the file, or with `new` has written it.
         OSError: with the name of the file, if its disk is full or fails, or if it has no folder.
     """
     refuse_missing_folder(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: a folder; give the name of a file")
     with name_in_errors(path), _only_writer(path) if exclusive else nullcontext():
-        yield from _replace(path, keep_existing)
+        if new:
+            refuse_existing(path)
+        yield from _replace(path, keep_existing, new)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a new file whose name is taken since its caller has looked.
+
+    Raises:
+        ValueError: with the name of the file.
+    """
+    if os.path.lexists(path):
+        raise ValueError(
+            f"{path}: another process has written this file meanwhile; it stays as it is: give "
+            "another name, or remove it"
+        )
 
 
 def refuse_missing_folder(path: Path) -> None:
@@ -56,7 +72,7 @@ def refuse_missing_folder(path: Path) -> None:
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
 
 
-def _replace(path: Path, keep_existing: bool) -> Iterator[Path]:
+def _replace(path: Path, keep_existing: bool, new: bool) -> Iterator[Path]:
     start = f"{path.name}{PART}{gethostname()}~"  # no hostname holds ~
     for abandoned in path.parent.glob(f"{escape(start)}*"):
         if not _is_running(int(abandoned.name[len(start) :].split("~")[0])):
@@ -69,11 +85,29 @@ def _replace(path: Path, keep_existing: bool) -> Iterator[Path]:
         if keep_existing:
             with suppress(FileExistsError):
                 os.link(part, path)
+        elif new:
+            _name_new(part, path)
         else:
             os.replace(part, path)
         _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _name_new(part: Path, path: Path) -> None:
+    """Give a complete file its name.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        refuse_existing(path)
+        raise
+    except OSError:  # a disk without hard links
+        refuse_existing(path)
+        os.replace(part, path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -77,6 +77,35 @@ def test_a_body_that_finds_a_file_is_not_silenced(tmp_path: Path) -> None:
         tmp_path.mkdir()
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_not_written_over_one_of_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    path = tmp_path / "a"
+
+    def refuse_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+
+    def write_late() -> None:
+        with replace_file(path, new=True) as part:
+            part.write_text("second")
+            write_text(path, "first")
+
+    with pytest.raises(ValueError, match="a: another process has written this file meanwhile"):
+        write_late()
+    with pytest.raises(ValueError, match="it stays as it is"), replace_file(path, new=True):
+        raise AssertionError("nothing is computed for a name that is taken")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    with replace_file(path, new=True) as part:
+        part.write_text("alone")
+    assert path.read_text() == "alone"
+
+
 def test_two_writers_of_one_process_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with replace_file(path) as first, replace_file(path) as second:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from lartpc_ray.atomic import replace_file
+from lartpc_ray.atomic import refuse_existing, replace_file
 from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.metrics.table import Metrics, Row
 from lartpc_ray.predict.cluster_columns import TYPES, Columns, Tables, join
@@ -39,6 +39,8 @@ def write_with_tables(
     task: str,
     path: Path,
     results: Iterator[tuple[Result, Tables]],
+    *,
+    new: bool = False,
 ) -> int:
     """Write predicted events and their tables; return the number of events.
 
@@ -50,6 +52,7 @@ def write_with_tables(
         task: name of the task, which the tables hold.
         path: of the file of events.
         results: the events, each with its tables.
+        new: refuse to write the tables beside a file of events of another process.
     """
     tables: list[Tables] = []
 
@@ -57,6 +60,8 @@ def write_with_tables(
         for event, of_event in results:
             tables.append(of_event)
             yield event
+        if new:
+            refuse_existing(path)
         write_tables(path, task, tables)
 
     return write(path, events())

@@ -60,7 +60,8 @@ def run_predict(options: argparse.Namespace) -> int:
     with ray:
         ray.start(len(events))
         service = InferenceService(states, source, ray.placement)
-        work, write = output_form(options, states, thresholds, source)
+        new = not in_shards and not options.force
+        work, write = output_form(options, states, thresholds, source, new=new)
         if not in_shards:
             with closing(service.run(work, [events])) as predicted:
                 count = write(output, predicted)
@@ -123,20 +124,28 @@ def output_form(
     states: Sequence[Checkpoint],
     thresholds: Thresholds,
     source: FileEvents,
+    *,
+    new: bool,
 ) -> tuple[Work[Any], Write]:
-    """Return the work on each prediction, and the writer of its results."""
+    """Return the work on each prediction, and the writer of its results.
+
+    Args:
+        options: of the command.
+        states, thresholds, source: the networks, the thresholds of the last one, and the events.
+        new: whether the writer refuses a file that another process has written meanwhile.
+    """
     task = states[-1].trial.task
     version: Version = options.layout or "v3"
     inputs = input_tables(states, source)
     arguments = (task.model_dump_json(), json.dumps(thresholds), inputs)
     if options.output.suffix == ENDING:
-        return Work(reconstruct_voxels, arguments), write_voxel_table
+        return Work(reconstruct_voxels, arguments), partial(write_voxel_table, new=new)
     work: Work[Any] = Work(reconstruct, (*arguments, version))
-    write: Write = partial(write_file, version=version, sidecar=bool(options.layout))
+    write: Write = partial(write_file, version=version, sidecar=bool(options.layout), new=new)
     if not options.tables:
         return work, write
     work = with_tables(work, task.model_dump_json(), json.dumps(thresholds), options.pitch)
-    return work, partial(write_with_tables, write, task.name)
+    return work, partial(write_with_tables, write, task.name, new=new)
 
 
 def write_shards(
@@ -168,10 +177,16 @@ def input_tables(states: Sequence[Checkpoint], source: FileEvents) -> InputTable
 
 
 def write_file(
-    path: Path, events: Iterator[Tables], *, version: Version, sidecar: bool = False
+    path: Path,
+    events: Iterator[Tables],
+    *,
+    version: Version,
+    sidecar: bool = False,
+    new: bool = False,
 ) -> int:
     """Write predicted events to a file, whole or not at all; return their number."""
-    return write_tables(path, events, version=version, predicted=True, sidecar=sidecar)
+    more = {"sidecar": sidecar, "new": new}
+    return write_tables(path, events, version=version, predicted=True, **more)
 
 
 def load_networks(options: argparse.Namespace) -> tuple[list[Checkpoint], Thresholds]:

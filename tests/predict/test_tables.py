@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from lartpc_ray import compare
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.predict import __main__ as predict
-from lartpc_ray.predict.tables import read_clusters, read_metrics
+from lartpc_ray.predict import write_predictions
+from lartpc_ray.predict.tables import read_clusters, read_metrics, table_files
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -102,6 +104,30 @@ def test_a_shard_that_exists_has_its_tables(inputs: Path, shards: Path, tmp_path
     (tmp_path / "ended" / "tables" / f"clusters-{first.stem[7:]}.parquet").unlink()
     assert run(inputs, tmp_path / "ended", "--tables", "--pitch", "0.5") == 0
     assert files(tmp_path / "ended") == whole
+
+
+@pytest.mark.parametrize("moment", ["load_networks", "reconstruct"])
+def test_a_file_that_another_process_writes_meanwhile_stays_with_its_tables(
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    moment: str,
+) -> None:
+    output, work = tmp_path / "out.h5", getattr(write_predictions, moment)
+    others = [output, *table_files(output)]
+
+    def while_another_writes(*arguments: Any) -> Any:
+        for path in others:
+            path.write_bytes(b"another")
+        return work(*arguments)
+
+    monkeypatch.setattr(write_predictions, moment, while_another_writes)
+    assert run(inputs, output, "--tables", "--workers", "1", "--events", ":2") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{output}: another process has written this file meanwhile; it stays" in error
+    assert sorted(tmp_path.glob("out*")) == sorted(others)
+    assert {path.read_bytes() for path in others} == {b"another"}
 
 
 def test_shards_without_tables_are_another_prediction(

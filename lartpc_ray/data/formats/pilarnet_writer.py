@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lartpc_ray.atomic import replace_file
+from lartpc_ray.atomic import refuse_existing, replace_file
 from lartpc_ray.data.formats.hdf5 import create_hdf5
 from lartpc_ray.data.formats.pilarnet import PREDICTED
 from lartpc_ray.data.formats.source import Tables
@@ -27,6 +27,7 @@ def write_tables(
     version: Version = "v3",
     predicted: bool = False,
     sidecar: bool = False,
+    new: bool = False,
 ) -> int:
     """Write the tables of events, whole or not at all.
 
@@ -36,14 +37,16 @@ def write_tables(
         version: the layout.
         predicted: note in the file that a network predicted the classes and clusters.
         sidecar: also write the number of voxels of each event, see `sidecar_path`.
+        new: refuse to write over a file.
 
     Returns:
         The number of events written.
 
     Raises:
-        ValueError: for a table with other columns, or numbers of another kind, than before.
+        ValueError: for a table with other columns, or numbers of another kind, than before; with
+            `new` for a file that exists.
     """
-    with replace_events(path, sidecar=sidecar) as (part, sizes):
+    with replace_events(path, sidecar=sidecar, new=new) as (part, sizes):
         sizes += fill_file(part, events, version=version, predicted=predicted)
     return len(sizes)
 
@@ -71,17 +74,22 @@ def fill_file(
 
 
 @contextmanager
-def replace_events(path: Path, *, sidecar: bool) -> Iterator[tuple[Path, list[int]]]:
+def replace_events(
+    path: Path, *, sidecar: bool, new: bool = False
+) -> Iterator[tuple[Path, list[int]]]:
     """Give a temporary path beside `path`, see `replace_file`, and a list for the sidecar file.
 
     Args:
         path: the event file to write.
         sidecar: write the sidecar file; one that is there already is always written again.
+        new: refuse to write over an event file.
     """
     beside, sizes = sidecar_path(path), list[int]()
     wanted = sidecar or beside.exists()
-    with replace_file(path, exclusive=True) as part:
+    with replace_file(path, exclusive=True, new=new) as part:
         yield part, sizes
+        if new:
+            refuse_existing(path)  # before its sidecar file is removed
         beside.unlink(missing_ok=True)  # a process that ends here leaves none of another file
     if wanted:
         with replace_file(beside) as part, part.open("wb") as file:

@@ -71,15 +71,21 @@ def voxel_columns(
     }
 
 
-def write_voxel_table(path: Path, events: Iterable[Columns]) -> int:
+def write_voxel_table(path: Path, events: Iterable[Columns], *, new: bool = False) -> int:
     """Write the rows of events as a Parquet file, whole or not at all; return their number.
 
+    Args:
+        path: the file to write.
+        events: the rows of each event; they are taken one by one.
+        new: refuse to write over a file.
+
     Raises:
-        ValueError: if there is no event, whose columns the file would have.
+        ValueError: if there is no event, whose columns the file would have; with `new` for a file
+            that exists.
     """
     count, rows, waiting = 0, 0, list[Columns]()
     writer: pq.ParquetWriter | None = None
-    with replace_file(path, exclusive=True) as part:
+    with replace_file(path, exclusive=True, new=new) as part:
         try:
             for columns in events:
                 writer = writer or pq.ParquetWriter(part, _schema(columns))
