@@ -18,7 +18,6 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that stop a run; a scheduler sends SIGUSR1 before a time limit."""
 PATIENCE = 20.0
 """Seconds of waiting for checkpoints before a stop; SLURM kills 30 s after its SIGTERM."""
-_resume_commands: list[str] = []
 
 
 @contextmanager
@@ -26,13 +25,39 @@ def resumed_by(command: str) -> Iterator[None]:
     """Name the command that resumes a run as soon as a scheduler's signal arrives.
 
     A scheduler may send SIGTERM to all processes at once. Then Ray ends, too, and may end this
-    process before its closing lines.
+    process before its closing lines. While the main thread waits inside Ray, as during a training,
+    Python calls no signal handler. So a thread reads the signals as they arrive.
     """
-    _resume_commands.append(command)
+    if threading.current_thread() is not threading.main_thread():  # Python refuses it elsewhere
+        yield
+        return
+    arrivals, arrived = os.pipe()
+    os.set_blocking(arrived, False)
+    earlier = signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_name_command, args=(arrivals, command), daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        _resume_commands.pop()
+        signal.set_wakeup_fd(earlier)
+        os.close(arrived)
+        thread.join()
+        os.close(arrivals)
+
+
+def _name_command(arrivals: int, command: str) -> None:
+    """Log the command if a scheduler's signal is the first of `STOPS`; Ctrl-C has a closing line.
+
+    Args:
+        arrivals: end of a pipe with a byte for each signal.
+        command: that resumes the run.
+    """
+    waits = True
+    while received := os.read(arrivals, 1):
+        if waits and received[0] in STOPS:
+            waits = False
+            if received[0] != signal.SIGINT:
+                log.info(f"to continue afterwards, run:\n  {command}")
 
 
 class CheckpointOnSignal:
@@ -58,8 +83,6 @@ class CheckpointOnSignal:
             self._stop(number, frame)
             return
         log.info("stopping after the next step, with a checkpoint; a second signal stops at once")
-        if number != signal.SIGINT and _resume_commands:
-            log.info(f"to continue afterwards, run:\n  {_resume_commands[-1]}")
         self._asking = threading.Thread(target=self._ask, daemon=True)
         self._asking.start()
 

@@ -335,3 +335,21 @@ def test_a_scheduler_stops_a_training_and_it_goes_on_to_the_same_weights(tmp_pat
     (folder,) = (tmp_path / "whole").glob("clustering-*/checkpoints")
     wanted, found = weights(folder), weights(Path(again) / "checkpoints")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_stops_driver_and_workers_at_once_gets_the_command_to_resume(
+    tmp_path: Path,
+) -> None:
+    """Ray's processes end with the workers, and may end the driver inside a wait for them."""
+    cut = train_command(tmp_path, "--workers", "2")
+    assert cut.stderr is not None
+    for text in cut.stderr:
+        if re.match(r"step +10 ", text):
+            break
+    for process in [cut.pid, *descendants(cut.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    _, err = cut.communicate(timeout=120)
+    (again,) = set(re.findall(r"run:\n  python -m lartpc_ray.train clustering --resume (.*)", err))
+    assert list((Path(again) / "checkpoints").glob("step-*.pt"))
