@@ -112,13 +112,33 @@ def truncated(folder: Path) -> str:
         (["lartpc_ray.tune", "smoke", "--set", "network.dpth=3"], "did you mean 'network.depth'"),
         (["lartpc_ray.tune", "smoke", "--set", "network.depth=99"], "network.depth: 99: input"),
         (["lartpc_ray.tune", "smoke", "--set", "network.depth=deep"], "'deep': input should be"),
-        (["lartpc_ray.tune", "smoke", "--resume", "nowhere"], "no study to resume here"),
+        (["lartpc_ray.tune", "smoke.yaml"], "or the name of a study: clustering, "),
+        (
+            ["lartpc_ray.tune", "smoke", "--resume", "nowhere"],
+            "no study to resume here (no plan.json); `tune` resumes the folder of a search",
+        ),
+        (
+            ["lartpc_ray.train", "smoke", "--set", "start_weights=models/none"],
+            "start_weights: models/none: no such checkpoint; give a checkpoint.pt, or the folder",
+        ),
         (["lartpc_ray.train", "smoke", "--set", "optimizer.steps"], "write it as path=value"),
         (
             ["lartpc_ray.report", "--run", "none", "--runs", "TMP"],
             "no results here (no mlflow.db); give",
         ),
         (["lartpc_ray.report", "nope", "--runs", "TMP"], "no results here (no mlflow.db); give"),
+        (
+            ["lartpc_ray.report", "--run", "models/none", "--runs", "TMP"],
+            "/models/none: no such folder; give the id of a run, or the folder of one",
+        ),
+        (
+            ["lartpc_ray.predict", "--run", "models/none", "none.h5", "-o", "TMP/a.h5"],
+            "/models/none: no such folder; give the id of a run, or the folder of one",
+        ),
+        (
+            ["lartpc_ray.data", "convert", "sample/tune", "TMP/a.root"],
+            "a.root: the command does not write .root files; give NAME.h5",
+        ),
         (["lartpc_ray.report", "--runs", "TMP"], "give the name of a study, or --run ID"),
         (["lartpc_ray.data", "inspect", "none.h5"], "none.h5: no such file"),
         (["lartpc_ray.data", "convert", "none.root", "TMP/a.h5"], "none.root: no such file"),

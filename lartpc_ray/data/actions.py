@@ -18,6 +18,7 @@ from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Code, Hits, Layout, Products
 from lartpc_ray.data.formats.pilarnet import NO_PID
+from lartpc_ray.data.formats.pilarnet_writer import refuse_other_format
 from lartpc_ray.data.formats.source import EventSource, list_names
 from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.data.simulation.generator import Bomb, BombSettings
@@ -105,8 +106,10 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    target = options.output
-    _refuse_existing(options)
+    target, source = options.output, _path(options.file)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ValueError(f"{target}: is the input; give OUT.h5 another name")
+    _check_output(options)
     with _open(options, options.file, "unlabelled") as events:
         chosen = _range(events, options.events)
         log.info(f"{events.path}: {events.kind}, {len(chosen)} of {len(events)} events")
@@ -179,7 +182,7 @@ def _draw_page(
 
 def run_simulate(options: argparse.Namespace) -> int:
     settings = BombSettings(side=options.side, density=options.density)
-    _refuse_existing(options)
+    _check_output(options)
     simulate(options.output, options.events, options.seed, settings, options.layout)
     log.info(f"{options.events} events in {options.output}")
     if options.layout == "v1":
@@ -203,7 +206,8 @@ def simulate(
     write_events(path, bomb, version=layout or "v3", sidecar=bool(layout))
 
 
-def _refuse_existing(options: argparse.Namespace) -> None:
+def _check_output(options: argparse.Namespace) -> None:
+    refuse_other_format(options.output)
     if options.output.exists() and not options.force:
         raise ValueError(f"{options.output}: the file exists; --force replaces it")
 

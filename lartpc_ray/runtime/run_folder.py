@@ -109,7 +109,10 @@ def resume_folder(options: argparse.Namespace, name: str) -> Path:
     folder = (options.runs / given if is_name else given).resolve()
     plans = [path for path in (folder / name, copy_of(folder / name)) if path.is_file()]
     if not plans:
-        raise ValueError(f"{folder}: no study to resume here (no {name})")
+        raise ValueError(
+            f"{folder}: no study to resume here (no {name}); `tune` resumes the folder of a "
+            "search, `train` that of a training, both in --runs"
+        )
     kept = _kept_options(plans)
     if kept is None:
         return folder

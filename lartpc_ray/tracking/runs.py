@@ -383,5 +383,15 @@ class Tracking:
 
 
 def as_folder(run: str) -> Path | None:
-    """Return the folder of a run's files if `run` is a folder and no id."""
-    return Path(run) if Path(run).is_dir() else None
+    """Return the folder of a run's files if `run` is a folder and no id.
+
+    Raises:
+        ValueError: for the path of a folder that does not exist; no id has a slash.
+    """
+    if Path(run).is_dir():
+        return Path(run)
+    if "/" in run and not run.startswith("models:/"):
+        raise ValueError(
+            f"{Path(run).absolute()}: no such folder; give the id of a run, or the folder of one"
+        )
+    return None

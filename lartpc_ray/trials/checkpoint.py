@@ -224,7 +224,12 @@ def start_weights(trial: Trial) -> Checkpoint | None:
     """
     if not trial.start_weights:
         return None
-    start = load(Path(trial.start_weights))
+    path = Path(trial.start_weights)
+    if not path.is_dir() and not path.is_file():
+        raise ValueError(
+            f"start_weights: {path}: no such checkpoint; give a {FILE}, or the folder of one"
+        )
+    start = load(path)
     start = replace(start, network=with_constants(start.network, trial))
     if differs := _differing_shape(trial, start.network):
         raise ValueError(

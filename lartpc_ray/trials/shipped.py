@@ -19,14 +19,17 @@ def find_space(name: str) -> Path:
     Raises:
         ValueError: if there is no such file; lists the known names.
     """
+    folder = shipped("search_spaces")
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
     if name.endswith((".yaml", ".yml")):
         if Path(name).is_file():
             return Path(name)
-        raise ValueError(f"{name}: no such search-space file")
-    folder = shipped("search_spaces")
+        raise ValueError(
+            f"{name}: no such search-space file; give the path of one, or the name of a study: "
+            f"{', '.join(known)}"
+        )
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
         near = nearest(name, known)
         raise ValueError(
             f"study {name!r}: known are {', '.join(known)}{near}; or give a .yaml path"

@@ -122,6 +122,17 @@ def test_a_check_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_not_converted_into_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.h5"
+    out.write_text("mine")
+    for more in ((), ("--force",)):
+        assert command("convert", out, tmp_path / "." / "out.h5", *more) == 2
+        assert "out.h5: is the input; give OUT.h5 another name" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+
 def test_a_plane_is_no_pilarnet_and_no_file_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

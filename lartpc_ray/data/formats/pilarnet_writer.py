@@ -18,6 +18,18 @@ from lartpc_ray.data.formats.tables import LAYOUTS, Version
 CHUNK_EVENTS = 256
 """Rows per chunk; a chunk holds 16 bytes per row."""
 INTEGER_TABLES = ("cluster", "filled", "truth")
+OTHER_FORMATS = (".csv", ".json", ".npy", ".npz", ".root", ".txt", ".xz")
+"""Endings of files that are not HDF5."""
+
+
+def refuse_other_format(path: Path) -> None:
+    """Refuse the name of a file of another format, which would get HDF5 as its content.
+
+    Raises:
+        ValueError: for a name that ends as those of another format.
+    """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise ValueError(f"{path}: the command does not write {path.suffix} files; give NAME.h5")
 
 
 def write_tables(
