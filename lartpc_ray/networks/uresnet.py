@@ -27,7 +27,7 @@ LEAK = 0.33
 
 
 class NetworkSettings(Settings):
-    """The architecture; the defaults are those of Koh et al. 2020."""
+    """The architecture; Koh et al. 2020 state 32 filters and depth 6."""
 
     engine: Literal["auto", EngineName] = Field(
         default="auto", description="of sparse convolutions; auto takes native"

@@ -26,8 +26,13 @@ from lartpc_ray.tasks import AnyTask, ClusteringTask
 class OptimizerSettings(Settings):
     """Adam, its schedule, and how long it runs."""
 
-    steps: PositiveInt = Field(default=60_000, description="Koh et al.: 60 k iterations a phase")
-    learning_rate: PositiveFloat = Field(default=1e-3, description="of Adam, after the warm-up")
+    steps: PositiveInt = Field(
+        default=60_000,
+        description="Koh et al. state 50 k iterations, then 100 k with the seediness",
+    )
+    learning_rate: PositiveFloat = Field(
+        default=1e-3, description="of Adam, after the warm-up; Koh et al. state 5e-3"
+    )
     weight_decay: NonNegativeFloat = Field(default=0.0, description="Adam's, in the gradient")
     warmup: NonNegativeInt = Field(default=0, description="steps of linear rise")
     schedule: Literal["constant", "cosine"] = Field(
