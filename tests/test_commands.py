@@ -136,6 +136,10 @@ def truncated(folder: Path) -> str:
             "/models/none: no such folder; give the id of a run, or the folder of one",
         ),
         (
+            ["lartpc_ray.predict", "--run", "models/clustering", "none.h5", "-o", "TMP/a.csv"],
+            "a.csv: the command does not write .csv files; give NAME.h5 or NAME.parquet",
+        ),
+        (
             ["lartpc_ray.data", "convert", "sample/tune", "TMP/a.root"],
             "a.root: the command does not write .root files; give NAME.h5",
         ),

@@ -26,7 +26,9 @@ from lartpc_ray.data.limits import MAX_SIDE
 from lartpc_ray.terminal.command import log
 
 ENDS = (".h5", ".hdf5", ".h5.xz", ".root", ".parquet", ".csv", ".npz")
-"""Ends of the names of event files in a folder; other files are no events."""
+"""Ends of the names of event files; other files of a folder are no events."""
+TABLE_ENDS = (".clusters.parquet", ".metrics.parquet")
+"""Ends of the names of the tables beside predicted events (`predict --tables`)."""
 MAX_OPEN = 32
 """Files that are open at the same time."""
 MAX_HEADER_BYTES = 2**16
@@ -43,7 +45,10 @@ def list_shards(folder: Path) -> list[Path]:
     paths = sorted(
         path
         for path in folder.iterdir()
-        if path.name.lower().endswith(ENDS) and not path.name.startswith(".") and not path.is_dir()
+        if path.name.lower().endswith(ENDS)
+        and not path.name.lower().endswith(TABLE_ENDS)
+        and not path.name.startswith(".")
+        and not path.is_dir()
     )
     for path in paths:
         if not path.is_file():

@@ -14,6 +14,7 @@ from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import BrokenFileError
+from lartpc_ray.data.shards import ENDS
 from lartpc_ray.data.smearing import smear
 from lartpc_ray.data.transforms import Plane, Wires, above, box, project
 from lartpc_ray.settings import Settings
@@ -25,7 +26,6 @@ NAMES: dict[Split, tuple[str, ...]] = {
     "test": ("test",),
 }
 """Names of a split's file or folder, the first that exists."""
-FILE_ENDS = (".h5", ".h5.xz", ".root", ".parquet", ".csv")
 SAMPLE_SIZES: dict[Split, int] = {"train": 150, "tune": 200, "test": 200}
 
 
@@ -191,10 +191,14 @@ def _in_folder(folder: Path, split: Split) -> Path:
     for name in NAMES[split]:
         if (folder / name).is_dir():
             return folder / name
-        for end in FILE_ENDS:
+        for end in ENDS:
             if (folder / f"{name}{end}").is_file():
                 return folder / f"{name}{end}"
-    names = [f"{split}{end}" for end in FILE_ENDS]
-    missing = FileNotFoundError(ENOENT, "no such file", str(folder / names[0]))
-    text = " or ".join([*names, f"{split}/"])
-    raise BrokenFileError(f"{folder}: no {text} in this folder") from missing
+    missing = FileNotFoundError(ENOENT, "no such file", str(folder / f"{split}.h5"))
+    folders = " or ".join(f"{name}/" for name in NAMES[split])
+    others = " or ".join(NAMES[split][1:])
+    also = f", or of {others}" if others else ""
+    raise BrokenFileError(
+        f"{folder}: no {split}.h5 in this folder, no {split} of another ending "
+        f"({', '.join(ENDS[1:])}){also}, and no folder {folders}"
+    ) from missing

@@ -12,11 +12,9 @@ from lartpc_ray.data.event import Events
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import Tables
+from lartpc_ray.data.shards import ENDS, list_shards
 from lartpc_ray.data.splits import Split, Splits
 from lartpc_ray.settings import Settings
-
-ENDINGS = (".h5", ".h5.xz", ".hdf5", ".root", ".npz")
-"""Ends of the names of the files that a folder of events holds."""
 
 
 class SplitEvents(Settings):
@@ -90,8 +88,8 @@ def event_files(paths: Iterable[Path]) -> tuple[Path, ...]:
     """
     files: list[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.glob("*") if file.name.endswith(ENDINGS))
-        if path.is_dir() and not inside:
-            raise ValueError(f"{path}: no file of events in this folder ({', '.join(ENDINGS)})")
-        files += inside if path.is_dir() else [path]
+        inside = list_shards(path) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"{path}: no event file ({', '.join(ENDS)}) in this folder")
+        files += inside
     return tuple(file.resolve() for file in files)

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lartpc_ray.data.dead_regions import DeadMap
-from lartpc_ray.data.formats.pilarnet_writer import write_tables
+from lartpc_ray.data.formats.pilarnet_writer import refuse_other_format, write_tables
 from lartpc_ray.data.formats.prediction_table import (
     ENDING,
     write_voxel_table,
@@ -49,13 +49,15 @@ Write = Callable[[Path, Iterator[Any]], int]
 def run_predict(options: argparse.Namespace) -> int:
     output: Path = options.output
     in_shards = output.is_dir() or not output.suffix
+    files = event_files(options.events)
+    refuse_input(output, files)
     check_options(options, in_shards)
     ray = LazyRay(Placement.of(options))
     states, thresholds = load_networks(options)
     check_tables(options, states[-1].trial.task)
     states = with_image_side(states, options.side)
     layout = states[-1].trial.data.splits.layout
-    source = FileEvents(files=event_files(options.events), layout=layout)
+    source = FileEvents(files=files, layout=layout)
     events = parse_events(options.range, len(source.open()))
     with ray:
         ray.start(len(events))
@@ -86,12 +88,29 @@ def check_options(options: argparse.Namespace, in_shards: bool) -> None:
     """
     if in_shards:
         refuse_file_as_folder(options.output)
+    if not in_shards and options.output.suffix != ENDING:
+        refuse_other_format(options.output, f"NAME.h5 or NAME{ENDING}")
     if options.output.exists() and not in_shards and not options.force:
         raise ValueError(f"{options.output}: is there already; --force writes over it")
     if options.output.suffix == ENDING and (options.layout or options.tables):
         raise ValueError(f"{options.output}: a table in Parquet has no --layout and no --tables")
     if (options.semantics == "predicted") != bool(options.segmentation_run):
         raise ValueError("--semantics predicted and --segmentation-run ID go together")
+
+
+def refuse_input(output: Path, files: Sequence[Path]) -> None:
+    """Refuse an output that is one of the inputs, or the folder of one.
+
+    Raises:
+        ValueError: with the name of the output.
+    """
+    if not output.exists():
+        return
+    for file in files:
+        if file.exists() and file.samefile(output):
+            raise ValueError(f"{output}: is the input; give the output another name")
+        if file.parent.exists() and file.parent.samefile(output):
+            raise ValueError(f"{output}: holds the input {file.name}; give another folder")
 
 
 def with_image_side(states: Sequence[Checkpoint], side: int | None) -> list[Checkpoint]:

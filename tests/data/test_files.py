@@ -210,7 +210,7 @@ def test_a_folder_and_a_single_file_give_three_splits(
     assert [len(part) for part in parts] == [14, 2, 4]
     used = np.concatenate([vars(part)["_indices"] for part in parts])
     assert sorted(used.tolist()) == list(range(20))
-    with pytest.raises(ValueError, match=r"no train\.h5 or train\.h5\.xz"):
+    with pytest.raises(ValueError, match=r"no train\.h5 in this folder, no train of "):
         Splits(path=str(tmp_path)).events("train")
     write_events(tmp_path / "train.h5", [])
     with pytest.raises(ValueError, match="no event in the train split"):

@@ -16,6 +16,7 @@ from lartpc_ray.data.files import open_events, write_events
 from lartpc_ray.data.formats.layout import ClassMap, Layout
 from lartpc_ray.data.formats.tables import Version
 from lartpc_ray.data.splits import Splits
+from lartpc_ray.predict.sources import event_files
 from lartpc_ray.runtime.arguments import chosen_space, read_splits, study_parser
 from lartpc_ray.terminal.command import run
 from lartpc_ray.tracking.provenance import sources
@@ -88,7 +89,7 @@ def test_tune_comes_before_val_and_a_missing_split_is_named(
     assert splits.file("tune") == published / "tune.h5"
     assert splits.drawn_from() is None
     (published / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"PM: no test\.h5 or .* or test/ in this folder"):
+    with pytest.raises(ValueError, match=r"PM: no test\.h5 in this folder, .* and no folder test/"):
         splits.events("test")
 
 
@@ -194,6 +195,18 @@ def test_a_damaged_sidecar_says_what_to_do(published: Path) -> None:
     (published / "train" / "generic_v2_1_v2_points.npy").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"1_v2_points\.npy: .*; remove the sidecar file or write"):
         open_events(published / "train", LAYOUT)
+
+
+def test_tables_beside_predicted_events_are_no_event_files(published: Path) -> None:
+    """`predict` of a folder takes the files that `inspect` takes."""
+    folder = published / "test"
+    (before,) = event_files([folder])
+    (folder / "generic_v2_0_v2.clusters.parquet").write_bytes(b"")
+    (folder / "generic_v2_0_v2.metrics.parquet").write_bytes(b"")
+    (folder / "more.csv").write_text("event,x,y,z,energy\n0,1,1,1,0.5\n")
+    assert event_files([folder]) == (before, folder / "more.csv")
+    with open_events(folder, LAYOUT) as events:
+        assert len(events) == 3
 
 
 def test_the_end_of_a_name_may_have_capitals(published: Path) -> None:

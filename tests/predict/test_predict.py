@@ -29,6 +29,21 @@ def muon() -> Event:
     return Event.of(coords, np.ones(40), (40, 40, 40), semantic=semantic, cluster=cluster)
 
 
+def test_an_input_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = tmp_path / "in" / "events.h5"
+    events.parent.mkdir()
+    write_events(events, [muon()])
+    before = events.read_bytes()
+    for output, reason in (
+        (events, "is the input; give the output another name"),
+        (events.parent, "holds the input events.h5; give another folder"),
+    ):
+        arguments = ["--run", "models/clustering", str(events), "-o", str(output), "--force"]
+        assert run_command(predict.parser(), predict.main, arguments) == 2
+        assert f"{output}: {reason}" in capsys.readouterr().err
+    assert events.read_bytes() == before
+
+
 @pytest.fixture(params=["near"])
 def infill(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     """Give the arguments of a prediction by an infill that finds every candidate active."""

@@ -22,14 +22,18 @@ OTHER_FORMATS = (".csv", ".json", ".npy", ".npz", ".root", ".txt", ".xz")
 """Endings of files that are not HDF5."""
 
 
-def refuse_other_format(path: Path) -> None:
+def refuse_other_format(path: Path, instead: str = "NAME.h5") -> None:
     """Refuse the name of a file of another format, which would get HDF5 as its content.
+
+    Args:
+        path: the file to write.
+        instead: the names that are right.
 
     Raises:
         ValueError: for a name that ends as those of another format.
     """
     if path.suffix.lower() in OTHER_FORMATS:
-        raise ValueError(f"{path}: the command does not write {path.suffix} files; give NAME.h5")
+        raise ValueError(f"{path}: the command does not write {path.suffix} files; give {instead}")
 
 
 def write_tables(
