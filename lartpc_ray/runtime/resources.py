@@ -22,6 +22,8 @@ GPU_QUERY = {
 }
 """Fields of nvidia-smi, and their names in MLflow. MLflow's own monitor of GPUs warns at each
 reading where a part of a GPU (MIG) has no load."""
+GPU_PATIENCE = 10.0
+"""Seconds that nvidia-smi may take; with a driver that hangs it never ends."""
 
 
 class Machine:
@@ -52,12 +54,17 @@ def _gpu_load() -> dict[str, float]:
     if command is None:
         return {}
     query = [command, f"--query-gpu={','.join(GPU_QUERY)}", "--format=csv,noheader,nounits"]
-    output = subprocess.run(query, capture_output=True, text=True, check=False).stdout  # noqa: S603
-    return {
+    output = ""
+    with suppress(OSError, subprocess.SubprocessError):
+        output = subprocess.run(  # noqa: S603
+            query, capture_output=True, text=True, check=False, timeout=GPU_PATIENCE
+        ).stdout
+    rows = [line.replace(" ", "").split(",") for line in output.splitlines()]
+    return {  # nvidia-smi prints a sentence where there is no driver, or no GPU
         f"gpu_{index}_{name}": float(value)
-        for index, line in enumerate(output.splitlines())
-        for name, value in zip(GPU_QUERY.values(), line.replace(" ", "").split(","), strict=True)
-        if value.isdigit()  # a part of a GPU has no load: [N/A]
+        for index, values in enumerate(rows)
+        for name, value in zip(GPU_QUERY.values(), values, strict=False)
+        if len(values) == len(GPU_QUERY) and value.isdigit()  # a part of a GPU: [N/A]
     }
 
 

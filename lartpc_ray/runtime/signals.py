@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lartpc_ray.terminal.command import log
+from lartpc_ray.terminal.text import error_text
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -87,13 +88,25 @@ class CheckpointOnSignal:
         self._asking.start()
 
     def _ask(self) -> None:
-        asked = [folder / CHECKPOINT_REQUEST for folder in self._folders() if folder.is_dir()]
-        for file in asked:
+        try:
+            asked = [file for folder in self._folders() if (file := _request(folder))]
+            deadline = time.monotonic() + PATIENCE
+            while any(file.exists() for file in asked) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _request(folder: Path) -> Path | None:
+    """Request a checkpoint of a trial; None without its folder, or if the disk takes no file."""
+    file = folder / CHECKPOINT_REQUEST
+    try:
+        if folder.is_dir():
             file.touch()
-        deadline = time.monotonic() + PATIENCE
-        while any(file.exists() for file in asked) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+            return file
+    except OSError as error:
+        log.warning(f"{error_text(error)}; no checkpoint is requested")
+    return None
 
 
 def restore_interrupts() -> None:

@@ -71,7 +71,8 @@ class Progress(tune.Callback):
         self._screen.start()
 
     def _folders(self) -> list[Path]:
-        return [trial_folder(self._folder, number) for number in self.running]
+        running = sorted(self.running)  # a thread asks, while trials start and end
+        return [trial_folder(self._folder, number) for number in running]
 
     def run(self, number: int) -> str:
         """Return the MLflow run of a trial; the same run after a resume."""
@@ -80,16 +81,20 @@ class Progress(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, settings = split_trial_index(trial.config)
+        self._describe(number, settings)
+        self.running.add(number)
+        self.paused.discard(number)
+        self._tell(number, "running")
+        self._screen.show(number, "running", settings=settings)
+
+    def _describe(self, number: int, settings: dict[str, Any]) -> None:
+        """Log what a trial trains, once."""
         if number not in self.runs:
             run = self.run(number)
             started = self._space.trial(settings)
             shown = self._space.key_settings(started)
             describe_trial(self._tracking, run, started, self._sources, shown)
             self.runs[number] = run
-        self.running.add(number)
-        self.paused.discard(number)
-        self._tell(number, "running")
-        self._screen.show(number, "running", settings=settings)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -129,7 +134,8 @@ class Progress(tune.Callback):
         self._screen.show(number, "lost its process; continues from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, _settings = split_trial_index(trial.config)
+        number, settings = split_trial_index(trial.config)
+        self._describe(number, settings)  # a process that never started has told no start
         why = failure_reason(trial.error_file)
         self._tracking.set_tags(self.runs[number], {ERROR: why})
         self._tell(number, "failed")

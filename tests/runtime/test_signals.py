@@ -1,5 +1,6 @@
 """Signals: what a command says before it stops."""
 
+import errno
 import logging
 import os
 import signal
@@ -105,3 +106,17 @@ def test_an_interrupt_at_the_keyboard_names_it_at_the_end_only(
         os.kill(os.getpid(), signal.SIGTERM)
     assert no_stop == [signal.SIGINT, signal.SIGTERM]
     assert caplog.messages == []
+
+
+def test_a_disk_that_takes_no_request_stops_the_command_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(file: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    monkeypatch.setattr(Path, "touch", full)
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _, stop: sent.append(stop))
+    CheckpointOnSignal(lambda: [tmp_path], lambda *_: None)._ask()
+    assert sent == [signal.SIGTERM]
+    assert "No space left on device" in caplog.text

@@ -88,6 +88,28 @@ def test_the_machine_is_looked_at(tmp_path: Path) -> None:
     assert 0 < found["system/disk_usage_percentage"] < 100
 
 
+@pytest.mark.parametrize(
+    ("script", "load"),
+    [
+        ("echo 'No devices were found'; exit 6", {}),
+        ("echo 'NVIDIA-SMI has failed, as it found no driver.'; exit 9", {}),
+        ("exec sleep 60", {}),
+        ("echo '[N/A], 512'", {"system/gpu_0_memory_usage_megabytes": 512.0}),
+    ],
+)
+def test_an_nvidia_smi_without_a_gpu_ends_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, load: dict[str, float]
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if "sleep" in script:
+        monkeypatch.setattr("lartpc_ray.runtime.resources.GPU_PATIENCE", 0.2)
+    found = Machine(tmp_path).read()
+    assert {name: value for name, value in found.items() if "gpu" in name} == load
+
+
 def test_the_client_waits_some_minutes_for_a_server_whatever_mlflow_would_do() -> None:
     """By the rule of the library that sends MLflow's requests."""
     retries, factor, _ = (int(float(os.environ[name])) for name in PATIENCE)

@@ -1,5 +1,6 @@
 """What a search tells, and what Tune does with it."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import ray
 from ray import cloudpickle, tune
 
-from lartpc_ray.tracking.runs import LONGEST_NOTE, Tracking
+from lartpc_ray.tracking.runs import ERROR, LONGEST_NOTE, Tracking
 from lartpc_ray.train.resources import missing_now
 from lartpc_ray.trials.shipped import find_space
 from lartpc_ray.trials.space_file import read_space
@@ -108,3 +109,17 @@ def test_a_ray_of_ones_own_has_nobody_to_wait_for(
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.0})
     assert missing_now(Resources(cpus=cpus)) == line
+
+
+def test_a_trial_whose_process_never_started_fails_and_the_search_goes_on(tmp_path: Path) -> None:
+    """Tune reports the failure of such a trial, and no start."""
+    space = read_space(find_space("smoke"), "laptop", {})
+    tracking = Tracking(tmp_path, "smoke")
+    (tmp_path / "a study").mkdir()
+    progress = Progress(tmp_path / "a study", space, tracking, tracking.start("a study", {}))
+    reason = tmp_path / "error.txt"
+    reason.write_text("RayActorError: the worker died")
+    trial = Namespace(config={**space.first, TRIAL_INDEX: 3}, error_file=str(reason))
+    progress.on_trial_error(0, [], trial)
+    kept = tracking.client.get_run(progress.runs[3])
+    assert (kept.info.status, kept.data.tags[ERROR]) == ("FAILED", reason.read_text())
