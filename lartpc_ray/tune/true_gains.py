@@ -174,7 +174,19 @@ def _noise(residuals: list[dict[int, dict[str, np.ndarray]]]) -> np.ndarray:
     for one, other in product(range(count), range(count)):
         if one != other:
             correlation[one, other] = _correlation(residuals[one], residuals[other])
-    return np.asarray(correlation * np.outer(spread, spread))
+    return np.asarray(_possible(correlation) * np.outer(spread, spread))
+
+
+def _possible(correlation: np.ndarray) -> np.ndarray:
+    """Return correlations that some noise can have.
+
+    Each pair of steps is measured on other trials. With few events the correlations can exclude
+    each other: then the matrix has a negative eigenvalue, which is set to 0.
+    """
+    values, vectors = np.linalg.eigh(correlation)
+    if values[0] >= 0:
+        return correlation
+    return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
 
 
 def _correlation(

@@ -109,3 +109,21 @@ def test_without_the_default_or_scores_at_the_last_step_there_is_no_estimate() -
     assert true_gains({500: {1: results[500][1], 2: results[500][2]}}) == {}
     blind = {trial: Measurement(0.1) for trial in results[3000]}
     assert true_gains({**results, 3000: blind}) == {}
+
+
+def test_correlations_that_exclude_each_other_end_no_search() -> None:
+    """Of two events: each pair of rungs is measured on other trials, on few numbers."""
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        results = {
+            rung: {
+                trial: Measurement(
+                    float(scores.mean()), {"MIP": dict(enumerate(map(float, scores)))}
+                )
+                for trial, scores in enumerate(random.uniform(size=(trials, 2)))
+            }
+            for rung, trials in zip((50, *RUNGS), (12, 5, 3, 3), strict=True)
+        }
+        gains = true_gains(results)
+        assert sorted(gains) == [1, 2]
+        assert all(np.isfinite(one.difference) and one.error > 0 for one in gains.values())
