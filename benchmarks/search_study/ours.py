@@ -12,9 +12,8 @@ from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune.decisions import Decisions
-from lartpc_ray.tune.history import DEFAULT, Measurement, together
+from lartpc_ray.tune.history import DEFAULT, Measurement, most_reached, together
 from lartpc_ray.tune.samplers.additive import coded
-from lartpc_ray.tune.samplers.screening import most_reached
 from lartpc_ray.tune.winner import Winner, choose_winner
 from search_study.trainings import SPACE
 from search_study.world import CLASSES, Piece, Run, World

@@ -17,9 +17,8 @@ from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.paths import flatten_settings
 from lartpc_ray.trials.space import Space, contains, option_text, values_text
-from lartpc_ray.tune.history import History, Measurement, together
+from lartpc_ray.tune.history import History, Measurement, most_reached, together
 from lartpc_ray.tune.samplers.additive import coded
-from lartpc_ray.tune.samplers.screening import most_reached
 from lartpc_ray.tune.study_plan import PLAN, StudyPlan
 from lartpc_ray.tune.trial_scores import trial_scores
 from lartpc_ray.tune.winner import choose_winner
@@ -131,8 +130,8 @@ def _finished(folder: Path) -> dict[int, Checkpoint]:
         except ValueError as error:
             log.warning(f"{error}; trial {path.name} is left out")
             continue
-        if state.history:
-            states[int(path.name)] = state
+        if state.history:  # the weights of all trials together may not fit into the memory
+            states[int(path.name)] = replace(state, network={}, optimizer={}, window=[])
     return states
 
 

@@ -98,6 +98,11 @@ class History:
         """Return the trials that train."""
         return [number for number, trial in enumerate(self.trials) if trial.running]
 
+    @property
+    def default_failed(self) -> bool:
+        """Return whether the trial with the default settings has failed for good."""
+        return bool(self.trials) and self.trials[DEFAULT].failed
+
     def at(self, step: int) -> dict[int, Measurement]:
         """Return the results of all successful trials at a step, by trial."""
         return {
@@ -117,6 +122,12 @@ class History:
             return None
         mine, theirs = ours[max(shared)], others[max(shared)]
         return compare(mine, theirs)
+
+
+def most_reached(history: History) -> int:
+    """Return the step that most trials have reached, of equal steps the last; 0 without any."""
+    steps = {step for trial in history.trials for step in trial.results}
+    return max(steps, key=lambda step: (len(history.at(step)), step), default=0)
 
 
 def compare(mine: Measurement, theirs: Measurement) -> PairedDifference:

@@ -15,8 +15,8 @@ from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import align_columns, format_value, short_names
 from lartpc_ray.trials.effects import Effect, Effects
 from lartpc_ray.trials.space import Space
-from lartpc_ray.tune.history import DEFAULT, History
-from lartpc_ray.tune.samplers.screening import fitted, most_reached
+from lartpc_ray.tune.history import DEFAULT, History, most_reached
+from lartpc_ray.tune.samplers.screening import fitted
 from lartpc_ray.tune.winner import KEPT_BELOW, Winner
 
 MOST_EVENTS = 100_000

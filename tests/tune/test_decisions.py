@@ -127,6 +127,13 @@ def test_a_seed_gives_the_same_points_and_another_seed_others(name: Any) -> None
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+def test_a_seed_may_be_larger_than_those_of_numpys_earlier_generator(name: Any) -> None:
+    """`--set seed=` takes any; the genetic sampler failed after the starts."""
+    fixed = {**FIXED, "seed": 2**40}
+    searched(Decisions.of(replace(space(sampler=name, scheduler="none", trials=4), fixed=fixed)))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("trials", [2, 16])
 def test_no_slot_waits_for_the_default(name: Any, trials: int) -> None:
     few = replace(space(sampler=name, trials=trials), starts=())
@@ -146,6 +153,27 @@ def test_a_sampler_takes_trials_that_run_or_failed(name: Any) -> None:
     decisions.fail(first[-1][0])
     decisions.record(0, 100, measured(FIRST, 0, 100))
     assert decisions.next(2), "trial 1 still runs"
+
+
+@pytest.mark.parametrize("failing", [(), (0,)])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "random"])
+def test_a_sampler_learns_also_if_the_default_has_failed(name: Any, failing: Any) -> None:
+    """A sampler that takes no result proposes at random to the end."""
+
+    def points(sign: int) -> list[Any]:
+        asked = space(sampler=name, scheduler="none", trials=26)
+        decisions = Decisions.of(replace(asked, starts=()))
+        while work := decisions.next(2):
+            for trial, until in work:
+                if trial in failing:
+                    decisions.fail(trial)
+                    continue
+                point = FIRST | decisions.history.trials[trial].settings
+                objective = sign * measured(point, trial, until).objective
+                decisions.record(trial, until, Measurement(objective))
+        return [trial.settings for trial in decisions.history.trials]
+
+    assert points(1)[22:] != points(-1)[22:], "they follow the results"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

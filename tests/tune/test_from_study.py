@@ -23,7 +23,7 @@ from lartpc_ray.trials.space_file import read_space
 from lartpc_ray.tune import search_command
 from lartpc_ray.tune.__main__ import parser
 from lartpc_ray.tune.decisions import Decisions
-from lartpc_ray.tune.from_study import with_earlier
+from lartpc_ray.tune.from_study import _finished, with_earlier
 from lartpc_ray.tune.history import History
 from lartpc_ray.tune.sampled import SAMPLED, trial_folder
 from lartpc_ray.tune.samplers.screening import fitted
@@ -209,6 +209,12 @@ def test_other_events_are_said(
     write_json(earlier.folder / PLAN, plan | {"inputs": {}})
     with_earlier(read(tmp_path, other), str(earlier.folder), tmp_path)
     assert "other events" not in caplog.text, "a plan of an earlier version has no digests"
+
+
+def test_the_weights_of_an_earlier_study_are_not_all_in_memory(earlier: Study) -> None:
+    states = _finished(earlier.folder)
+    assert sorted(states) == [0, 1, 2, 3]
+    assert not any(state.network or state.optimizer or state.window for state in states.values())
 
 
 def test_a_resumed_study_keeps_the_starts(earlier: Study, tmp_path: Path) -> None:

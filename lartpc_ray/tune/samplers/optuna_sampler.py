@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lartpc_ray.tune.history import DEFAULT, History, TrialHistory, compare
+from lartpc_ray.tune.history import DEFAULT, History, TrialHistory, compare, most_reached
 from lartpc_ray.tune.samplers.sampler import Point, Sampler
 
 
@@ -47,10 +47,14 @@ class OptunaSampler(Sampler):
     def values(self, history: History, trial: TrialHistory) -> list[float] | None:
         """Return the objective, less the default's after as many steps, then the costs.
 
-        Trials of different lengths can then be compared. None for a trial without results.
+        Trials of different lengths can then be compared. If the default has failed, return the
+        objective after the step that most trials have reached. None for a trial without results.
         """
         if trial.failed or not trial.results:
             return None
+        if history.default_failed:
+            found = trial.results.get(most_reached(history))
+            return [found.objective, *found.costs] if found else None
         default = history.trials[DEFAULT].results
         shared = trial.results.keys() & default.keys()
         if not shared:

@@ -6,7 +6,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from lartpc_ray.trials.space import Space
-from lartpc_ray.tune.history import DEFAULT, History, together
+from lartpc_ray.tune.history import DEFAULT, History, most_reached, together
 from lartpc_ray.tune.samplers.additive import AdditiveModel, prior_of
 from lartpc_ray.tune.samplers.design import design
 from lartpc_ray.tune.samplers.gp import GaussianProcessSampler
@@ -93,16 +93,11 @@ def fitted(space: Space, history: History) -> AdditiveModel | None:
     if space.points or not space.search:
         return None
     results = history.at(most_reached(history))
-    if len(results) < 3 or DEFAULT not in results:
+    late = DEFAULT not in results and not history.default_failed
+    if len(results) < 3 or late:
         if not space.earlier:
             return None
         results = {}
     comparison = together(results)
     points = [history.trials[trial].settings for trial in comparison.trials]
     return AdditiveModel(space, points, comparison)
-
-
-def most_reached(history: History) -> int:
-    """Return the step that most trials have reached, of equal steps the last; 0 without any."""
-    steps = {step for trial in history.trials for step in trial.results}
-    return max(steps, key=lambda step: (len(history.at(step)), step), default=0)
