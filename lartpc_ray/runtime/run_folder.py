@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,27 @@ def resumable(again: str) -> Iterator[None]:
             f"{error_text(error)}; what is done is saved. To continue (failed trials, too: add "
             f"--retry), run: {again}"
         ) from error
+
+
+def resume_command(command: str, study: str, folder: Path) -> str:
+    """Return the line that resumes a run, as a shell reads it.
+
+    Example:
+        >>> resume_command("tune", "smoke", Path("my runs/smoke-1"))
+        "python -m lartpc_ray.tune smoke --resume 'my runs/smoke-1'"
+    """
+    words = ["python", "-m", f"lartpc_ray.{command}", study, "--resume", str(folder)]
+    return shlex.join(words)
+
+
+def study_name(given: str) -> str:
+    """Return the name of a study from the NAME of a command line, or from its file.
+
+    Example:
+        >>> study_name("spaces/mine-2.1.yaml"), study_name("mine-2.1")
+        ('mine-2.1', 'mine-2.1')
+    """
+    return Path(given).name.removesuffix(".yaml").removesuffix(".yml")
 
 
 def new_folder(runs: Path, name: str) -> Path:

@@ -27,7 +27,9 @@ from lartpc_ray.runtime.run_folder import (
     new_folder,
     planned_options,
     resumable,
+    resume_command,
     resume_folder,
+    study_name,
     write_plan,
 )
 from lartpc_ray.runtime.signals import CheckpointOnSignal, restore_interrupts
@@ -101,7 +103,7 @@ def run_training(options: argparse.Namespace, space: Space | None) -> int:
         print(trial.model_dump_json(indent=2))
         return 0
     refuse_absent(trial.resources, "GPU")
-    again = f"python -m lartpc_ray.train {options.study} --resume {folder}"
+    again = resume_command("train", options.study, folder)
     tracking = _store(folder, plan)
     try:
         with resumable(again):
@@ -127,7 +129,7 @@ def _reopen(options: argparse.Namespace) -> tuple[Path, TrainPlan]:
     """
     folder = resume_folder(options, PLAN)
     plan = _restored(folder, options)
-    if Path(options.study).stem != plan.study:
+    if study_name(options.study) != plan.study:
         raise ValueError(f"{folder}: a training of {plan.study}, not of {options.study}")
     if options.accept_data:
         return new_folder(folder.parent, plan.study), plan.model_copy(update={"inputs": {}})
@@ -149,7 +151,7 @@ def _restored(folder: Path, options: argparse.Namespace) -> TrainPlan:
         for file in reversed(checkpoints.files(folder / CHECKPOINTS)):
             with suppress(ValueError):
                 trial = checkpoints.load(file).trial
-                name = Path(options.study).stem
+                name = study_name(options.study)
                 uri = plan_store(options.tracking_uri, folder.parent)
                 log.warning(f"{error}; restored from {file.name}")
                 given = planned_options(options)

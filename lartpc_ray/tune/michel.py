@@ -20,6 +20,7 @@ from lartpc_ray.predict.registry import resolve_run
 from lartpc_ray.report.record import access_hint, record_result
 from lartpc_ray.report.subject import load_evaluation
 from lartpc_ray.report.verdict import result_content, result_text
+from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.describe import describe_trial
 from lartpc_ray.tracking.provenance import sources
@@ -71,6 +72,10 @@ def run_michel(options: argparse.Namespace, space: Space) -> int:
     task = trial.task.with_trained(state.trial.task)
     own = with_splits_of(space, state.trial)
     state = replace(state, trial=own.model_copy(update={"task": task}))
+    if options.dry_run:
+        read_splits(state.trial)
+        print(state.trial.model_dump_json(indent=2))
+        return 0
     tracking.open_experiment(space.name)
     run = tracking.start(space.name, {"kind": space.name, "of": source})
     files = sources(own.data.splits, options.runs)

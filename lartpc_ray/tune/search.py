@@ -18,7 +18,7 @@ from lartpc_ray.report.subject import Subject
 from lartpc_ray.report.tables import TrialRow, trial_rows
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.runtime.run_folder import resumable
+from lartpc_ray.runtime.run_folder import resumable, resume_command
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
@@ -53,7 +53,9 @@ class FinishedStudy:
 
     @cached_property
     def _rows(self) -> list[TrialRow]:
-        return trial_rows(self.study.tracking.trials(self.study.space.name))
+        tracking = self.study.tracking
+        search = tracking.run_info(self.best_run)["mlflow.parentRunId"]
+        return trial_rows(tracking.trials(self.study.space.name, search))
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -135,7 +137,7 @@ def search(
     refuse_absent(trial.resources, "GPU", "CPU")
     kept = {"minutes": space.budget.minutes} if space.budget.minutes else {}
     study = Study.create(Path(runs), space, tracking_uri, kept)
-    again = f"python -m lartpc_ray.tune {space.name} --resume {study.folder}"
+    again = resume_command("tune", space.name, study.folder)
     dashboard = trial.resources.workers > 1
     with study.owned(), resumable(again), ray_session(dashboard=dashboard):
         results, progress = run_trials(study, concurrent)

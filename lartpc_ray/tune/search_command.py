@@ -9,7 +9,7 @@ from typing import Any
 
 from lartpc_ray.runtime.arguments import read_splits
 from lartpc_ray.runtime.ray_session import ray_session
-from lartpc_ray.runtime.run_folder import planned_options, resumable
+from lartpc_ray.runtime.run_folder import planned_options, resumable, resume_command
 from lartpc_ray.runtime.signals import restore_interrupts
 from lartpc_ray.terminal.command import INTERRUPTED, log
 from lartpc_ray.terminal.phases import phase
@@ -52,7 +52,7 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
         log.info(f"study {study.folder.name}: {size}")
         if options.retry:
             study.retry_failed()
-        again = f"python -m lartpc_ray.tune {options.study} --resume {study.folder}"
+        again = resume_command("tune", options.study, study.folder)
         try:
             with resumable(again):
                 text, content = _search(study, options)
@@ -67,7 +67,7 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
 
 
 def _michel(options: argparse.Namespace, space: Space) -> int:
-    for flag in ("minutes", "from"):
+    for flag in ("minutes", "from", "concurrent"):
         if (value := getattr(options, flag)) is not None:
             raise ValueError(f"--{flag} {format_value(value)}: --run trains nothing; leave it out")
     return run_michel(options, space)

@@ -27,7 +27,9 @@ from lartpc_ray.runtime.run_folder import (
     locked,
     new_folder,
     resumable,
+    resume_command,
     resume_folder,
+    study_name,
     write_plan,
 )
 from lartpc_ray.tasks.task import Thresholds
@@ -113,7 +115,7 @@ class Study:
         folder = resume_folder(options, PLAN)
         plan = StudyPlan.restored(folder, options)
         path = folder / f"{plan.space}.yaml"
-        if Path(options.study).stem != plan.space:
+        if study_name(options.study) != plan.space:
             raise ValueError(f"{folder}: a study of {plan.space}, not of {options.study}")
         planned = {} if options.accept_data else plan.inputs
         refuse_changed(folder, planned, {path.name: text_digest(path.read_bytes())})
@@ -148,7 +150,7 @@ class Study:
             ValueError: if another process holds the folder, or writes the same runs.
             RuntimeError: if MLflow fails.
         """
-        again = f"python -m lartpc_ray.tune {self.space.name} --resume {self.folder}"
+        again = resume_command("tune", self.space.name, self.folder)
         with ExitStack() as locks:
             locks.enter_context(locked(self.folder))
             locks.enter_context(only_writer(self.tracking.uri, self.folder))

@@ -14,6 +14,7 @@ from lartpc_ray.runtime.run_folder import (
     DamagedPlanError,
     load_plan,
     planned_options,
+    study_name,
     write_plan,
 )
 from lartpc_ray.settings import Settings
@@ -106,7 +107,7 @@ class StudyPlan(Settings):
         try:
             return load_plan(folder / PLAN, StudyPlan)
         except DamagedPlanError as error:
-            file = folder / f"{Path(options.study).stem}.yaml"
+            file = folder / f"{study_name(options.study)}.yaml"
             if options.budget is None or not file.is_file():
                 raise ValueError(
                     f"{error}; to write it again, repeat this command with the NAME and the "

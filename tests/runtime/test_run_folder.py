@@ -6,15 +6,24 @@ import json
 import os
 import re
 import resource
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lartpc_ray.atomic import write_json
-from lartpc_ray.runtime.run_folder import load_plan, locked, planned_options, resume_folder
+from lartpc_ray.runtime.run_folder import (
+    load_plan,
+    locked,
+    planned_options,
+    resume_command,
+    resume_folder,
+    study_name,
+)
 from lartpc_ray.train.training import TrainPlan
 from lartpc_ray.trials.trial import Trial
+from lartpc_ray.tune.__main__ import parser
 from lartpc_ray.tune.study_plan import StudyPlan
 
 STUDY: dict[str, Any] = {
@@ -117,3 +126,15 @@ def test_a_holder_that_has_not_written_its_name_yet_is_another_process(tmp_path:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match=r"in use by another process$"), locked(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("study", ["smoke", "mine-2.1", "my spaces/mine-2.1.yaml", "a.yml"])
+def test_the_printed_command_resumes_a_folder_of_any_name(tmp_path: Path, study: str) -> None:
+    folder = tmp_path / "my runs (2026)" / "it's"
+    line = resume_command("tune", study, folder)
+    python, _, module, *words = shlex.split(line)
+    assert (python, module) == ("python", "lartpc_ray.tune")
+    given = parser().parse_args(words)
+    assert (given.study, given.resume) == (study, folder)
+    names = {"my spaces/mine-2.1.yaml": "mine-2.1", "a.yml": "a"}
+    assert study_name(given.study) == names.get(study, study)
