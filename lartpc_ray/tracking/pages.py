@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from lartpc_ray.terminal.text import short_names
 from lartpc_ray.tracking.runs import Tracking
-from lartpc_ray.tracking.store import is_database, where_password
+from lartpc_ray.tracking.store import is_database, quoted, where_password
 
 TRAINING = "workflowType=machine_learning"
 """Without it MLflow 3 opens an experiment on a page about traces of language models."""
@@ -73,8 +75,13 @@ def run_link(tracking: Tracking, run: str, artefact: str = "") -> str:
 
 def study_link(tracking: Tracking, study: str) -> str:
     """Return the address of a study's trials within MLflow's pages."""
-    view = f"{TRAINING}&viewStateShareKey={study}"
+    view = f"{TRAINING}&viewStateShareKey={quote(_view(study))}"
     return f"#/experiments/{tracking.experiment}/runs?{view}"
+
+
+def _view(study: str) -> str:
+    """Return the name of a study in the name of a tag; MLflow refuses other characters."""
+    return re.sub(r"[^\w.\- ]", "-", study)
 
 
 def show_study(tracking: Tracking, study: str, settings: Sequence[str]) -> None:
@@ -89,9 +96,9 @@ def show_study(tracking: Tracking, study: str, settings: Sequence[str]) -> None:
     """
     metrics = [f"metrics.`{name}`" for name in ("objective", "objective_error")]
     view = {
-        "searchFilter": f"tags.study = '{study}' and tags.trial != ''",
+        "searchFilter": f"tags.study = {quoted(study)} and tags.trial != ''",
         "orderByKey": metrics[0],
         "orderByAsc": False,
         "selectedColumns": [*metrics, *(f"params.`{name}`" for name in short_names(settings))],
     }
-    tracking.set_experiment_tag(f"mlflow.sharedViewState.{study}", json.dumps(view))
+    tracking.set_experiment_tag(f"mlflow.sharedViewState.{_view(study)}", json.dumps(view))

@@ -55,7 +55,21 @@ class StoreError(RuntimeError):
 
 def local_store(folder: Path) -> str:
     """Return the URI of the SQLite store in the runs folder."""
-    return f"sqlite:///{folder.resolve() / STORE}"
+    return sqlite_uri(folder.resolve() / STORE)
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the URI of a SQLite file; SQLAlchemy reads %20 as a space, and options after ?.
+
+    For a name that has either MLflow makes an empty folder of the changed name, too.
+
+    Example:
+        >>> sqlite_uri(Path("/run%201/mlflow.db")), sqlite_uri(Path("/my 50%/mlflow.db"))
+        ('sqlite:////run%25201/mlflow.db', 'sqlite:////my 50%/mlflow.db')
+    """
+    text = str(path)
+    text = text if unquote(text) == text else text.replace("%", "%25")
+    return f"sqlite:///{text}".replace("?", "%3F")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -87,7 +101,17 @@ def with_tags(tags: Mapping[str, str]) -> str:
         >>> with_tags({"study": "smoke-1", "trial": "0"})
         "tags.`study` = 'smoke-1' and tags.`trial` = '0'"
     """
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    return " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+
+
+def quoted(value: str) -> str:
+    """Return a text as MLflow's filters read it.
+
+    Example:
+        >>> quoted("smoke-1"), quoted("it's")
+        ("'smoke-1'", '"it\'s"')
+    """
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def chosen_store(uri: str | None) -> str | None:
@@ -115,8 +139,14 @@ def is_database(uri: str) -> bool:
 
 
 def plan_store(uri: str | None, folder: Path) -> str | None:
-    """Return the URI that a plan keeps: without password, None for the store of its folder."""
+    """Return the URI that a plan keeps: without password, None for the store of its folder.
+
+    A SQLite file has its whole path: a run may be resumed in another folder.
+    """
     chosen = chosen_store(uri)
+    if chosen and (path := sqlite_file(chosen)) and not path.is_absolute():
+        _, mark, options = chosen.partition("?")
+        chosen = f"{sqlite_uri(path.resolve())}{mark}{options}"
     return None if chosen in (None, local_store(folder)) else shown_uri(str(chosen))
 
 
@@ -262,7 +292,7 @@ def _refuse_unusable(uri: str) -> None:
     except ValueError as error:
         raise StoreError(f"MLflow {shown}: no address ({error})") from None
     if uri.startswith("sqlite:///"):
-        path = Path(unquote(uri.removeprefix("sqlite:///")))
+        path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
         writable = os.access(path if path.exists() else path.parent, os.W_OK)
         if path.is_dir() or not path.parent.is_dir() or not writable:
             reason = "a folder" if path.is_dir() else "no writable file or folder"
@@ -361,6 +391,6 @@ def make_store(path: Path) -> None:
     if path.exists():
         return
     with replace_file(path, keep_existing=True) as part:  # another search may be first
-        client = StoreClient(f"sqlite:///{part}", shown=f"sqlite:///{path}")
+        client = StoreClient(sqlite_uri(part), shown=sqlite_uri(path))
         client.search_experiments(max_results=1)
         client.delete_experiment("0")  # MLflow's empty "Default", which the browser lists first

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -119,3 +120,20 @@ def test_the_address_of_a_study_opens_its_trials_the_best_first(
         "params.`depth`",
         "params.`mask`",
     ]
+
+
+@pytest.mark.parametrize("name", ["clustering-1 (copy)", "it's", "größer + 1%", "a[1]"])
+def test_a_study_in_a_folder_of_any_name_has_runs_and_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A copy of a folder needs another name, which a person chooses."""
+    tracking = local(tmp_path, monkeypatch)
+    tags = {"study": name, "kind": "search"}
+    assert tracking.start("a", tags) == tracking.start("a", tags)
+    show_study(tracking, name, ["network.depth"])
+    page = study_page(tracking, name)
+    key = unquote(page.partition("viewStateShareKey=")[2])
+    kept = tracking.client.get_experiment(tracking.experiment).tags
+    view = json.loads(kept[f"mlflow.sharedViewState.{key}"])
+    shown = view["searchFilter"].removesuffix(" and tags.trial != ''")
+    assert len(tracking.client.search_runs([tracking.experiment], shown)) == 1

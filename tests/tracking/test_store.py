@@ -154,6 +154,26 @@ def test_a_resumed_study_stays_in_its_store(
     assert kept_store("http://b", tmp_path) == "http://b"
 
 
+def test_a_store_in_the_present_folder_is_found_from_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = plan_store("sqlite:///mine.db?timeout=3", tmp_path / "runs")
+    assert kept == f"sqlite:///{tmp_path}/mine.db?timeout=3"
+    monkeypatch.setenv(TRACKING, "sqlite:///mine.db")
+    assert plan_store(None, tmp_path / "runs") == f"sqlite:///{tmp_path}/mine.db"
+
+
+@pytest.mark.parametrize("name", ["run%201", "50%", "what?"])
+def test_a_runs_folder_of_any_name_holds_its_store(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    run = Tracking(folder, "study").start("run", {"kind": "search"})
+    assert (folder / STORE).is_file()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [folder / STORE]
+    assert Tracking(folder, None).run_info(run)["name"] == "run"
+    assert sqlite_file(local_store(folder)) == folder / STORE
+
+
 @pytest.mark.parametrize(
     ("uri", "name"),
     [
