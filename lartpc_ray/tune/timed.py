@@ -22,8 +22,10 @@ from math import ceil
 import numpy as np
 import torch
 
+from lartpc_ray.runtime.failures import cause_of
+from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
-from lartpc_ray.terminal.text import counted, format_duration
+from lartpc_ray.terminal.text import counted, error_text, format_duration
 from lartpc_ray.train.speed import Speed, measure_steps, step_means
 from lartpc_ray.train.timed import measured, overhead, size_line
 from lartpc_ray.trials.belongs import STEPS
@@ -118,7 +120,13 @@ def _mean_speed(space: Space, first: Speed) -> Speed:
     ratios = [1.0]
     with phase("measuring the speed of other trials"):
         own = _seconds_per_voxel(space, space.first) if len(places) else 1.0
-        ratios += [_seconds_per_voxel(space, proposed[int(place)]) / own for place in places]
+        for place in places:
+            try:
+                ratios.append(_seconds_per_voxel(space, proposed[int(place)]) / own)
+            except Exception as error:
+                if cause_of(error) != "trial":
+                    raise
+                log.warning(f"the speed of a trial is not measured: {error_text(error)}")
     slower = float(np.mean(ratios))
     return replace(
         first,

@@ -232,6 +232,27 @@ def test_the_measured_speed_the_size_and_the_end_are_one_line(
     assert timed_search(replace(found.space, budget=Budget(trials=2, steps=2, min_steps=1))) is None
 
 
+def test_a_point_that_cannot_train_ends_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the search it is a trial that fails."""
+    asked: list[dict[str, Any]] = []
+
+    def seconds(made: Space, point: dict[str, Any]) -> float:
+        asked.append(point)
+        if len(asked) == 2:
+            raise FloatingPointError("step 2: the loss is nan")
+        return float(len(asked))
+
+    monkeypatch.setattr(timed, "_seconds_per_voxel", seconds)
+    found = timed._mean_speed(space(), FAST)
+    assert found.seconds_per_step == pytest.approx(FAST.seconds_per_step * (1 + 3 + 4) / 3)
+    assert "the speed of a trial is not measured: step 2: the loss is nan" in caplog.text
+    asked[:] = [{}]
+    with pytest.raises(FloatingPointError):
+        timed._mean_speed(space(), FAST)
+
+
 def test_a_study_keeps_its_size_and_measures_no_more(
     few_events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
