@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from textwrap import wrap
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from lartpc_ray.train.speed import Speed, measured_speed
 from lartpc_ray.trials.space import Space, option_text, values_text
 from lartpc_ray.trials.trial import Trial
 from lartpc_ray.tune.decisions import Decisions
+from lartpc_ray.tune.timed import trials_at_once
 
 LOOKED_AT = 100
 """Events of a split that are read, the first ones."""
@@ -43,17 +44,22 @@ class Estimate(Speed):
     total_seconds: float
 
 
-def dry_run(space: Space, *, as_json: bool, speed: Speed | None = None) -> str:
+def dry_run(
+    space: Space, *, as_json: bool, speed: Speed | None = None, concurrent: int | None = None
+) -> str:
     """Check the settings, data and resources of a search, and estimate its time.
 
     Args:
         space: of the search.
         as_json: for a program: one JSON object.
         speed: of its trials, if it was measured.
+        concurrent: trials at a time; by default as many as fit.
 
     Returns:
         the text to print.
     """
+    at_once = {"concurrent": trials_at_once(space, concurrent)}
+    space = replace(space, budget=space.budget.model_copy(update=at_once))
     trial = space.first_trial()
     with phase("counting clusters"):
         splits = {split: _counts(trial, split) for split in get_args(Split)}

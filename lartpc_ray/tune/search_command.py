@@ -38,18 +38,16 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
     if study is None:
         space, speed = sized(space, options.concurrent, getattr(options, "from"), options.runs)
     if options.dry_run:
-        print(dry_run(space, as_json=options.json, speed=speed))
+        wanted = {"as_json": options.json, "concurrent": options.concurrent}
+        print(dry_run(space, speed=speed, **wanted))
         return 0
-    size = (
-        f"{counted(space.trials, 'trial')} of at most {space.first_trial().optimizer.steps} steps"
-    )
     if study is None:
         refuse_absent(space.first_trial().resources, "GPU", "CPU")
         given = planned_options(options)
         with phase("making the study"):
             study = Study.create(options.runs, space, options.tracking_uri, given)
     with study.owned():
-        log.info(f"study {study.folder.name}: {size}")
+        log.info(f"study {study.folder.name}: {_size(space)}")
         if options.retry:
             study.retry_failed()
         again = resume_command("tune", options.study, study.folder)
@@ -64,6 +62,11 @@ def run_search(options: argparse.Namespace, space: Space | None) -> int:
             reason = content["unregistered"]
             raise RuntimeError(f"the model is not registered: {reason}. To register it: {again}")
     return 0
+
+
+def _size(space: Space) -> str:
+    steps = space.first_trial().optimizer.steps
+    return f"{counted(space.trials, 'trial')} of at most {steps} steps"
 
 
 def _michel(options: argparse.Namespace, space: Space) -> int:

@@ -78,7 +78,7 @@ def timed_search(space: Space, concurrent: int | None = None) -> TimedSearch | N
 
     Args:
         space: of the search.
-        concurrent: trials at a time; by default as many as fit.
+        concurrent: trials at a time, on a cluster also if fewer fit now; by default as many as fit.
 
     Raises:
         ValueError: if the shortest search or the trials to begin with do not fit, or if the speed
@@ -88,7 +88,7 @@ def timed_search(space: Space, concurrent: int | None = None) -> TimedSearch | N
     if minutes is None:
         return None
     began = time.monotonic()
-    at_once = concurrent or _at_once(space)
+    at_once = trials_at_once(space, concurrent)
     speed = _mean_speed(space, measured(space.first_trial(), minutes))
     left = minutes * 60 - (time.monotonic() - began)
     chosen = fitting_size(space, speed, at_once, left).applied(space)
@@ -101,13 +101,19 @@ def timed_search(space: Space, concurrent: int | None = None) -> TimedSearch | N
     return TimedSearch(chosen, speed, search_seconds(chosen, speed, at_once), at_once)
 
 
-def _at_once(space: Space) -> int:
-    """Return the number of trials at a time that this machine, or a cluster, has room for."""
+def trials_at_once(space: Space, concurrent: int | None) -> int:
+    """Return the number of trials at a time that this machine, or a cluster, has room for.
+
+    Args:
+        space: of the search.
+        concurrent: the wanted number; by default that of the budget.
+    """
+    wanted = concurrent or space.budget.concurrent
     if os.environ.get("RAY_ADDRESS"):
-        return space.budget.concurrent
+        return wanted
     needs = space.first_trial().resources
     here = {"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}
-    return max(min(fitting(needs, needs.workers, here), space.budget.concurrent), 1)
+    return max(min(fitting(needs, needs.workers, here), wanted), 1)
 
 
 def _mean_speed(space: Space, first: Speed) -> Speed:

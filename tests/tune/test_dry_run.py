@@ -24,6 +24,7 @@ from lartpc_ray.tune.dry_run import (
     search_table,
     too_few,
 )
+from lartpc_ray.tune.timed import trials_at_once
 
 
 def smoke(events: Path, **overrides: Any) -> Space:
@@ -161,6 +162,25 @@ def test_the_time_of_a_search_is_that_of_its_planned_steps_and_validations(
     two = estimate(replace(space, budget=space.budget.model_copy(update={"concurrent": 2})))
     assert two is not None
     assert two.total_seconds == pytest.approx(26)
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "at_once"),
+    [("", None, 2), ("", 8, 4), ("", 1, 1), ("head:6379", 8, 8), ("head:6379", None, 2)],
+)
+def test_the_time_counts_the_trials_that_run_at_a_time(
+    few_events: Path, monkeypatch: pytest.MonkeyPatch, address: str, wanted: Any, at_once: int
+) -> None:
+    """Of the command line, as far as this machine has cores for them; a cluster may grow."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(module, "measured_speed", lambda trial: Speed(1, 2.0, 50.0, 3.0, 0.0))
+    space = smoke(few_events)
+    update = {"concurrent": 2, "trials": 8, "scheduler": "none"}
+    space = replace(space, budget=space.budget.model_copy(update=update))
+    assert trials_at_once(space, wanted) == at_once
+    found = json.loads(dry_run(space, as_json=True, concurrent=wanted))["estimate"]
+    assert found["total_seconds"] == pytest.approx(26 * 8 / at_once)
 
 
 def test_only_splits_that_were_read_whole_are_too_small(few_events: Path) -> None:
