@@ -108,8 +108,8 @@ def quoted(value: str) -> str:
     """Return a text as MLflow's filters read it.
 
     Example:
-        >>> quoted("smoke-1"), quoted("it's")
-        ("'smoke-1'", '"it\'s"')
+        >>> print(quoted("smoke-1"), quoted("it's"))
+        'smoke-1' "it's"
     """
     return f'"{value}"' if "'" in value else f"'{value}'"
 
