@@ -5,6 +5,7 @@ python benchmarks/search.py table --rows DIR                 benchmarks/search_t
 python benchmarks/search.py simulate [--searches N]          mean true gain over the default
 python benchmarks/search.py simulate --earlier               the same after an earlier search
 python benchmarks/search.py choice [--shrink S]              the winner's gain, estimated and true
+python benchmarks/search.py drift                            how far a difference at a rung lasts
 
 `simulate` needs no data. It fits the surrogate to the table, draws landscapes that the trainings
 allow, and runs each search on them with the measured noise of seeds and events.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from search_study.choice import choice, summary
+from search_study.drift import drifts
 from search_study.ours import Plan, WarmPlan
 from search_study.rivals import RIVALS
 from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel, split
@@ -79,6 +81,15 @@ def print_choice(searches: int, trials: int, events: int, shrink: float, seeds: 
     surrogate = fit(space.search, space.first, load())
     found = [choice(surrogate, seed, trials, events, shrink, seeds) for seed in range(searches)]
     print("\n".join(summary(found)))
+
+
+def print_drift() -> None:
+    """Print the change of the differences from each length to the end of the trainings."""
+    print("share of the steps, change to the end, over sqrt(end / rung - 1), correlation")
+    for share, (change, correlation) in drifts(load()).items():
+        print(
+            f"{share:.1f}  {change:.4f}  {change / (1 / share - 1) ** 0.5:.4f}  {correlation:.2f}"
+        )
 
 
 def print_searcher(
@@ -143,6 +154,7 @@ def main() -> None:
     choices.add_argument("--events", type=int, default=40, help="tune events of each class")
     choices.add_argument("--shrink", type=float, default=1.0, help="of the effects of settings")
     choices.add_argument("--seeds", type=float, default=1.0, help="factor on the noise of seeds")
+    commands.add_parser("drift", help="how far a difference at a rung lasts")
     options = parser.parse_args()
     if options.command == "simulate":
         others = WARM if options.earlier else {} if options.alone else RIVALS
@@ -157,6 +169,8 @@ def main() -> None:
         print_choice(
             options.searches, options.trials, options.events, options.shrink, options.seeds
         )
+    elif options.command == "drift":
+        print_drift()
     elif options.command == "record":
         record(options.data, options.rows, options.until)
     else:
