@@ -168,7 +168,7 @@ def search_table(space: Space) -> list[str]:
             for name, value in space.active(start).items()
             if name not in first or first[name] != value
         ]
-        lines.append(f"trial {number} begins with {', '.join(changes)}")
+        lines += fold(f"trial {number} begins with {', '.join(changes)}")
     return lines
 
 
