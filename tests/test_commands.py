@@ -175,7 +175,7 @@ def test_inspect_counts() -> None:
     found = json.loads(out)
     assert status == 0
     assert found["layout"] == "PILArNet-M v3"
-    assert found["events"] == 40
+    assert found["events"] == 200
     assert found["voxels"] == sum(one["voxels"] for one in found["classes"].values())
 
 
