@@ -1,8 +1,8 @@
 """Time prediction: python benchmarks/scaling.py --part predict (or this file, alone).
 
 1. `predict` of `--predicted` events into a file by one worker and by two, in a new process each,
-   by turns: the median ratio of their times, with Ray's start and end, and from the first event to
-   the last byte of the output.
+   by turns: the median ratio of their times, with Ray's start and end, and with workers that have
+   loaded their networks, to the last byte of the output.
 2. The memory of the driver for `--sizes` events, which are the same few again and again, by a small
    new network: the driver has the same voxels and clusters to write (`--part memory` alone).
 3. The time of one event in this process above that of its network and of its reconstruction.
@@ -46,22 +46,30 @@ MODEL = ROOT / "models" / "clustering"
 MIB = 2**20
 DRIVER = """
 import resource, sys, time
+from dataclasses import replace
+
 from lartpc_ray.predict import __main__ as command
 from lartpc_ray.predict import service
 from lartpc_ray.terminal.command import run
 
-first = []
+began = []
 inner = service.InferenceService.run
-def timed(self, *arguments, **more):
-    for result in inner(self, *arguments, **more):
-        first.append(time.time()) if not first else None
-        yield result
+def timed(self, work, events, **more):
+    count = self.placement.resolve().workers or 1
+    with service.SharedWorkers() as workers:
+        shared = replace(self, workers=workers)
+        while not began or (count > 1 and len(workers.pool("cpu")._loads) < count):
+            list(inner(shared, work, [events[0][:32]], title=None))
+            began.append(0)
+        began[:] = [time.time()]
+        yield from inner(shared, work, events, **more)
 service.InferenceService.run = timed
 status = run(command.parser(), command.main, sys.argv[1:])
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(status, first[0], peak)
+print(status, began[0], peak)
 """
-"""Predict as the command does; print status, the time of the first event, and peak memory."""
+"""Predict as the command does, once all workers have predicted some events; print status, when it
+began, and peak memory."""
 
 
 def many(count: int) -> Iterator[Event]:
@@ -70,27 +78,39 @@ def many(count: int) -> Iterator[Event]:
     return islice(cycle(events), count)
 
 
-def run_driver(
-    events: Path, output: Path, *more: str, model: Path = MODEL
-) -> tuple[float, float, float]:
-    """Predict in a new process; return seconds in all, seconds from the first event, and MiB.
+def run_driver(events: Path, output: Path, *more: str, model: Path = MODEL) -> tuple[float, float]:
+    """Predict in a new process; return seconds with workers ready, and its peak memory in MiB.
 
-    The seconds from the first event end with the last byte of the output, so before Ray ends.
+    Workers are ready once they have predicted some events, which are not counted. The seconds end
+    with the last byte of the output, so before Ray ends.
     """
-    arguments = [str(events), "-o", str(output), "--run", str(model), "--device", "cpu", "--force"]
-    command = [sys.executable, "-c", DRIVER, *arguments, "--runs", str(output.parent), *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    status, began, memory = _predict(["-c", DRIVER], events, output, *more, model=model).split()
+    if status != "0":
+        raise SystemExit(f"predict ended with {status}")
+    return output.stat().st_mtime - float(began), float(memory) / MIB
+
+
+def run_command(events: Path, output: Path, *more: str) -> float:
+    """Predict with the command; return its seconds, with Ray's start and end."""
     began = time.perf_counter()
+    _predict(["-m", "lartpc_ray.predict"], events, output, *more)
+    return time.perf_counter() - began
+
+
+def _predict(
+    program: list[str], events: Path, output: Path, *more: str, model: Path = MODEL
+) -> str:
+    arguments = [str(events), "-o", str(output), "--run", str(model), "--device", "cpu", "--force"]
+    command = [sys.executable, *program, *arguments, "--runs", str(output.parent), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    seconds = time.perf_counter() - began
-    if done.returncode or not done.stdout.startswith("0 "):
+    if done.returncode:
         raise SystemExit(done.stderr)
-    _, first, memory = done.stdout.split()
-    return seconds, output.stat().st_mtime - float(first), float(memory) / MIB
+    return done.stdout
 
 
 def by_halves(events: Path, scratch: Path, count: int) -> float:
-    """Return the time from the first event of two processes that predict a half each.
+    """Return the time, once they are ready, of two processes that predict a half each.
 
     They share nothing but the machine, so no division of the work can be faster.
     """
@@ -102,7 +122,7 @@ def by_halves(events: Path, scratch: Path, count: int) -> float:
             )
             for number, one in enumerate(ranges)
         ]
-        return max(half.result()[1] for half in halves)
+        return max(half.result()[0] for half in halves)
 
 
 def ratio_of_workers(events: Path, scratch: Path, repeats: int, count: int) -> None:
@@ -113,13 +133,14 @@ def ratio_of_workers(events: Path, scratch: Path, repeats: int, count: int) -> N
         limits.append(by_halves(events, scratch, count))
         for workers, of_workers in times.items():
             outputs[workers] = scratch / f"by-{workers}.h5"
-            seconds, steady, _ = run_driver(events, outputs[workers], "--workers", str(workers))
-            of_workers.append((seconds, steady))
+            more = ("--workers", str(workers))
+            ready, _ = run_driver(events, outputs[workers], *more)
+            of_workers.append((run_command(events, outputs[workers], *more), ready))
     same = outputs[1].read_bytes() == outputs[2].read_bytes()
-    for place, name in enumerate(("in all", "from the first event")):
+    for place, name in enumerate(("in all", "with workers ready")):
         one, two = (statistics.median(row[place] for row in times[workers]) for workers in (1, 2))
         print(f"  {name}: {one:.1f} s by one worker, {two:.1f} s by two: {two / one:.2f}")
-    alone = statistics.median(steady for _, steady in times[1])
+    alone = statistics.median(ready for _, ready in times[1])
     limit = statistics.median(limits)
     print(f"  two processes of half the events each: {limit:.1f} s: {limit / alone:.2f}")
     print(f"  the same bytes: {same}")
@@ -132,7 +153,7 @@ def driver_memory(scratch: Path, sizes: list[int], repeats: int) -> None:
     for size in sizes:
         write_events(events, many(size))
         runs = [run_driver(events, output, "--workers", "2", model=model) for _ in range(repeats)]
-        found.append(statistics.median(memory for _, _, memory in runs))
+        found.append(statistics.median(memory for _, memory in runs))
         print(f"  {size} events: {found[-1]:.0f} MiB")
     print(f"  growth: {found[-1] - found[0]:.0f} MiB")
 
