@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -57,7 +58,9 @@ def dashboards(options: argparse.Namespace) -> int:
     """
     from lartpc_ray.runtime.ray_session import private_folder
     from lartpc_ray.runtime.run_folder import load_plan
-    from lartpc_ray.tracking.store import STORE
+    from lartpc_ray.tracking.pages import server_command
+    from lartpc_ray.tracking.runs import Tracking
+    from lartpc_ray.tracking.store import kept_store
     from lartpc_ray.trials.shipped import shipped
     from lartpc_ray.tune.journal import JOURNAL
     from lartpc_ray.tune.study_plan import PLAN, StudyPlan
@@ -72,14 +75,15 @@ def dashboards(options: argparse.Namespace) -> int:
     scrape = (shipped("dashboards") / "prometheus.yml").read_text()
     nodes = scrape.replace("/tmp/ray/", f"{private_folder()}/ray/")  # noqa: S108 (Ray's own place)
     (runs / "prometheus.yml").write_text(nodes)
-    local = f"mlflow ui --backend-store-uri sqlite:///{runs / STORE} --host 127.0.0.1"
+    tracking = Tracking(runs, None, kept_store(plan.uri, runs))
+    server = server_command(tracking)
     print(
         VIEWS.format(
             study=plans[-1].parent.name,
-            mlflow=plan.uri or f"{local}\n  http://127.0.0.1:5000",
-            space=plan.space,
-            runs=runs,
-            journal=plans[-1].with_name(JOURNAL),
+            mlflow=f"{server}\n  http://127.0.0.1:5000" if server else tracking.shown,
+            space=shlex.quote(plan.space),
+            runs=shlex.quote(str(runs)),
+            journal=shlex.quote(str(plans[-1].with_name(JOURNAL))),
             files=shipped("dashboards").resolve(),
         )
     )

@@ -65,6 +65,17 @@ def test_what_the_package_itself_does_has_an_example(
     assert f"example: python -m lartpc_ray {name}" in capsys.readouterr().out
 
 
+def planned_search(folder: Path, uri: str | None) -> None:
+    folder.mkdir(parents=True)
+    planned: dict[str, Any] = {
+        "space": "clustering",
+        "budget": "laptop",
+        "overrides": {},
+        "uri": uri,
+    }
+    (folder / "plan.json").write_text(json.dumps(planned))
+
+
 def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,16 +85,8 @@ def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
     assert dashboards("--runs", str(tmp_path)) == 2
     assert f"{tmp_path}: no search in it" in capsys.readouterr().err
     for age, name in enumerate(("new", "old")):
-        (tmp_path / name).mkdir()
-        plan = tmp_path / name / "plan.json"
-        planned: dict[str, Any] = {
-            "space": "clustering",
-            "budget": "laptop",
-            "overrides": {},
-            "uri": None,
-        }
-        plan.write_text(json.dumps(planned))
-        os.utime(plan, (1e9 - age, 1e9 - age))
+        planned_search(tmp_path / name, None)
+        os.utime(tmp_path / name / "plan.json", (1e9 - age, 1e9 - age))
     assert dashboards("--runs", str(tmp_path)) == 0
     out = capsys.readouterr().out
     assert out.startswith("new\n")
@@ -95,6 +98,30 @@ def test_dashboards_says_how_to_open_all_that_shows_the_newest_search(
     (board,) = re.findall(r"(\S+/dashboards/\S+)", out)
     assert Path(board).name == "lartpc.json"
     assert Path(board).is_file()
+
+
+def test_the_commands_of_dashboards_work_in_a_folder_with_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "my runs"
+    planned_search(runs / "a b", None)
+    assert run_command(package.parser(), package.main, ["dashboards", "--runs", str(runs)]) == 0
+    lines = [
+        shlex.split(line) for line in capsys.readouterr().out.splitlines() if "my runs" in line
+    ]
+    names = {word.partition("=")[2] or word for words in lines for word in words if "my" in word}
+    journal = runs / "a b" / "optuna.journal"
+    assert names >= {str(runs), f"sqlite:///{runs}/mlflow.db", str(journal)}
+    assert f"{runs}/prometheus.yml" in names
+
+
+def test_dashboards_shows_a_database_by_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned_search(tmp_path / "study", "postgresql://me@127.0.0.1/db")
+    assert run_command(package.parser(), package.main, ["dashboards", "--runs", str(tmp_path)]) == 0
+    command = "mlflow ui --backend-store-uri postgresql://me@127.0.0.1/db --host 127.0.0.1"
+    assert command in capsys.readouterr().out
 
 
 def truncated(folder: Path) -> str:

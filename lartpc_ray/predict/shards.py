@@ -13,6 +13,7 @@ from lartpc_ray.atomic import read_json, write_json
 from lartpc_ray.data.formats.pilarnet_writer import sidecar_path
 from lartpc_ray.predict.inference import CHUNK_EVENTS
 from lartpc_ray.predict.job import Job, cut
+from lartpc_ray.predict.tables import FOLDER
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.command import log
 from lartpc_ray.tracking.provenance import DIGESTS, file_digest
@@ -66,7 +67,7 @@ class ShardFolder:
 
         Args:
             content: name of each digest or setting to its value.
-            force: remove the shards of another prediction.
+            force: remove the shards and the tables of another prediction.
 
         Raises:
             ValueError: for shards of another model, other thresholds or another input.
@@ -86,8 +87,9 @@ class ShardFolder:
                 f"{self.path}: it holds shards of another prediction ({names}); give "
                 "another folder, or remove these shards with --force"
             )
-        for shard in shards if differ else []:
-            shard.unlink()
+        tables = (self.path / FOLDER).glob("*-*-*.parquet")
+        for file in [*shards, *tables] if differ else []:
+            file.unlink()
         if differ:
             write_json(manifest, content, indent=1)
 

@@ -67,6 +67,29 @@ def write_with_tables(
     return write(path, events())
 
 
+def write_without_tables(
+    write: Callable[[Path, Iterator[Result]], int],
+    path: Path,
+    results: Iterator[Result],
+    *,
+    new: bool = False,
+) -> int:
+    """Write predicted events, and remove the tables of earlier ones; return the number of events.
+
+    The tables are gone before the file of events has its name. The arguments are those of
+    `write_with_tables`.
+    """
+
+    def events() -> Iterator[Result]:
+        yield from results
+        if new:
+            refuse_existing(path)
+        for file in table_files(path):
+            file.unlink(missing_ok=True)
+
+    return write(path, events())
+
+
 def write_tables(path: Path, task: str, tables: Sequence[Tables]) -> None:
     """Write the tables of the events of a file, each whole or not at all."""
     clusters, metrics = table_files(path)

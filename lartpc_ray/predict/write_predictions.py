@@ -31,7 +31,12 @@ from lartpc_ray.predict.registry import SCHEME, fetch_registered, load_checkpoin
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.shards import ShardFolder, digests
 from lartpc_ray.predict.sources import FileEvents, event_files
-from lartpc_ray.predict.tables import check_tables, write_with_tables
+from lartpc_ray.predict.tables import (
+    check_tables,
+    table_files,
+    write_with_tables,
+    write_without_tables,
+)
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds
 from lartpc_ray.runtime.run_folder import locked
 from lartpc_ray.tasks.task import Thresholds
@@ -90,8 +95,11 @@ def check_options(options: argparse.Namespace, in_shards: bool) -> None:
         refuse_file_as_folder(options.output)
     if not in_shards and options.output.suffix != ENDING:
         refuse_other_format(options.output, f"NAME.h5 or NAME{ENDING}")
-    if options.output.exists() and not in_shards and not options.force:
-        raise ValueError(f"{options.output}: is there already; --force writes over it")
+    if not in_shards and not options.force:
+        tables = table_files(options.output) if options.output.suffix != ENDING else ()
+        for file in (options.output, *tables):
+            if file.exists():
+                raise ValueError(f"{file}: is there already; --force writes over it")
     if options.output.suffix == ENDING and (options.layout or options.tables):
         raise ValueError(f"{options.output}: a table in Parquet has no --layout and no --tables")
     if (options.semantics == "predicted") != bool(options.segmentation_run):
@@ -162,7 +170,7 @@ def output_form(
     work: Work[Any] = Work(reconstruct, (*arguments, version))
     write: Write = partial(write_file, version=version, sidecar=bool(options.layout), new=new)
     if not options.tables:
-        return work, write
+        return work, partial(write_without_tables, write, new=new)
     work = with_tables(work, task.model_dump_json(), json.dumps(thresholds), options.pitch)
     return work, partial(write_with_tables, write, task.name, new=new)
 

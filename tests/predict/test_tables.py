@@ -14,7 +14,7 @@ from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.predict import __main__ as predict
 from lartpc_ray.predict import write_predictions
-from lartpc_ray.predict.tables import read_clusters, read_metrics, table_files
+from lartpc_ray.predict.tables import has_tables, read_clusters, read_metrics, table_files
 from lartpc_ray.report import __main__ as report
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.trials import checkpoint as checkpoints
@@ -106,6 +106,40 @@ def test_a_shard_that_exists_has_its_tables(inputs: Path, shards: Path, tmp_path
     assert files(tmp_path / "ended") == whole
 
 
+@pytest.mark.parametrize("more", [[], ["--tables"]])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_table_without_its_events_stays(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: int, more: list[str]
+) -> None:
+    output = tmp_path / "out.h5"
+    table = table_files(output)[kind]
+    table.write_bytes(b"mine")
+    assert run(inputs, output, "--events", ":2", *more) == 2
+    assert f"{table}: is there already; --force writes over it" in capsys.readouterr().err
+    assert list(tmp_path.glob("out*")) == [table]
+    assert table.read_bytes() == b"mine"
+
+
+def test_other_shards_have_their_own_tables_alone(inputs: Path, tmp_path: Path) -> None:
+    output, few = tmp_path / "out", ("--tables", "--workers", "1")
+    assert run(inputs, output, *few, "--events", ":8") == 0
+    assert run(inputs, output, *few, "--events", "8:16", "--force") == 0
+    assert sorted(set(read_clusters(output)["event"].tolist())) == list(range(8, 16))
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out"])
+def test_another_prediction_without_tables_has_none(
+    inputs: Path, tmp_path: Path, name: str
+) -> None:
+    output, few = tmp_path / name, ("--workers", "1", "--events", ":2")
+    assert run(inputs, output, "--tables", *few) == 0
+    assert has_tables(output)
+    assert run(inputs, output, "--force", *few) == 0
+    assert not has_tables(output)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("more", [[], ["--tables"]])
 @pytest.mark.parametrize("moment", ["load_networks", "reconstruct"])
 def test_a_file_that_another_process_writes_meanwhile_stays_with_its_tables(
     inputs: Path,
@@ -113,6 +147,7 @@ def test_a_file_that_another_process_writes_meanwhile_stays_with_its_tables(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     moment: str,
+    more: list[str],
 ) -> None:
     output, work = tmp_path / "out.h5", getattr(write_predictions, moment)
     others = [output, *table_files(output)]
@@ -123,7 +158,7 @@ def test_a_file_that_another_process_writes_meanwhile_stays_with_its_tables(
         return work(*arguments)
 
     monkeypatch.setattr(write_predictions, moment, while_another_writes)
-    assert run(inputs, output, "--tables", "--workers", "1", "--events", ":2") == 2
+    assert run(inputs, output, *more, "--workers", "1", "--events", ":2") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"{output}: another process has written this file meanwhile; it stays" in error
     assert sorted(tmp_path.glob("out*")) == sorted(others)
