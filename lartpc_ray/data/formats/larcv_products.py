@@ -30,6 +30,9 @@ HIP_TYPES = (2112, 2212)
 NUCLEI = 10**9
 """Smallest PDG code of a nucleus; nuclei are HIP, too."""
 
+NO_GROUP = 2**16 - 1
+"""Group of a particle without one in larcv3, and in LArCV2 before 2.2.0; then it is 2**63 - 1."""
+
 Ids = UInt64[np.ndarray, " voxel"]
 Values = Float32[np.ndarray, " voxel"]
 Voxels = tuple[Ids, Values]
@@ -140,7 +143,9 @@ class LArCVFile(EventSource):
 def fill_groups(given: np.ndarray | None, count: int) -> np.ndarray:
     """Give each particle without a group its own number as group."""
     own = np.arange(count)
-    return own if given is None else np.where(given < 2**31, given, own).astype(np.int64)
+    if given is None:
+        return own
+    return np.where((given < 2**31) & (given != NO_GROUP), given, own).astype(np.int64)
 
 
 def _first_index(ids: Ids, others: UInt64[np.ndarray, " other"]) -> np.ndarray:

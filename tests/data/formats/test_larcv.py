@@ -16,6 +16,7 @@ from lartpc_ray.data.convert import difference
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.files import open_events
 from lartpc_ray.data.formats.larcv import voxel_sets
+from lartpc_ray.data.formats.larcv_products import fill_groups
 from lartpc_ray.data.formats.layout import ClassMap, Layout, Products
 from lartpc_ray.data.splits import Splits
 from lartpc_ray.terminal.command import run
@@ -235,3 +236,11 @@ def test_planes_of_larcv2(tmp_path: Path) -> None:
     assert second.coords.tolist() == [[0, 0]]
     with pytest.raises(ValueError, match=r"event 0: .*no projection 2, there are 2"):
         read(path, projection=2)
+
+
+@pytest.mark.parametrize(
+    ("none", "kind"), [(2**16 - 1, np.uint16), (2**16 - 1, np.uint64), (2**64 - 1, np.uint64)]
+)
+def test_particles_without_a_group_are_clusters_of_their_own(none: int, kind: type) -> None:
+    """larcv3, and LArCV2 before 2.2.0, have 65535 for no group."""
+    assert fill_groups(np.array([none, 0, none], kind), 3).tolist() == [0, 0, 2]
