@@ -105,14 +105,16 @@ class Event:
         """
         count = len(coords)
         unknown = np.full(count, NO_CLASS, np.int32)
-        semantic = unknown if semantic is None else np.asarray(semantic, np.int32)
-        cluster = unknown if cluster is None else np.asarray(cluster, np.int32)
+        coords = _whole(coords, "position")
+        semantic = unknown if semantic is None else _whole(semantic, "class")
+        cluster = unknown if cluster is None else _whole(cluster, "cluster")
         value = np.asarray(energy, np.float32)
         if merge and count:
+            _refuse_energies(value, "energy")  # a sum would hide a negative one
             main, value = _merge(coords, value)
             coords, semantic, cluster = coords[main], semantic[main], cluster[main]
         return Event(
-            coords=np.ascontiguousarray(coords, np.int32),
+            coords=np.ascontiguousarray(coords),
             energy=value,
             truth=value,
             semantic=semantic,
@@ -141,10 +143,8 @@ class Event:
                 raise ValueError(f"{name} has shape {size} for {len(self.coords)} voxels")
 
     def _check_energies(self) -> None:
-        advice = "energies are finite and not negative"
         for name in ("energy", "truth"):
-            value = getattr(self, name)
-            _refuse(~(np.isfinite(value) & (value >= 0)), value, name, advice)
+            _refuse_energies(getattr(self, name), name)
 
     def _check_positions(self) -> None:
         negative = np.asarray((self.coords < 0).any(axis=1))
@@ -194,6 +194,25 @@ def voxel_keys(
     does not need.
     """
     return np.asarray(np.ravel_multi_index(tuple(coords.T), shape))
+
+
+def _whole(values: np.ndarray, name: str) -> Int32[np.ndarray, " voxel ..."]:
+    """Return whole numbers as int32; refuse those that the cast would change."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {values.dtype}; give whole numbers")
+    known = np.iinfo(np.int32)
+    right = (values >= known.min) & (values <= known.max)
+    if values.dtype.kind == "f":
+        right &= values == np.floor(values)
+    wrong = np.logical_not(right.all(axis=tuple(range(1, right.ndim))))
+    _refuse(np.asarray(wrong), values, name, "give whole numbers from -2**31 to 2**31 - 1")
+    return values.astype(np.int32, copy=False)
+
+
+def _refuse_energies(value: np.ndarray, name: str) -> None:
+    wrong = ~(np.isfinite(value) & (value >= 0))
+    _refuse(wrong, value, name, "energies are finite and not negative")
 
 
 def _merge(coords: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

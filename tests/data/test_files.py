@@ -290,3 +290,30 @@ def test_the_error_of_a_voxel_comes_whole_out_of_another_process() -> None:
     again = pickle.loads(pickle.dumps(error.value))
     assert str(again) == str(error.value)
     assert again.voxel == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"coords": np.array([[1, 2, 3], [2**32, 2, 3]])}, "voxel 1: position .4294967296, 2, 3"),
+        ({"cluster": np.array([0, 2**32])}, "voxel 1: cluster 4294967296: give whole numbers"),
+        ({"cluster": np.array([0, 2**64 - 1], np.uint64)}, "voxel 1: cluster 18446744073709551615"),
+        ({"cluster": np.array([0.5, 0])}, "voxel 0: cluster 0.5: give whole numbers"),
+        ({"semantic": np.array([0, np.nan])}, "voxel 1: class nan: give whole numbers"),
+        ({"semantic": np.array(["MIP", "HIP"])}, "class holds <U3; give whole numbers"),
+    ],
+)
+def test_an_event_of_arrays_changes_no_value(changed: dict[str, Any], message: str) -> None:
+    """A cast to 32 bits would read these as other voxels, clusters and classes."""
+    coords = np.array([[1, 2, 3], [1, 2, 4]])
+    given: dict[str, Any] = {"coords": coords, "energy": np.ones(2), "shape": (8, 8, 8)}
+    with pytest.raises(ValueError, match=message):
+        Event.of(**given | changed)
+    same = Event.of(**given, cluster=np.array([3.0, -1.0]), semantic=np.array([1, 0], np.uint8))
+    assert (same.cluster.tolist(), same.semantic.tolist()) == ([3, -1], [1, 0])
+
+
+def test_a_sum_of_energies_hides_no_negative_one() -> None:
+    twice = np.array([[1, 2, 3], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r"voxel 1: energy -1.0: energies are finite"):
+        Event.of(twice, np.array([2.0, -1.0]), (8, 8, 8), merge=True)
