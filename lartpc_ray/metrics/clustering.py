@@ -131,6 +131,10 @@ def _numbered(truth: Labels, predicted: Labels) -> Labels:
         raise ValueError(
             f"truth has shape {truth.shape}, predicted {predicted.shape}: one label each"
         )
+    if predicted.dtype.kind not in "iu":
+        raise ValueError(f"predicted labels are {predicted.dtype}: give integers, -1 for none")
+    if predicted.dtype.kind == "u":
+        predicted = predicted.astype(np.int64)
     if predicted.max(initial=-1) >= len(predicted):  # names, not numbers counted from 0
         names, numbers = np.unique(np.maximum(predicted, -1), return_inverse=True)
         predicted = numbers - int(names[0] < 0)

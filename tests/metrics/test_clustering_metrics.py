@@ -92,6 +92,19 @@ def test_names_far_apart_are_as_good_as_numbers_from_0() -> None:
     assert scores(truth, counted)["n_clusters"] == 3
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int32])
+def test_labels_of_any_integers_are_scored(kind: np.typing.DTypeLike) -> None:
+    truth: np.ndarray = TRUTH.astype(kind)
+    found: np.ndarray = FOUND.astype(kind)
+    assert scores(truth, found) == scores(TRUTH, FOUND)
+    assert mistakes(truth, found) == mistakes(TRUTH, FOUND)
+
+
+def test_labels_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match="predicted labels are float64: give integers"):
+        ari(TRUTH, FOUND.astype(float))
+
+
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="one label each"):
         ari(np.zeros(3, int), np.zeros(4, int))
