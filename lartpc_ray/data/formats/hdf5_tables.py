@@ -163,14 +163,24 @@ def group_rows(numbers: Iterable[np.ndarray], name: str) -> tuple[np.ndarray, np
         row, last = row + len(column), column[-1:]
     found = np.concatenate(events) if events else np.empty((0, 1), np.int64)
     firsts = np.concatenate([*starts, [row]]).astype(np.int64)
-    _, first, index = np.unique(found, axis=0, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[index.reshape(-1)] != np.arange(len(found)))
+    again = np.flatnonzero(repeated(found))
     if len(again):
         number = " ".join(map(str, found[again[0]]))
         raise ValueError(
             f"{name} row {firsts[again[0]]}: event {number} begins again; sort the rows by event"
         )
     return found, firsts
+
+
+def repeated(numbers: np.ndarray) -> np.ndarray:
+    """Return which of the numbers (event, ...) occurred before.
+
+    Example:
+        >>> repeated(np.array([7, 3, 7])).tolist()
+        [False, False, True]
+    """
+    _, first, index = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[index.reshape(-1)] != np.arange(len(numbers)))
 
 
 def match_events(

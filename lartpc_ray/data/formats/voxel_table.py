@@ -18,7 +18,7 @@ import numpy as np
 
 from lartpc_ray.data.classes import NO_CLASS, ParticleClass
 from lartpc_ray.data.event import Event
-from lartpc_ray.data.formats.hdf5_tables import group_rows
+from lartpc_ray.data.formats.hdf5_tables import group_rows, repeated
 from lartpc_ray.data.formats.layout import Layout
 from lartpc_ray.data.formats.source import (
     FLAT_SIDES,
@@ -30,6 +30,7 @@ from lartpc_ray.data.formats.source import (
     list_names,
     locate_errors,
 )
+from lartpc_ray.terminal.command import log
 
 AXES = (("x", "y", "z"), ("wire", "tick"))
 """Columns of the position, in 3D and in 2D."""
@@ -44,6 +45,7 @@ LINES = 10_000
 """Lines that are parsed at once."""
 MAX_SIDE_EVENTS = 200
 ADVICE = {"event": "give a whole number (int64)", "class": "give -1 to 4, or names of classes"}
+NO_CLASSES = "no column class: the column cluster is not used, as a cluster is one of a class"
 NOT_2D = "layout.hits.plane is set, but this table has x, y, z; set no plane"
 NEEDS_PLANE = (
     "a table of wires and ticks has 2D images: give the plane (--plane 0; "
@@ -72,6 +74,7 @@ class VoxelTable(EventSource):
         planes = ["plane"] if len(axes) == 2 and "plane" in names else []
         optional = [name for name in TRUTH if name in names]
         self.columns = [*axes, "energy", *optional, *planes]
+        self.limits = NO_CLASSES if optional == ["cluster"] else ""
         twice = {name for name in ["event", *self.columns] if names.count(name) > 1}
         if twice:
             raise ValueError(f"two columns {list_names(twice)}; give one of each name")
@@ -81,6 +84,8 @@ class VoxelTable(EventSource):
         sides = SIDES if len(self.axes) == 3 else FLAT_SIDES
         coords = (self._coords(index) for index in range(0, len(self), step))
         self.layout = self.layout.model_copy(update={"side": find_side(coords, sides)})
+        if self.limits:
+            log.info(f"{self.path}: {self.limits}")
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -207,7 +212,7 @@ class CsvTable(VoxelTable):
             offset, row = offset + len(line), row + 1
         self._offsets = np.array([*offsets, offset], np.int64)
         self.starts = np.array([*rows, row], np.int64)
-        again = np.flatnonzero(_repeated(np.array(numbers, np.int64)))
+        again = np.flatnonzero(repeated(np.array(numbers, np.int64)))
         if len(again):
             event = numbers[again[0]]
             raise ValueError(
@@ -392,9 +397,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
-
-
-def _repeated(numbers: np.ndarray) -> np.ndarray:
-    """Return which numbers occurred before."""
-    _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
-    return np.asarray(first[index] != np.arange(len(numbers)))

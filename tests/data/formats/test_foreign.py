@@ -75,6 +75,22 @@ def test_columns_may_be_few_many_and_in_any_order(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_clusters_without_classes_are_left_out_with_a_line(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = {"event": [7, 7], "x": [1, 1], "y": [2, 2], "z": [3, 4], "energy": [0.5, 1.0]}
+    caplog.set_level("INFO", "lartpc_ray")
+    open_events(save(tmp_path / name, table)).close()
+    assert not caplog.messages
+    with open_events(save(tmp_path / name, {**table, "cluster": [4, 4]})) as events:
+        assert events[0].cluster.tolist() == [-1, -1]
+    (line,) = caplog.messages
+    assert "the column cluster is not used" in line
+    open_events(save(tmp_path / name, {**table, "cluster": [4, 4], "class": [1, 1]})).close()
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_a_table_of_wires_and_ticks_has_2d_images_of_a_plane(name: str, tmp_path: Path) -> None:
     table = {
         "event": [1, 1, 1, 2],
