@@ -67,17 +67,25 @@ class FileVoxels(VoxelSource):
     def __init__(self, outputs: OutputsFile, task: Task) -> None:
         self._outputs = outputs
         self._min_voxels = task.smallest_cluster
-        method = task.active_method.name
-        if method != "seeds" and len(outputs) and "coords" not in outputs[0]:
-            raise ValueError(f"{outputs.path}: no coords, which --method {method} needs")
+        self._method = task.active_method.name
         self.events = len(outputs)
+        if self.events:
+            self._check_coords(0, outputs[0])
         self.about = {"data": str(outputs.path.resolve()), "events": self.events}
         self.about["min_voxels"] = self._min_voxels
 
     def __iter__(self) -> Iterator[ClassVoxels]:
         for number, outputs in enumerate(self._outputs):
+            self._check_coords(number, outputs)
             for name, voxels in class_voxels(outputs, self._min_voxels):
                 yield ClassVoxels(number, name, voxels)
+
+    def _check_coords(self, number: int, outputs: Outputs) -> None:
+        if self._method != "seeds" and "coords" not in outputs:
+            raise ValueError(
+                f"{self._outputs.path}: event {number}: no coords, which --method {self._method} "
+                "needs"
+            )
 
 
 def class_voxels(outputs: Outputs, min_voxels: int) -> Iterator[tuple[str, Voxels]]:

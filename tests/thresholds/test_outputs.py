@@ -268,7 +268,7 @@ def test_a_method_that_needs_the_image_needs_coords(
     arguments = ["clustering", "--outputs", str(path), "--runs", str(tmp_path / "runs")]
     both = (thresholds.parser(), thresholds.main)
     assert run_command(*both, [*arguments, "--method", "dbscan", "--workers", "1"]) == 2
-    assert "no coords, which --method dbscan needs" in capsys.readouterr().err
+    assert "net.h5: event 0: no coords, which --method dbscan needs" in capsys.readouterr().err
     write(path, [{**event, "cluster": np.full(120, -1)} for event in made_events(rng, 1)])
     assert run_command(*both, [*arguments, "--workers", "1"]) == 2
     refusal = "net.h5: no event has a cluster of 10 voxels or more in a class; give events with"

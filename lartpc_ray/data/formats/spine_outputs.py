@@ -101,7 +101,7 @@ class SpineFile(OutputsFile):
         arrays |= {"position": rows["embeddings"], "margin": rows["margins"]}
         arrays |= {"seediness": rows["seediness"]}
         coords = labels[kept, :3]
-        whole = len(coords) and (coords == np.floor(coords)).all() and (coords >= 0).all()
+        whole = (coords == np.floor(coords)).all() and (coords >= 0).all()
         return arrays | ({"coords": coords} if whole else {})
 
 

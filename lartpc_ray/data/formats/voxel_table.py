@@ -138,8 +138,9 @@ class VoxelTable(EventSource):
     def _classes(self, values: Column, place: np.ndarray) -> np.ndarray:
         """Return classes as numbers, from numbers or names; no value is an unknown class."""
         if values.dtype == object:
-            known = {"": -1.0, **{particle.name: float(particle) for particle in ParticleClass}}
-            texts = ["" if value is None else str(value).strip() for value in values]
+            known = dict.fromkeys(("", "NA", "nan"), float(NO_CLASS))
+            known |= {particle.name: float(particle) for particle in ParticleClass}
+            texts = ["" if value is None else str(value).strip().strip('"') for value in values]
             values = np.array([known.get(text, _number(text)) for text in texts])
             shown: np.ndarray = np.array(texts, object)
         else:

@@ -136,6 +136,16 @@ def test_a_class_without_a_value_is_unknown(classes: list[Any], tmp_path: Path) 
             assert events[0].semantic.tolist() == [1, -1, 0]
 
 
+@pytest.mark.parametrize("none", ["", '""', "NA", "nan", " NA "])
+def test_class_names_in_quotes_are_read(none: str, tmp_path: Path) -> None:
+    """As R's write.csv and Python's csv.QUOTE_NONNUMERIC write them, and R a missing one."""
+    rows = [f"1,{x},0,0,1.0,{name}" for x, name in enumerate(['"MIP"', none, '"HIP"'])]
+    text = "\r\n".join(['"event","x","y","z","energy","class"', *rows, ""])
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    with open_events(tmp_path / "t.csv") as events:
+        assert events[0].semantic.tolist() == [1, -1, 0]
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_a_table_without_rows_has_no_event(name: str, tmp_path: Path) -> None:
     with open_events(save(tmp_path / name, {column: [] for column in GOOD})) as events:

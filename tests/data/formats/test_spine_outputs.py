@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from lartpc_ray.data.outputs import open_outputs
+from lartpc_ray.tasks import ClusteringTask
+from lartpc_ray.thresholds.source import FileVoxels
 
 Products = dict[str, tuple[np.ndarray, np.ndarray]]
 VOXELS = np.array([0, 5, 9])
@@ -66,6 +68,28 @@ def test_positions_that_are_no_voxels_are_left_out(
     made = products(rng)
     made["clust_label"][0][:, :3] += 0.5
     assert "coords" not in open_outputs(write(tmp_path / "spine.h5", made))[0]
+
+
+def test_an_event_without_clustered_voxels_has_coords(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Else linked voxels refuse the whole file."""
+    made = {
+        name: (values, np.array([0, *offsets])) for name, (values, offsets) in products(rng).items()
+    }
+    first = open_outputs(write(tmp_path / "spine.h5", made))[0]
+    assert first["coords"].shape == (0, 3)
+
+
+def test_linked_voxels_name_the_event_without_coords(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    made = products(rng)
+    made["clust_label"][0][VOXELS[1] :, :3] += 0.5
+    outputs = open_outputs(write(tmp_path / "spine.h5", made))
+    task = ClusteringTask(min_voxels=0).with_method("linked")
+    with pytest.raises(ValueError, match=r"spine\.h5: event 1: no coords, which --method linked"):
+        list(FileVoxels(outputs, task))
 
 
 def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Products], None]:
