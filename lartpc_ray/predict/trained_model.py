@@ -100,7 +100,7 @@ def load_model(
         if task.methods:
             task = task.with_method(method or task.active_method.name)
             file = fetch_thresholds(tracking, run, task.active_method.name, folder)
-            thresholds = read_thresholds(file, list(task.active_method.axes()))
+            thresholds = read_thresholds(file, task.active_method)
         state = replace(state, trial=state.trial.model_copy(update={"task": task}))
     return TrainedModel(state, thresholds, state.trial.data.splits.shape)
 

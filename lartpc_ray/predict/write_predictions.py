@@ -251,11 +251,10 @@ def _network(
         return state, {}
     task = task.with_method(options.method or task.active_method.name)
     state = replace(state, trial=state.trial.model_copy(update={"task": task}))
-    name, axes = task.active_method.name, list(task.active_method.axes())
     if use and not options.thresholds:
         return state, use["thresholds"]
-    path = options.thresholds or fetch_thresholds(tracking, run, name, folder)
-    return state, read_thresholds(path, axes)
+    path = options.thresholds or fetch_thresholds(tracking, run, task.active_method.name, folder)
+    return state, read_thresholds(path, task.active_method)
 
 
 def parse_events(text: str | None, count: int) -> range:

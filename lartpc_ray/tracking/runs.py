@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -25,6 +26,7 @@ from lartpc_ray.tracking.provenance import Source, source_tags
 from lartpc_ray.tracking.store import (
     INVALID,
     MISSING,
+    TRACKING,
     StoreClient,
     StoreError,
     chosen_store,
@@ -144,10 +146,10 @@ class Tracking:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage != "active":
-                raise StoreError(
-                    f"MLflow {self.shown}: the experiment {name} is deleted; restore it with "
-                    f"`mlflow experiments restore -x {found.experiment_id}`"
-                )
+                known = os.environ.get(TRACKING) == self.uri  # it may hold a password
+                store = "" if known else f"{TRACKING}={shlex.quote(self.shown)} "
+                restore = f"{store}mlflow experiments restore -x {found.experiment_id}"
+                raise StoreError(f"MLflow {self.shown}: {name} is deleted; restore it: {restore}")
             return str(found.experiment_id)
         own = self.local or is_database(self.uri)  # MLflow's default is the present folder
         local = (self._folder / "mlartifacts" / name).as_uri() if own else None

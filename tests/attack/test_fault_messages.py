@@ -202,6 +202,15 @@ def test_a_run_without_thresholds_names_the_command_that_tunes_them(tmp_path: Pa
         fetch_thresholds(Tracking(tmp_path, None), str(tmp_path), "seeds", tmp_path)
 
 
+def test_the_command_that_tunes_thresholds_works_for_any_folder(tmp_path: Path) -> None:
+    run, runs = tmp_path / "my run", tmp_path / "my results"
+    run.mkdir()
+    with pytest.raises(ValueError, match="tune them") as caught:
+        fetch_thresholds(Tracking(runs, None), str(run), "seeds", tmp_path)
+    words = f"NAME --run '{run}' --runs '{runs}' --method seeds --keep, or"
+    assert f"python -m lartpc_ray.thresholds {words}" in str(caught.value)
+
+
 def test_a_wrong_value_of_an_option_is_one_short_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

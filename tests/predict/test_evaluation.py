@@ -18,7 +18,7 @@ from lartpc_ray.predict.inference import predict
 from lartpc_ray.predict.job import Networks, Work
 from lartpc_ray.predict.service import InferenceService
 from lartpc_ray.predict.thresholds_file import read_thresholds, read_thresholds_file
-from lartpc_ray.reconstruct.reconstructions import LINKED_AXES
+from lartpc_ray.reconstruct.reconstructions import LINKED_AXES, LinkedClustering, SeedClustering
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.paths import present_path
@@ -80,7 +80,28 @@ def test_a_thresholds_file_of_an_earlier_version_is_the_present_one() -> None:
     assert "reach:" in earlier.read_text()
     assert "reach:" not in present.read_text()
     assert read_thresholds_file(earlier) == read_thresholds_file(present)
-    assert list(read_thresholds(earlier, LINKED_AXES)["MIP"]) == list(LINKED_AXES)
+    assert list(read_thresholds(earlier, LinkedClustering())["MIP"]) == list(LINKED_AXES)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("method: linked", "thresholds of the reconstruction linked, not of seeds; give --method"),
+        (
+            "method: seeds\ncluster_rule: first_come",
+            "thresholds for the clustering rule first_come; this run clusters by argmax",
+        ),
+    ],
+)
+def test_thresholds_of_another_reconstruction_or_rule_are_refused(
+    tmp_path: Path, named: str, message: str
+) -> None:
+    path = tmp_path / "at.yaml"
+    path.write_text(f"{named}\nclasses: {{MIP: {{s0: 0.8, p0: 0.05}}}}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        read_thresholds(path, SeedClustering())
+    path.write_text("classes: {MIP: {s0: 0.8, p0: 0.05}}\n")
+    assert read_thresholds(path, SeedClustering(rule="counted")) == {"MIP": {"s0": 0.8, "p0": 0.05}}
 
 
 def test_a_checkpoint_of_an_earlier_version_has_the_smallest_scored_cluster() -> None:

@@ -487,7 +487,7 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path) -> None:
         with pytest.raises(
             ValueError, match=r"thresholds.yaml:.* (no thresholds|must be a mapping|not YAML)"
         ):
-            read_thresholds(path, ["s0", "p0"])
+            read_thresholds(path, SeedClustering())
 
 
 def test_the_progress_ends_at_the_last_event_though_it_has_nothing_to_score(

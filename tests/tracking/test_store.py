@@ -121,7 +121,8 @@ def test_a_damaged_database_is_a_line_with_its_name(tmp_path: Path, damage: str)
 def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(tmp_path: Path) -> None:
     tracking = Tracking(tmp_path, "study")
     tracking.client.delete_experiment(tracking.experiment)
-    assert "mlflow experiments restore -x 1" in refused(tmp_path)
+    command = f"{TRACKING}={local_store(tmp_path)} mlflow experiments restore -x 1"
+    assert refused(tmp_path).endswith(f": {command}")
 
 
 def test_answers_that_a_thing_is_missing_keep_their_code(tmp_path: Path) -> None:
