@@ -22,7 +22,7 @@ from lartpc_ray.predict.placement import LazyRay
 from lartpc_ray.predict.tables import has_tables, read_clusters
 from lartpc_ray.report.charts import COLOURS, Chart, chart
 from lartpc_ray.report.document import Grid, Page, Plot, Row, Table
-from lartpc_ray.report.sides import Side, load_side
+from lartpc_ray.report.sides import Side, load_side, network_options, refuse_for_prediction
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import align_columns
@@ -195,6 +195,7 @@ def run_by_size(options: argparse.Namespace, ray: LazyRay) -> int:
     """Print or write efficiency and purity against a size, for the command line."""
     source = options.study or options.run
     if has_tables(Path(source)):
+        refuse_for_prediction(source, network_options(options, ray))
         shown = BySize.of(Path(source).name, options.by, read_clusters(Path(source)))
     else:
         tracking = Tracking(options.runs, None, options.tracking_uri)

@@ -11,10 +11,15 @@ from pathlib import Path
 
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.predict.placement import LazyRay
-from lartpc_ray.predict.tables import has_tables
 from lartpc_ray.report.comparison import Comparison, compare_predictions, compare_sides
 from lartpc_ray.report.comparison_page import write_comparison
-from lartpc_ray.report.sides import Side, load_side
+from lartpc_ray.report.sides import (
+    Side,
+    are_predictions,
+    load_side,
+    network_options,
+    refuse_for_prediction,
+)
 from lartpc_ray.terminal.command import log
 from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import error_text
@@ -54,14 +59,17 @@ def compare(
         `settings` the settings that differ; `text()` all of it.
 
     Raises:
-        ValueError: for a source without a sound checkpoint, or networks of two tasks.
+        ValueError: for a source without a sound checkpoint, networks of two tasks, a network and
+            a prediction, or a method or data for predictions.
 
     Example:
         model = "models/clustering"
         comparison = compare(model, model, method="linked", other_method="seeds")
         print(comparison.text())
     """
-    if has_tables(Path(first)) and has_tables(Path(other)):
+    if are_predictions(str(first), str(other)):
+        given = {"method": method, "other_method": other_method, "data": data}
+        refuse_for_prediction(str(first), [name for name, value in given.items() if value])
         return compare_predictions(Path(first), Path(other))
     tracking = Tracking(Path(runs), None, tracking_uri)
     splits = None if data is None else str(data)
@@ -74,7 +82,8 @@ def run_comparison(options: argparse.Namespace, ray: LazyRay) -> int:
     source = options.study or options.run
     other = options.against or source
     sides: tuple[Side, ...] = ()
-    if has_tables(Path(source)) and has_tables(Path(other)):
+    if are_predictions(source, other):
+        refuse_for_prediction(source, network_options(options, ray))
         comparison = compare_predictions(Path(source), Path(other))
     else:
         tracking = Tracking(options.runs, None, options.tracking_uri)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,9 +38,11 @@ class Comparison:
         labels: of the first network and of the other one.
         events: number of events.
         metrics: of both networks, event by event.
-        settings: dotted path to the two values of each setting in which they differ.
+        settings: dotted path to the two values of each setting in which they differ; None for
+            predictions, which do not hold them.
         objectives: of both networks: training step to the objective on the tune split.
         notes: sentences on what makes the scores differ besides the networks.
+        source: of the events, in words.
     """
 
     task: str
@@ -48,9 +50,10 @@ class Comparison:
     labels: tuple[str, str]
     events: int
     metrics: tuple[Metrics, Metrics]
-    settings: Mapping[str, tuple[Any, Any]]
+    settings: Mapping[str, tuple[Any, Any]] | None
     objectives: tuple[Mapping[int, float], Mapping[int, float]] = ({}, {})
     notes: tuple[str, ...] = ()
+    source: str = "the test split"
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -191,6 +194,8 @@ class Comparison:
         return align_columns(cells, "<>", (32, 5), gap=1)
 
     def _settings(self) -> list[str]:
+        if self.settings is None:
+            return []
         if not self.settings:
             return ["", "No setting differs."]
         rows = [[key, *map(format_setting, values)] for key, values in self.settings.items()]
@@ -209,7 +214,7 @@ class Comparison:
                 metric: {name: asdict(row) for name, row in rows.items()}
                 for metric, rows in self.differences.items()
             },
-            "settings": {key: list(values) for key, values in self.settings.items()},
+            "settings": {key: list(values) for key, values in (self.settings or {}).items()},
             "objectives": dict(zip(names, self.objectives, strict=True)),
         }
 
@@ -243,26 +248,53 @@ def compare_sides(ours: Side, others: Side) -> Comparison:
 
 
 def compare_predictions(ours: Path, others: Path) -> Comparison:
-    """Compare two predictions of the same events by the tables beside them.
+    """Compare two predictions by the tables beside them, on the events that both have.
 
     Raises:
-        ValueError: for predictions without tables, or of two tasks.
+        ValueError: for predictions without tables, of two tasks, or of no common event.
     """
     (task, metrics), (other, theirs) = (read_metrics(path) for path in (ours, others))
     if task != other:
         raise ValueError(f"{others}: predictions of the task {other}, {ours}: {task}")
-    events = {row.event for table in (metrics, theirs) for row in table.rows}
+    scored = [{row.event for row in table.rows} for table in (metrics, theirs)]
+    events = scored[0] & scored[1]
+    if not events:
+        raise ValueError(
+            f"{others}: no event has a score here and in {ours}; predict the same events, with "
+            "their true clusters"
+        )
+    metrics, theirs = (
+        Metrics(row for row in table.rows if row.event in events) for table in (metrics, theirs)
+    )
     energies = [_true_energies(read_clusters(path)) for path in (ours, others)]
     differ = [
         event
         for event in energies[0].keys() & energies[1].keys()
         if abs(energies[0][event] / energies[1][event] - 1) > 0.01
     ]
-    note = f"The true clusters of {len(differ)} events differ: compare predictions of one file."
+    notes = _notes_on_events(scored, len(events), len(differ))
     objective = str(TASKS[task].model_fields["metric"].default)
-    notes = (note,) if differ else ()
     names = (ours.name, others.name if others.name != ours.name else str(others))
-    return Comparison(task, objective, names, len(events), (metrics, theirs), {}, notes=notes)
+    tables = (metrics, theirs)
+    more: dict[str, Any] = {"notes": notes, "source": "both predictions"}
+    return Comparison(task, objective, names, len(events), tables, None, **more)
+
+
+def _notes_on_events(
+    scored: Sequence[Collection[int]], shared: int, differ: int
+) -> tuple[str, ...]:
+    """Name the events that a comparison of two predictions leaves out, or that are not the same."""
+    ours, others = map(len, scored)
+    notes = []
+    if max(ours, others) > shared:
+        notes.append(
+            f"Compared are the {shared} events with a score in both: A has {ours}, B {others}."
+        )
+    if differ:
+        notes.append(
+            f"The true clusters of {differ} events differ: compare predictions of one file."
+        )
+    return tuple(notes)
 
 
 def _true_energies(clusters: Columns) -> dict[int, float]:

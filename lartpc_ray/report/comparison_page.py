@@ -48,7 +48,9 @@ def write_comparison(path: Path, comparison: Comparison, sides: Sequence[Side] =
     _learning(page, comparison)
     if sides:
         _events(page, comparison, sides)
-    page.write(path, "A against B", facts | {"events": f"{comparison.events} of the test split"})
+    page.write(
+        path, "A against B", facts | {"events": f"{comparison.events} of {comparison.source}"}
+    )
 
 
 def _tables(comparison: Comparison) -> list[Table]:
@@ -107,6 +109,8 @@ def difference_chart(rows: dict[str, PairedDifference], across: str) -> Chart:
 
 
 def _settings(page: Page, comparison: Comparison) -> None:
+    if comparison.settings is None:
+        return
     rows = [
         Row("", key, [format_setting(value) for value in values])
         for key, values in comparison.settings.items()
@@ -172,7 +176,7 @@ def _draw(path: Path, comparison: Comparison) -> None:
     FigureCanvasAgg(figure)
     left, *right = np.atleast_1d(figure.subplots(1, 1 + bool(curves)))
     _draw_differences(left, comparison.differences[metric])
-    left.set(xlabel=f"A - B, {title}", title=f"{comparison.events} events of the test split")
+    left.set(xlabel=f"A - B, {title}", title=f"{comparison.events} events of {comparison.source}")
     for axes in right:
         for name, points, colour in zip(
             "AB", comparison.objectives, (ACCENT, NEUTRAL), strict=True

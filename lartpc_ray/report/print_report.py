@@ -36,6 +36,8 @@ def run_report(options: argparse.Namespace) -> int:
         refuse_missing_folder(options.html)
     with LazyRay(Placement.of(options)) as ray:
         if options.against or options.against_method:
+            if options.by:
+                raise ValueError("--by: give it without --against and --against-method")
             return run_comparison(options, ray)
         if options.by:
             return run_by_size(options, ray)

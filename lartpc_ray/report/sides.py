@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,9 @@ from typing import Any
 from lartpc_ray.atomic import read_json
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult, short_method, validations
 from lartpc_ray.predict.evaluation import Evaluation
-from lartpc_ray.predict.placement import LazyRay
+from lartpc_ray.predict.placement import DEFAULT_PLACEMENT, LazyRay
 from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
+from lartpc_ray.predict.tables import has_tables
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds_file
 from lartpc_ray.report.tables import TrialRow, trial_rows
 from lartpc_ray.tasks.clustering import LABELS
@@ -52,6 +54,39 @@ class Side:
             thresholds = validations({"": task}, tune)[""].thresholds if tune else {}
         label = f"{name} with {task.method_label}" if len(task.methods) > 1 else name
         return Side(label, flatten_settings(evaluation.state.trial), evaluation, thresholds)
+
+
+def are_predictions(first: str, other: str) -> bool:
+    """Return whether two sources are predictions with tables, and not networks.
+
+    Raises:
+        ValueError: for a prediction and a network.
+    """
+    ours, others = (has_tables(Path(source)) for source in (first, other))
+    if ours != others:
+        one, network = (first, other) if ours else (other, first)
+        raise ValueError(
+            f"{one}: a prediction, and {network} is none with tables; compare two networks, or two "
+            "predictions of predict --tables"
+        )
+    return ours
+
+
+def network_options(options: argparse.Namespace, ray: LazyRay) -> list[str]:
+    """Return the given options that act on a network only."""
+    names = ("method", "against_method", "data")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    return given + ["--workers, --device, --precision"] * (ray.placement != DEFAULT_PLACEMENT)
+
+
+def refuse_for_prediction(source: str, given: Sequence[str]) -> None:
+    """Refuse options that act on a network, since no network runs for a prediction.
+
+    Raises:
+        ValueError: with the options.
+    """
+    if given:
+        raise ValueError(f"{source}: a prediction, no network runs; leave out {', '.join(given)}")
 
 
 def best_run(tracking: Tracking, rows: Sequence[TrialRow]) -> str | None:

@@ -12,10 +12,19 @@ from conftest import make_event
 from lartpc_ray import compare
 from lartpc_ray.data.files import read_events, write_events
 from lartpc_ray.data.formats.layout import Layout
+from lartpc_ray.metrics.table import Row
 from lartpc_ray.predict import __main__ as predict
 from lartpc_ray.predict import write_predictions
-from lartpc_ray.predict.tables import has_tables, read_clusters, read_metrics, table_files
+from lartpc_ray.predict.cluster_columns import join
+from lartpc_ray.predict.tables import (
+    has_tables,
+    read_clusters,
+    read_metrics,
+    table_files,
+    write_tables,
+)
 from lartpc_ray.report import __main__ as report
+from lartpc_ray.report.comparison_page import write_comparison
 from lartpc_ray.terminal.command import run as run_command
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import Checkpoint
@@ -218,6 +227,60 @@ def test_two_predictions_are_compared(inputs: Path, shards: Path, tmp_path: Path
     assert found.metrics[1].rows == read_metrics(other)[1].rows
     assert found.events == EVENTS
     assert set(found.differences["ari"]) > {"mean", "MIP"}
+
+
+def prediction(path: Path, scores: dict[int, float]) -> Path:
+    """Write the tables of a prediction: the ARI of MIP by the number of the event."""
+    path.touch()
+    rows = [Row(event, "MIP", "ari", score) for event, score in scores.items()]
+    write_tables(path, "clustering", [(join([]), rows)])
+    return path
+
+
+def test_predictions_are_compared_on_the_events_that_both_have(tmp_path: Path) -> None:
+    first = prediction(tmp_path / "a.h5", {number: number / 100 for number in range(20)})
+    other = prediction(tmp_path / "b.h5", dict.fromkeys(range(8, 20), 0.0) | {90: 1.0})
+    found = compare(first, other)
+    assert found.events == found.differences["ari"]["MIP"].events == 12
+    assert found.means[0]["MIP"]["ari"] == pytest.approx(0.135), "of events 8 to 19"
+    assert found.means[1]["MIP"]["ari"] == 0
+    text = found.text()
+    assert "Compared are the 12 events with a score in both: A has 20, B 13." in text
+    assert "No setting differs" not in text, "a prediction does not hold them"
+    write_comparison(tmp_path / "page.html", found)
+    assert "12 of both predictions" in (tmp_path / "page.html").read_text()
+    away = prediction(tmp_path / "away.h5", {90: 0.5})
+    with pytest.raises(ValueError, match=r"away.h5: no event has a score here and in .*a.h5; pre"):
+        compare(first, away)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--against-method", "linked"],
+            "a.h5: a prediction, no network runs; leave out --against-",
+        ),
+        (["--against", "b.h5", "--method", "seeds"], "no network runs; leave out --method"),
+        (["--against", "b.h5", "--data", "x"], "no network runs; leave out --data"),
+        (["--against", "b.h5", "--workers", "2"], "no network runs; leave out --workers"),
+        (["--by", "energy", "--method", "seeds"], "no network runs; leave out --method"),
+        (["--by", "energy", "--against", "b.h5"], "--by: give it without --against"),
+        (["--against", "study"], "a.h5: a prediction, and study is none with tables; compare two"),
+    ],
+)
+def test_an_option_without_an_effect_on_predictions_is_refused(
+    tmp_path: Path,
+    more: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.h5", "b.h5"):
+        prediction(tmp_path / name, {number: number / 100 for number in range(20)})
+    assert run_command(report.parser(), report.main, ["a.h5", *more]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_missing_and_a_damaged_table_are_one_line(shards: Path, tmp_path: Path) -> None:
