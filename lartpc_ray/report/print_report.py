@@ -33,6 +33,9 @@ def run_report(options: argparse.Namespace) -> int:
     if bool(options.study) == bool(options.run):
         raise ValueError("give the name of a study, or --run ID")
     if options.html:
+        refuse_other_page(
+            options.html, picture=bool(options.against or options.against_method or options.by)
+        )
         refuse_missing_folder(options.html)
     with LazyRay(Placement.of(options)) as ray:
         if options.against or options.against_method:
@@ -42,6 +45,22 @@ def run_report(options: argparse.Namespace) -> int:
         if options.by:
             return run_by_size(options, ray)
         return _report(options, ray)
+
+
+def refuse_other_page(path: Path, *, picture: bool) -> None:
+    """Refuse the name of another file, which a page would replace: of events, or a checkpoint.
+
+    Args:
+        path: of the page.
+        picture: whether the command draws a picture for NAME.png.
+
+    Raises:
+        ValueError: with the names that are right.
+    """
+    endings = [".html", ".htm", *[".png"] * picture]
+    if path.suffix not in endings:
+        also = " or NAME.png" * picture
+        raise ValueError(f"--html {path}: the command writes a page; give NAME.html{also}")
 
 
 def _report(options: argparse.Namespace, ray: LazyRay) -> int:

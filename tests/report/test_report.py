@@ -97,6 +97,27 @@ def test_the_settings_that_do_not_fit_the_terminal_are_named() -> None:
     assert f"{first} {rest}" == f"not shown: {', '.join(sorted(names)[2:])}; see --all"
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "right"),
+    [
+        ("events.h5", ["--run", "nobody"], "NAME.html"),
+        ("page.png", ["study"], "NAME.html"),
+        ("events.h5", ["events.h5", "--by", "energy"], "NAME.html or NAME.png"),
+        ("checkpoint.pt", ["a", "--against", "b"], "NAME.html or NAME.png"),
+    ],
+)
+def test_a_page_replaces_no_file_of_another_kind(
+    tmp_path: Path, name: str, more: list[str], right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text("events")
+    arguments = [*more, "--html", str(path), "--runs", str(tmp_path / "none")]
+    assert run_command(report.parser(), report.main, arguments) == 2
+    text = f"--html {path}: the command writes a page; give {right}"
+    assert capsys.readouterr().err.endswith(f"{text}\n")
+    assert path.read_text() == "events"
+
+
 @pytest.fixture
 def kept(tmp_path: Path, few_events: Path) -> Path:
     """Make a folder with the files of a run of an untrained network."""
