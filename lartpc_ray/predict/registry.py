@@ -96,6 +96,7 @@ class PyfuncPredictor(PythonModel):
         task = self._state.trial.task
         column = task.output_column
         answer = np.full(len(model_input), -1, np.int64)
+        self._check(model_input, column)
         rows = list(model_input.groupby("event", sort=False).indices.items())
         events = (self._event(number, model_input.iloc[places]) for number, places in rows)
         predictions = predict(self._network, task, events)
@@ -108,6 +109,16 @@ class PyfuncPredictor(PythonModel):
             kept = order[np.searchsorted(asked[order], voxel_keys(event.coords, shape))]
             answer[places[kept]] = values
         return pd.DataFrame({"event": model_input["event"].to_numpy(), column: answer})
+
+    def _check(self, table: pd.DataFrame, column: str) -> None:
+        """Refuse a table without a column that the network needs, or an event without a number."""
+        needed = ["event", *self._axes, "energy", *(["class"] if column == "cluster" else [])]
+        missing = [name for name in needed if name not in table]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}: give {', '.join(needed)}")
+        if table["event"].isna().any():
+            row = int(np.argmax(table["event"].isna().to_numpy()))
+            raise ValueError(f"row {row}, column event: no number; give one")
 
     @property
     def _axes(self) -> list[str]:

@@ -25,6 +25,7 @@ from lartpc_ray.terminal.text import bold
 from lartpc_ray.tracking.describe import describe_trial
 from lartpc_ray.tracking.provenance import sources
 from lartpc_ray.tracking.runs import Tracking
+from lartpc_ray.train.inputs import text_digest
 from lartpc_ray.trials.paths import flatten_settings, key_settings, make_trial
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.trial import Trial
@@ -77,9 +78,13 @@ def run_michel(options: argparse.Namespace, space: Space) -> int:
         print(state.trial.model_dump_json(indent=2))
         return 0
     tracking.open_experiment(space.name)
-    run = tracking.start(space.name, {"kind": space.name, "of": source})
     files = sources(own.data.splits, options.runs)
-    shown = key_settings(state.trial, space.search)
+    digests = [file.digest for file in files.values()]
+    inputs = text_digest(" ".join([state.trial.model_dump_json(), *digests]).encode())
+    # With other settings or data it is another run: parameters of a run do not change.
+    run = tracking.start(space.name, {"kind": space.name, "of": source, "inputs": inputs})
+    given = {key: value for key, value in space.overrides.items() if key.startswith("task.")}
+    shown = key_settings(state.trial, space.search) | given
     describe_trial(tracking, run, state.trial, files, shown)
     with LazyRay(Placement(workers=options.workers)) as ray:
         evaluation = Evaluation(state, ray=ray)

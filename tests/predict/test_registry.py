@@ -72,9 +72,18 @@ def test_a_loaded_model_gives_what_predict_gives(tmp_path: Path, state: Checkpoi
         assert mine.loc[list(map(tuple, found.coords))].tolist() == found.cluster.tolist()
         wanted += int((found.cluster >= 0).sum())
     assert wanted > 0, "clusters were found"
+    own = model.unwrap_python_model()
+    for name in ("event", "y", "energy", "class"):
+        with pytest.raises(
+            ValueError, match=rf"^no column {name}: give event, x, y, z, energy, cl"
+        ):
+            own.predict(None, table.drop(columns=name))
+    unnumbered = table.assign(event=table["event"].where(np.arange(len(table)) != 3))
+    with pytest.raises(ValueError, match=r"^row 3, column event: no number; give one$"):
+        own.predict(None, unnumbered)
     table["energy"] *= -1
     with pytest.raises(ValueError, match=r"event 1\d: voxel 0: energy -"):
-        model.unwrap_python_model().predict(None, table)
+        own.predict(None, table)
 
 
 def layout(state: Checkpoint) -> Layout:

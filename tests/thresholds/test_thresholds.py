@@ -213,6 +213,15 @@ def test_michels_on_top_of_a_segmentation_run(
     out = Tracking(runs, None).fetch(kept.info.run_id, "table.txt", tmp_path).read_text()
     assert re.search(r"this network, tuned thresholds +1\.000 +1\.000", out)
     assert re.search(r"true Michel electrons .*\n  this network, tuned thresholds +2\.000", out)
+    again = [*arguments, "--run", segmented]
+    assert run_command(search.parser(), search.main, again) == 0
+    other = [word.replace("min_voxels=5", "min_voxels=4") for word in again]
+    assert run_command(search.parser(), search.main, other) == 0
+    found = MlflowClient(Tracking(runs, None).uri).search_runs(["3"])
+    assert len(found) == 2, "the same command has the same run, other settings another"
+    first, second = ({*one.data.params.items()} for one in found)
+    assert {value for _, value in first ^ second} == {"4", "5"}
+    capsys.readouterr()
     assert run_command(search.parser(), search.main, [*arguments, "--run", run]) == 2
     assert "its task is clustering, not segmentation" in capsys.readouterr().err
     names = MlflowClient(Tracking(runs, None).uri).list_artifacts(kept.info.run_id)
