@@ -10,7 +10,7 @@ from lartpc_ray.terminal.phases import phase
 from lartpc_ray.terminal.text import format_duration
 from lartpc_ray.train.speed import Speed, measured_speed
 from lartpc_ray.trials.belongs import STEPS as STEPS_PATH
-from lartpc_ray.trials.size import EVERY, StudySize
+from lartpc_ray.trials.size import EVERY, MOST_STEPS, StudySize, largest
 from lartpc_ray.trials.space import Space
 from lartpc_ray.trials.trial import Trial
 
@@ -77,17 +77,28 @@ def timed_trial(space: Space) -> Trial:
         raise ValueError(f"minutes: {minutes:g}: --set {STEPS_PATH} is given, too; keep one")
     began = time.monotonic()
     speed = measured(trial, minutes)
-    left = minutes * 60 - (time.monotonic() - began) - overhead(speed)
-    size = StudySize.of(space)
-    checks = -(-size.steps // size.evaluate_every)
-    steps = int((left - checks * speed.seconds_per_validation) / speed.seconds_per_step)
-    if steps < 1:
-        shortest = left - minutes * 60 - checks * speed.seconds_per_validation
+    left = minutes * 60 - (time.monotonic() - began)
+    full, scales = StudySize.of(space), EVERY not in space.overrides
+
+    def seconds(steps: int) -> float:
+        return training_seconds(full.scaled(steps, validations=scales), speed)
+
+    steps = largest(1, MOST_STEPS, lambda number: seconds(number) <= left)
+    if steps is None:
+        rest = seconds(1) - speed.seconds_per_step
         raise ValueError(
             f"minutes: {minutes:g}: no step fits; validations and the evaluation take "
-            f"{format_duration(-shortest)} here; give more minutes"
+            f"{format_duration(rest)} here; give more minutes"
         )
-    size = size.scaled(steps, validations=EVERY not in space.overrides)
-    total = overhead(speed) + steps * speed.seconds_per_step + checks * speed.seconds_per_validation
-    log.info(size_line(minutes, speed, f"{steps} steps", total))
-    return size.applied(space).first_trial()
+    log.info(size_line(minutes, speed, f"{steps} steps", seconds(steps)))
+    return full.scaled(steps, validations=scales).applied(space).first_trial()
+
+
+def training_seconds(size: StudySize, speed: Speed) -> float:
+    """Return the expected time of one training, with its start and its end.
+
+    The network fits its constants after the last step, as the untrained one does.
+    """
+    validations = -(-size.steps // size.evaluate_every)
+    steps = size.steps * speed.seconds_per_step + validations * speed.seconds_per_validation
+    return overhead(speed) + steps + speed.seconds_to_fit

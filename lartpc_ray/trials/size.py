@@ -14,6 +14,8 @@ from lartpc_ray.trials.budget import MOST_MINUTES
 from lartpc_ray.trials.space import Space
 
 EVERY = "optimizer.evaluate_every"
+MOST_STEPS = 10_000_000
+"""Steps of a trial of the longest search, or of the longest training."""
 
 
 class StudySize(Settings):

@@ -29,7 +29,7 @@ from lartpc_ray.terminal.text import counted, error_text, format_duration
 from lartpc_ray.train.speed import Speed, measure_steps, step_means
 from lartpc_ray.train.timed import measured, overhead, size_line
 from lartpc_ray.trials.belongs import STEPS
-from lartpc_ray.trials.size import EVERY, StudySize, largest
+from lartpc_ray.trials.size import EVERY, MOST_STEPS, StudySize, largest
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.decisions import Decisions
 from lartpc_ray.tune.history import History
@@ -39,8 +39,6 @@ FEWEST = 2
 """Trials of the shortest search: the default and one other."""
 MOST = 1000
 """Trials of the longest search whose steps are fixed."""
-MOST_STEPS = 10_000_000
-"""Steps of a trial of the longest search."""
 PART = 1.0
 """Seconds until a trial starts, or goes on from its checkpoint."""
 OTHERS, OTHER_STEPS, OTHER_PATIENCE = 3, 5, 1.0

@@ -309,6 +309,28 @@ def test_one_training_has_as_many_steps_as_fit(
         timed_trial(smoke(few_events, 0.1))
 
 
+@pytest.mark.parametrize("overrides", [{}, {"optimizer.evaluate_every": 20}])
+def test_one_training_takes_the_minutes_with_the_validations_that_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, overrides: dict[str, Any]
+) -> None:
+    """With validations every 20 steps, 30 minutes took 53: those of 1,800 steps were counted.
+
+    The network and the untrained one beside it fit their constants, 100 s each.
+    """
+    caplog.set_level("INFO")
+    speed = replace(SLOW, seconds_per_validation=2.0, seconds_to_fit=100.0)
+    monkeypatch.setattr(train_timed, "measured_speed", lambda *_: speed)
+    made = with_minutes(read_space(find_space("clustering"), "laptop", overrides), 30)
+    trained = timed_trial(made).optimizer
+    validations = -(-trained.steps // trained.evaluate_every)
+    seconds = overhead(speed) + 100 + trained.steps * 0.1 + validations * 2
+    assert seconds == pytest.approx(30 * 60, abs=3)
+    assert "in 30 min" in caplog.text
+    assert trained.evaluate_every == overrides.get(
+        "optimizer.evaluate_every", -(-trained.steps // 6)
+    )
+
+
 def test_absent_gpus_cannot_be_measured(few_events: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     made = smoke(few_events, 1)
