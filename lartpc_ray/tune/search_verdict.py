@@ -12,7 +12,7 @@ from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report.verdict import wrapped
 from lartpc_ray.tasks import AnyTask
 from lartpc_ray.tasks.task import Thresholds
-from lartpc_ray.terminal.text import align_columns, format_value, short_names
+from lartpc_ray.terminal.text import align_columns, counted, format_value, short_names
 from lartpc_ray.trials.effects import Effect, Effects
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import DEFAULT, History, most_reached
@@ -27,6 +27,10 @@ SHOWN = 8
 
 UNCONFIRMED = "The test events, which had no part in the choice, do not confirm it."
 """Added where the winner is better on the test split with a probability below `KEPT_BELOW`."""
+NOTHING = f"The search found nothing better than the default (trial {DEFAULT}), which is kept:"
+"""Begins the verdict on a search that returns the default."""
+MORE = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
+"""May help such a search."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class SearchVerdict:
         effects: of the settings, from the additive model of the trials.
         step: that most trials have reached; the effects are of the results after it.
         trials: with a result after this step.
+        stopped: number of trials that were stopped early, where no other than the default reached
+            the last step.
+        reached: the last step of these trials.
     """
 
     winner: Winner
@@ -47,12 +54,14 @@ class SearchVerdict:
     effects: list[Effect] = field(default_factory=list)
     step: int = 0
     trials: int = 0
+    stopped: int = 0
+    reached: int = 0
 
     def sentences(self) -> list[str]:
         """Return the verdict in words; none for a search without a comparison."""
         found, rival = self.winner.gain, self.winner.rival
         if rival is None:
-            return []
+            return self._alone() if self.stopped else []
         if found is None:
             return [f"Trial {DEFAULT}, the default, failed: trial {rival} is not compared with it."]
         if self.winner.number != DEFAULT:
@@ -63,10 +72,17 @@ class SearchVerdict:
             weak = self.test is not None and self.test.p_better < KEPT_BELOW
             return [f"{text}.", *([UNCONFIRMED] if weak else [])]
         return [
-            f"The search found nothing better than the default (trial {DEFAULT}), which is kept: "
-            f"trial {rival}, the best of the others, differs by {_words(found)}{self._how()}; "
-            f"P(better) {KEPT_BELOW} is needed.",
+            f"{NOTHING} trial {rival}, the best of the others, differs by "
+            f"{_words(found)}{self._how()}; P(better) {KEPT_BELOW} is needed.",
             _help(found, self.winner.difference or found),
+        ]
+
+    def _alone(self) -> list[str]:
+        """State that the search stopped all others early: none is compared at the last step."""
+        others = counted(self.stopped, "other trial")
+        return [
+            f"{NOTHING} it stopped {others} early, after at most {self.reached} steps.",
+            f"What would help: {MORE}.",
         ]
 
     def remark(self) -> str:
@@ -139,16 +155,15 @@ def _help(found: PairedDifference, measured: PairedDifference) -> str:
         found: the estimated gain.
         measured: the difference on the tune split, with the error of one pair.
     """
-    more = "other ranges, more trials or more steps (`trials`, `steps` of the budget)"
     if found.difference <= 0 or measured.error == 0:
-        return f"What would help: {more}."
+        return f"What would help: {MORE}."
     factor = (measured.error / found.difference) ** 2
     events = None if found.events * factor > MOST_EVENTS else events_needed(found.events, factor)
     if events is None:
-        return f"What would help: {more}."
+        return f"What would help: {MORE}."
     return (
         f"What would help: if this difference is true, about {events:,} tune events instead of "
-        f"{found.events} would show it; else {more}."
+        f"{found.events} would show it; else {MORE}."
     )
 
 
@@ -159,7 +174,12 @@ def judge(
     model = None if space.costs else fitted(replace(space, earlier=None), history)
     step = most_reached(history)
     effects = model.effects() if model else []
-    return SearchVerdict(winner, test, effects, step, len(history.at(step)))
+    found = SearchVerdict(winner, test, effects, step, len(history.at(step)))
+    if winner.number != DEFAULT or winner.rival is not None or space.costs or space.points:
+        return found
+    others = [one for one in history.trials[DEFAULT + 1 :] if one.results and not one.failed]
+    reached = max((one.step for one in others), default=0)
+    return replace(found, stopped=len(others), reached=reached)
 
 
 def difference_on_test(

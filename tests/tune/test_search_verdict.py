@@ -1,5 +1,6 @@
 """The verdict on a search: the winner against the default, what would help, the effects."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import History, Measurement
 from lartpc_ray.tune.samplers.screening import fitted
 from lartpc_ray.tune.search_verdict import SearchVerdict, judge
-from lartpc_ray.tune.winner import Winner
+from lartpc_ray.tune.winner import Winner, choose_winner
 
 RATE, FILTERS = "optimizer.learning_rate", "network.filters"
 
@@ -118,6 +119,29 @@ def test_without_a_comparison_there_are_no_or_few_words() -> None:
     (text,) = SearchVerdict(Winner(2, 2)).sentences()
     assert text == "Trial 0, the default, failed: trial 2 is not compared with it."
     assert SearchVerdict(Winner(0)).lines() == []
+
+
+def test_a_search_that_stopped_all_others_early_says_so() -> None:
+    """The default alone reached the last step, so no pair is compared there."""
+    made = history()
+    made.record(1, 30, made.trials[1].last)
+    made.fail(2)
+    for step in (30, 90):
+        made.record(0, step, made.trials[0].last)
+    winner = choose_winner({step: made.at(step) for step in (10, 30, 90)})
+    assert winner == Winner(0, trials=6)
+    assert judge(winner, space(), made, None).sentences() == [
+        "The search found nothing better than the default (trial 0), which is kept: it stopped 5 "
+        "other trials early, after at most 30 steps.",
+        "What would help: other ranges, more trials or more steps (`trials`, `steps` of the "
+        "budget).",
+    ]
+    one = History(made.trials[:2])
+    assert "it stopped 1 other trial early" in judge(winner, space(), one, None).sentences()[0]
+    assert judge(winner, space(), History(made.trials[:1]), None).sentences() == []
+    assert judge(winner, space(costs=("training_gib",)), made, None).sentences() == [], "a pick"
+    grid = replace(space(), points=(space().first,))
+    assert judge(winner, grid, made, None).sentences() == [], "the highest objective"
 
 
 def test_the_effects_of_the_settings_have_errors() -> None:
