@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from optuna.distributions import (
@@ -151,6 +152,25 @@ class Space:
         """Return a point without the settings that have no effect in it."""
         point = {**self.unsampled, **sampled}
         return {key: point[key] for key in self.search if self._acts(key, point)}
+
+    def allowed(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the active settings of a point, or of one near it if a trial refuses the point.
+
+        Each setting may be in its range and two of them not fit together. Then one setting is as in
+        trial 0, else one after the other until a trial takes the point.
+        """
+        point = self.active(sampled)
+        first = [(key, self.first[key]) for key in point]
+        singly = ({**point, key: value} for key, value in first)
+        further = ({**point, **dict(first[:count])} for count in range(2, len(first) + 1))
+        return next(filter(self._takes, map(self.active, chain([point], singly, further))), point)
+
+    def _takes(self, point: dict[str, Any]) -> bool:
+        try:
+            self.trial(point)
+        except ValueError:
+            return False
+        return True
 
     def _acts(self, key: str, point: Mapping[str, Any]) -> bool:
         condition = self.conditions.get(key)

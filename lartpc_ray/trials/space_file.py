@@ -104,6 +104,7 @@ def read_space(
         kept=kept,
         text=content.decode("utf-8-sig"),
     )
+    file.check_points(space)
     return file.with_starts(space, entries)
 
 
@@ -337,6 +338,21 @@ class _SpaceFile(YamlFile):
                 point = first | dict(zip(choices, values, strict=True))
                 points.setdefault(json.dumps(point), point)
         return tuple(points.values())
+
+    def check_points(self, space: Space) -> None:
+        """Refuse a new grid with a point whose settings do not fit together.
+
+        Raises:
+            ValueError: with the reason of the first such point.
+        """
+        for point in () if self.kept else space.points:
+            try:
+                space.trial(point)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.position('search')}: a grid tries all of its points, and a trial "
+                    f"refuses one: {error}; leave out a value, or write series"
+                ) from None
 
     def _series(self, search: Distributions) -> list[list[str]]:
         """Return the axes of each of the `series`; without series one crosses all axes."""

@@ -160,6 +160,18 @@ def test_a_grid_is_searched_whole(write: Write) -> None:
     assert space.trials == 12
 
 
+def test_a_grid_has_no_point_that_a_trial_refuses(write: Write) -> None:
+    """A search ended at such a point."""
+    text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4]}").replace("{choice", "{grid")
+    rates = "optimizer.learning_rate: {log: [1e-4, 1e-2]}"
+    parts = "optimizer.accumulate: {grid: [1, 2]}\n  data.batch_events: {grid: [1, 6]}"
+    path = write(text.replace(rates, parts))
+    with pytest.raises(ValueError, match=r"search: a grid .* refuses one: data.batch_events: 1: "):
+        read_space(path, "smoke")
+    assert read_space(path, "smoke", kept=True).trials == 16, "a study that has begun goes on"
+    assert read_space(write(text.replace(rates, parts.replace("[1, 6]", "[2, 6]"))), "smoke")
+
+
 def test_series_cross_only_the_axes_they_name(write: Write) -> None:
     text = GOOD.replace("{int: [3, 5]}", "{grid: [3, 4, 5]}")
     text = text.replace("{log: [1e-4, 1e-2]}", "{grid: [1e-3, 1e-2]}").replace("{choice", "{grid")

@@ -37,7 +37,7 @@ SEARCH = {
     MASK: CategoricalDistribution(["bce", "focal", None]),
     ALPHA: FloatDistribution(0.1, 10.0, log=True),
 }
-CLIP, EVENTS = "optimizer.clip", "data.batch_events"
+CLIP, EVENTS, PARTS = "optimizer.clip", "data.batch_events", "optimizer.accumulate"
 FIRST = {RATE: 1e-3, FILTERS: 8, MASK: "bce", ALPHA: 1.0}
 FIXED = {
     "task.name": "clustering",
@@ -194,6 +194,49 @@ def test_a_sampler_stays_on_the_steps_of_a_range_and_takes_a_logarithmic_int(nam
     assert len({point[CLIP] for point in points}) > 1
     assert all(isinstance(point[EVENTS], int) for point in points)
     assert all(1 <= point[EVENTS] <= 32 for point in points)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_proposes_no_settings_that_do_not_fit_together(name: Any) -> None:
+    """A step needs an event for each of its parts. A search ended where a trial refused that."""
+    search: dict[str, BaseDistribution] = {
+        EVENTS: IntDistribution(1, 8),
+        PARTS: IntDistribution(1, 4),
+        RATE: SEARCH[RATE],
+    }
+    asked = replace(
+        space(sampler=name, scheduler="none", trials=9),
+        search=search,
+        first={EVENTS: 4, PARTS: 2, RATE: 1e-3},
+        starts=(),
+        priors={EVENTS: Prior(1, 6), PARTS: Prior(1, 4)},
+        conditions={},
+    )
+    decisions = Decisions.of(asked)
+    searched(decisions)
+    trials = [asked.trial(trial.settings) for trial in decisions.history.trials]
+    assert len(trials) == 9
+    assert len({trial.optimizer.accumulate for trial in trials}) > 1, "they vary"
+    again = Decisions.of(asked)
+    searched(again)
+    assert [one.settings for one in again.history.trials] == [
+        one.settings for one in decisions.history.trials
+    ]
+
+
+def test_settings_that_do_not_fit_together_become_those_of_trial_0() -> None:
+    """The fewest of them, and the settings under a condition follow."""
+    asked = replace(
+        space(),
+        search={EVENTS: IntDistribution(1, 8), PARTS: IntDistribution(1, 4), **SEARCH},
+        first={EVENTS: 4, PARTS: 2, **FIRST},
+        starts=(),
+    )
+    point = {**FIRST, FILTERS: 16, RATE: 2e-3, EVENTS: 1, PARTS: 4}
+    own = {key: value for key, value in point.items() if key != ALPHA}
+    assert asked.allowed({**point, PARTS: 1}) == {**own, PARTS: 1}, "it fits"
+    assert asked.allowed(point) == {**own, EVENTS: 4}
+    assert asked.allowed({**point, MASK: None}) == asked.active(asked.first), "both do not"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

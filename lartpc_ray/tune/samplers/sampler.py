@@ -28,7 +28,8 @@ class Sampler(ABC):
     def propose(self, history: History, left: int, slots: int) -> list[Point]:
         """Return the settings of further trials: first the starts of the space.
 
-        No slot stays free while the starts train, so that no core waits for the default.
+        No slot stays free while the starts train, so that no core waits for the default. A trial
+        takes each of them (`Space.allowed`): else the search would end there, also when resumed.
 
         Args:
             history: of all trials so far.
@@ -43,7 +44,9 @@ class Sampler(ABC):
         if free > 0 and not self.space.points:
             begun = History([*history.trials, *(TrialHistory(point, until=1) for point in points)])
             points += self._sample(begun, left - len(points), free)
-        return [self.space.active(point) for point in points[:left]]
+        if self.space.points:
+            return [self.space.active(point) for point in points[:left]]
+        return [self.space.allowed(point) for point in points[:left]]
 
     def _start(self, left: int) -> list[Point]:
         """Return the points that need no results, to begin together with the starts."""

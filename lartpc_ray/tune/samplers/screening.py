@@ -45,7 +45,7 @@ class ScreeningSampler(Sampler):
         table = design(len(self.space.search), max(left - kept, 1), rng)
         points = [self._point(run, index) for index, run in enumerate(table)]
         known = [self.space.active(point) for point in (self.space.first, *self.space.starts)]
-        return _new([self.space.active(point) for point in points], known)
+        return _new([self.space.allowed(point) for point in points], known)
 
     def _point(self, run: np.ndarray, index: int) -> Point:
         point: Point = {}
@@ -67,7 +67,7 @@ class ScreeningSampler(Sampler):
         draws = [model.best()] if proposed == 0 else []
         draws += [model.draw(rng) for _ in range(DRAWS)]
         known = [trial.settings for trial in history.trials]
-        points = _new([self.space.active(point) for point in draws], known)
+        points = _new([self.space.allowed(point) for point in draws], known)
         return points[: min(slots, left)] or self._tpe.propose(history, left, slots)
 
     def _all_starts(self, trials: int) -> list[Point]:
