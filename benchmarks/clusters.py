@@ -118,7 +118,7 @@ def reconstructions(folder: Path, file: str, count: int, repeats: int) -> None:
             name = path.stem.removeprefix("thresholds-")
             task = state.trial.task.with_method(name)
             own = replace(state, trial=state.trial.model_copy(update={"task": task}))
-            thresholds = read_thresholds(path, list(task.active_method.axes()))
+            thresholds = read_thresholds(path, task.active_method)
             began = time.process_time()
             list(reconstruct_events(own, events, thresholds))
             spent.setdefault(name, []).append((time.process_time() - began) / len(events))
