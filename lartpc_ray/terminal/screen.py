@@ -49,7 +49,8 @@ class Trials:
         steps: of a trial that is not stopped.
         console: for the table; stderr by default.
         every: steps between two validations; 0 if unknown.
-        total: steps of all trials together, if some stop before `steps`; by default all train on.
+        parts: first step, last step and planned number of trials of each part of a race, if some
+            trials stop before `steps`; by default all train on.
         pulse: reads the step and the speed of a trial that runs.
         waits: returns the resources that a trial waits for; empty if it has them.
     """
@@ -63,7 +64,7 @@ class Trials:
         console: Console | None = None,
         *,
         every: int = 0,
-        total: int | None = None,
+        parts: Sequence[tuple[int, int, int]] = (),
         pulse: Callable[[int], Pulse | None] = lambda number: None,
         waits: Callable[[], str] = str,
     ) -> None:
@@ -72,7 +73,7 @@ class Trials:
         self._trials = trials
         self._steps = steps
         self._every = every
-        self._total = total or trials * steps
+        self._parts = parts or [(0, steps, trials)]
         self._pulse = pulse
         self._waits = waits
         self._rows: dict[int, dict[str, Any]] = {}
@@ -177,12 +178,15 @@ class Trials:
     def left(self, passed: float) -> float | None:
         """Return the seconds to the end of the search at its speed so far; None if unknown.
 
-        Where all trials train on, one that was stopped counts as done.
+        Where all trials train on, one that was stopped counts as done. In a race more trials than
+        planned may train on in a part, after some that did have been dropped.
         """
         rows = self._rows.values()
         gained = sum(_step(row) - row.get("before", 0) for row in rows)
-        rest = self._total - sum(_step(row) for row in rows)
-        if self._total == self._trials * self._steps:
+        rest = -sum(map(_step, rows))
+        for start, end, planned in self._parts:
+            rest += (end - start) * max(planned, sum(_step(row) > start for row in rows))
+        if all(planned == self._trials for *_, planned in self._parts):
             rest -= sum(self._steps - _step(row) for row in rows if row.get("ended"))
         known = self._trained is not None or any("step" in row for row in rows)
         return passed * max(rest, 0) / gained if gained > 0 and known else None

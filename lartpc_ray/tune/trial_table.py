@@ -27,7 +27,7 @@ def trial_table(folder: Path, space: Space) -> Trials:
         space.trials,
         first.optimizer.steps,
         every=first.optimizer.evaluate_every,
-        total=Decisions.of(space).scheduler.planned_steps,
+        parts=Decisions.of(space).scheduler.planned_parts,
         pulse=lambda number: read_pulse(folder / "trials" / str(number) / FILE),
         waits=lambda: missing_now(first.resources),
     )

@@ -125,10 +125,28 @@ def test_quiet_shows_results_and_errors_only(capsys: pytest.CaptureFixture[str])
 
 def test_the_time_left_counts_the_steps_that_a_race_plans() -> None:
     """Four trials of 100 steps, 220 of 400 in all: 60 steps took 30 s, so 160 take 80 s."""
-    trials = Trials("study", [], trials=4, steps=100, total=220)
+    trials = Trials("study", [], trials=4, steps=100, parts=[(0, 40, 4), (40, 100, 1)])
     trials.show(0, "running", step=40)
     trials.show(1, "waits", step=20)
     assert trials.left(30) == pytest.approx(80)
+
+
+def test_the_time_left_counts_trials_that_take_the_place_of_dropped_ones() -> None:
+    """One of four was to pass step 40; a second one does, after 70 steps of the first."""
+    trials = Trials("study", [], trials=4, steps=100, parts=[(0, 40, 4), (40, 100, 1)])
+    for number in range(4):
+        trials.show(number, "paused", step=40)
+    trials.show(0, "paused", step=70)
+    assert trials.left(19) == pytest.approx(3), "190 steps are done, 30 of 220 are left"
+    trials.show(1, "running", step=50)
+    assert trials.left(20) == pytest.approx(8), "200 are done, 80 of 280 are left"
+
+
+def test_a_stopped_trial_counts_as_done_where_all_were_to_train_on() -> None:
+    trials = Trials("study", [], trials=2, steps=100, parts=[(0, 40, 2), (40, 100, 2)])
+    trials.show(0, "stopped early", step=40, ended=True)
+    trials.show(1, "running", step=60)
+    assert trials.left(10) == pytest.approx(4)
 
 
 def test_a_bar_without_a_terminal_prints_speed_and_time_left_and_nothing_of_quick_work(

@@ -65,13 +65,17 @@ class Scheduler(ABC):
         return self.trials
 
     @property
+    def planned_parts(self) -> list[tuple[int, int, int]]:
+        """Return first step, last step and number of trials of each part between two rungs."""
+        return [
+            (start, end, min(self.passing(level), self.trials) if level else self.trials)
+            for level, (start, end) in enumerate(pairwise((0, *self.rungs)))
+        ]
+
+    @property
     def planned_steps(self) -> int:
         """Return the training steps of all trials together, if none fails or is dropped."""
-        parts = [end - start for start, end in pairwise((0, *self.rungs))]
-        return sum(
-            part * (min(self.passing(level), self.trials) if level else self.trials)
-            for level, part in enumerate(parts)
-        )
+        return sum((end - start) * trials for start, end, trials in self.planned_parts)
 
     def planned_seconds(
         self,
