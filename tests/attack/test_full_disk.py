@@ -192,16 +192,27 @@ def test_a_training_waits_for_space_and_goes_on(
     assert lines[0].endswith("s and tries again")
 
 
+def short_waits(folder: Path) -> dict[str, str]:
+    """Return variables with which all processes of a command wait a moment only before they retry.
+
+    With `WAITS` a training waits for a minute, and Ray Train starts it three times more.
+    """
+    lines = ("from lartpc_ray.runtime import failures", "failures.WAITS = (0.1, 0.1)", "")
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    return {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))}
+
+
 @pytest.mark.slow
 def test_a_training_on_a_full_disk_goes_on_once_there_is_space(
-    disk: Disk, few_events: Path
+    disk: Disk, few_events: Path, tmp_path: Path
 ) -> None:
-    """It waits for a minute and ends with the line that continues it."""
-    runs = disk.path / "runs"
+    """It tries again and ends with the line that continues it."""
+    runs, variables = disk.path / "runs", short_waits(tmp_path)
     runs.mkdir()
     settings = ("steps=40", "evaluate_every=4", "batchnorm_batches=2")
     words = [word for one in settings for word in ("--set", f"optimizer.{one}")]
-    process = train(runs, "--budget", "smoke", "--data", str(few_events), *words)
+    words += ["--budget", "smoke", "--data", str(few_events)]
+    process = train(runs, *words, variables=variables)
     while not list(runs.rglob("step-*.pt")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
