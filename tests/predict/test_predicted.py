@@ -341,9 +341,10 @@ def test_rows_are_written_in_groups_and_a_failed_table_leaves_nothing(
     rows = prediction_table.voxel_columns(4, event, None, None)
     assert prediction_table.write_voxel_table(tmp_path / "a.parquet", [rows] * 3) == 3
     table = pd.read_parquet(tmp_path / "a.parquet")
-    assert "z" not in table
+    assert {"x", "y", "z"}.isdisjoint(table)
     assert table.voxel.tolist() == [-1] * 6
-    assert table.y.tolist() == [2, 4] * 3
+    assert table.wire.tolist() == [1, 3] * 3
+    assert table.tick.tolist() == [2, 4] * 3
     assert table.seed_score.isna().all()
 
     def broken() -> Iterator[prediction_table.Columns]:
@@ -355,6 +356,18 @@ def test_rows_are_written_in_groups_and_a_failed_table_leaves_nothing(
     with pytest.raises(ValueError, match="no event to write"):
         prediction_table.write_voxel_table(tmp_path / "b.parquet", [])
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_table_of_2d_predictions_is_read_again(tmp_path: Path) -> None:
+    pixels, classes, clusters = np.array([[1, 2], [3, 4]]), np.array([2, 0]), np.array([0, 1])
+    event = Event.of(pixels, np.ones(2), (8, 8), semantic=classes, cluster=clusters)
+    rows = [prediction_table.voxel_columns(number, event, None, None) for number in (4, 5)]
+    prediction_table.write_voxel_table(tmp_path / "a.parquet", rows)
+    layout = Layout.model_validate({"side": 8, "hits": {"plane": 0}})
+    found = list(read_events(tmp_path / "a.parquet", layout=layout))
+    assert [one.coords.tolist() for one in found] == [pixels.tolist()] * 2
+    assert [one.semantic.tolist() for one in found] == [[2, 0]] * 2
+    assert [one.cluster.tolist() for one in found] == [[0, 1]] * 2
 
 
 def test_tables_without_their_rows_are_one_line(tmp_path: Path, rng: np.random.Generator) -> None:

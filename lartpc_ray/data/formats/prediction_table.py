@@ -14,6 +14,7 @@ from lartpc_ray.data.classes import CLASS_NAMES
 from lartpc_ray.data.event import Event
 from lartpc_ray.data.formats.predicted import match_voxels
 from lartpc_ray.data.formats.source import Tables
+from lartpc_ray.data.formats.voxel_table import AXES
 
 ENDING = ".parquet"
 GROUP_ROWS = 1_000_000
@@ -21,13 +22,13 @@ GROUP_ROWS = 1_000_000
 FIELDS = {
     "event": pa.int64(),
     "voxel": pa.int32(),
-    **dict.fromkeys(("x", "y", "z"), pa.int32()),
+    **{name: pa.int32() for axes in AXES.values() for name in axes},
     "energy": pa.float32(),
     "class": pa.dictionary(pa.int8(), pa.string()),
     "cluster": pa.int32(),
     "seed_score": pa.float32(),
 }
-"""Columns of the table; an image in 2D has no z."""
+"""Columns of the table; an image in 3D has x, y, z, one in 2D has wire and tick."""
 Columns = dict[str, np.ndarray]
 
 
@@ -63,7 +64,7 @@ def voxel_columns(
     return {
         "event": np.full(len(voxel), number),
         "voxel": row,
-        **dict(zip("xyz", coords.T, strict=False)),
+        **dict(zip(AXES[len(event.shape)], coords.T, strict=True)),
         "energy": energy.astype(np.float32),
         "class": np.append(event.semantic, -1)[voxel],
         "cluster": np.append(event.cluster, -1)[voxel],

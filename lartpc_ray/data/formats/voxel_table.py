@@ -32,8 +32,8 @@ from lartpc_ray.data.formats.source import (
 )
 from lartpc_ray.terminal.command import log
 
-AXES = (("x", "y", "z"), ("wire", "tick"))
-"""Columns of the position, in 3D and in 2D."""
+AXES = {3: ("x", "y", "z"), 2: ("wire", "tick")}
+"""Columns of the position by the dimension of the image."""
 TRUTH = ("class", "cluster")
 SEPARATORS = (",", "\t", ";")
 MAX_LINE_BYTES = 4096
@@ -62,7 +62,7 @@ class VoxelTable(EventSource):
 
     def _choose(self, names: list[str]) -> None:
         """Choose the columns to read from those that there are."""
-        axes = next((axes for axes in AXES if set(axes) <= set(names)), None)
+        axes = next((axes for axes in AXES.values() if set(axes) <= set(names)), None)
         missing = [name for name in ("event", "energy") if name not in names]
         if axes is None or missing:
             raise ValueError(
