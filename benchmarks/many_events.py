@@ -22,6 +22,7 @@ import torch
 from prediction import many
 from torch import distributed
 
+from lartpc_ray.data.event import Event, Events
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.reconstruct.grid import ThresholdGrid, choose
 from lartpc_ray.reconstruct.resampling import ChoiceSettings, ScoreSums
@@ -29,6 +30,7 @@ from lartpc_ray.runtime.ray_session import ray_session
 from lartpc_ray.tasks import ClusteringTask
 from lartpc_ray.thresholds.scan import Key, run_shards, score_grid, sum_scores
 from lartpc_ray.thresholds.source import ClassVoxels
+from lartpc_ray.train.shared_validation import share
 from lartpc_ray.train.validation import validated
 from lartpc_ray.trials import checkpoint as checkpoints
 
@@ -128,6 +130,19 @@ def _validation(workers: int, events: int) -> float:
         return max(one.result() for one in seconds)
 
 
+class Kept(Events):
+    """Events in memory."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._events[index]
+
+
 def _validate(rank: int, workers: int, events: int) -> float:
     """Validate the kept network as one of some workers; return the seconds."""
     torch.set_num_threads(1)
@@ -135,11 +150,12 @@ def _validate(rank: int, workers: int, events: int) -> float:
     distributed.init_process_group("gloo", rank=rank, world_size=workers)
     state = checkpoints.load(MODEL)
     network = state.restored()
-    known = list(many(events))
+    known = Kept(list(many(events)))
     for _ in range(2):  # the first one compiles the kernels
         distributed.barrier()
         began = time.perf_counter()
-        validated(network, state.trial, known, "cpu", (rank, workers))
+        own = share(known, rank, workers, "cpu")
+        validated(network, state.trial, known, "cpu", (rank, workers), own)
         seconds = time.perf_counter() - began
     distributed.destroy_process_group()
     return seconds

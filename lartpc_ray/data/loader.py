@@ -126,7 +126,7 @@ def _epochs(count: int, seed: int) -> Iterator[Reading]:
 def _share(
     events: Events, readings: list[Reading], ranks: int, *, even: bool
 ) -> list[list[Reading]]:
-    """Share readings over ranks: the largest event first, to the rank with fewest voxels.
+    """Share readings over ranks, with nearly the same number of voxels each.
 
     With `even`, no rank takes more than its share of the events, so that a mean over the ranks is
     a mean over the events.
@@ -134,15 +134,33 @@ def _share(
     if ranks == 1:
         return [readings]
     sizes = [events.voxels(index) for _, index in readings]
-    most = -(-len(readings) // ranks) if even else len(readings)
-    shares: list[list[int]] = [[] for _ in range(ranks)]
-    loads = [(0, rank) for rank in range(ranks)]
-    for number in sorted(range(len(readings)), key=lambda number: -sizes[number]):
-        load, rank = heapq.heappop(loads)
-        shares[rank].append(number)
-        if len(shares[rank]) < most:
-            heapq.heappush(loads, (load + sizes[number], rank))
-    return [[readings[number] for number in sorted(share)] for share in shares]
+    most = -(-len(readings) // ranks) if even else None
+    return [[readings[number] for number in share] for share in balance(sizes, ranks, most)]
+
+
+def balance(sizes: Sequence[int], count: int, most: int | None = None) -> list[list[int]]:
+    """Share items over `count` shares: the largest item first, to the share with the least.
+
+    Args:
+        sizes: of the items.
+        count: number of shares.
+        most: items of a share at most; there must be room for all.
+
+    Returns:
+        the numbers of the items of each share, ascending.
+
+    Example:
+        >>> balance([5, 3, 3, 1], 2)
+        [[0, 3], [1, 2]]
+    """
+    shares: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, number) for number in range(count)]
+    for item in sorted(range(len(sizes)), key=lambda item: -sizes[item]):
+        load, number = heapq.heappop(loads)
+        shares[number].append(item)
+        if most is None or len(shares[number]) < most:
+            heapq.heappush(loads, (load + sizes[item], number))
+    return [sorted(share) for share in shares]
 
 
 def _make_batch(

@@ -30,7 +30,7 @@ from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.runtime.resources import Meter
 from lartpc_ray.terminal.command import log
 from lartpc_ray.train.part import WHOLE, TrainingPart
-from lartpc_ray.train.shared_validation import share_averages
+from lartpc_ray.train.shared_validation import share, share_averages
 from lartpc_ray.train.validation import fit_constants, recalibrate_batchnorm, validated
 from lartpc_ray.trials import checkpoint as checkpoints
 from lartpc_ray.trials.checkpoint import CHECKPOINT_REQUEST, Checkpoint
@@ -165,6 +165,7 @@ class _Run:
     history: list[dict[str, float]] = field(default_factory=list)
     window: list[dict[str, float]] = field(default_factory=list)
     exchange: _AllReduceTimer = field(default_factory=_AllReduceTimer)
+    tune_share: list[int] | None = None
 
     @staticmethod
     def begin(trial: Trial, worker: Worker, start: Checkpoint | None) -> _Run:
@@ -261,7 +262,10 @@ class _Run:
         place = rank, self.worker.world_size
         if self.worker.world_size > 1:
             share_averages(self.network)
-        numbers, scores = validated(self.network, self.trial, tune_events, device, place)
+        if self.tune_share is None:
+            self.tune_share = share(tune_events, *place, device)
+        own = self.tune_share
+        numbers, scores = validated(self.network, self.trial, tune_events, device, place, own)
         if not rank:
             write_scores(folder, self.step, scores)
         return numbers

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from lartpc_ray.data.event import Event
+from lartpc_ray.data.event import Event, Events
+from lartpc_ray.data.loader import balance
 from lartpc_ray.networks.batchnorm import Norm
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import CHUNK_EVENTS, predict
@@ -16,18 +17,22 @@ from lartpc_ray.predict.job import apply, cut
 from lartpc_ray.tasks.task import Task
 
 
-def share(events: int, rank: int, world_size: int, device: str) -> list[int]:
-    """Return the numbers of the events that a rank validates: whole chunks, by turns.
+def share(events: Events, rank: int, world_size: int, device: str) -> list[int]:
+    """Return the numbers of the events that a rank validates: whole chunks, with voxels balanced.
 
     The last bits of an output depend on the other events of its batch, and no batch holds events
     of two chunks. So the outputs do not depend on the number of ranks.
 
-    Example:
-        >>> share(40, 1, 2, "cpu") == list(range(16, 32))
-        True
+    Args:
+        events: of a split.
+        rank, world_size: of the worker.
+        device: where it validates.
     """
-    chunks = cut(range(events), CHUNK_EVENTS[torch.device(device).type])
-    return [number for chunk in chunks[rank::world_size] for number in chunk]
+    if world_size == 1:  # need not read the events
+        return list(range(len(events)))
+    chunks = cut(range(len(events)), CHUNK_EVENTS[torch.device(device).type])
+    voxels = [sum(events.voxels(number) for number in chunk) for chunk in chunks]
+    return [number for place in balance(voxels, world_size)[rank] for number in chunks[place]]
 
 
 def share_averages(network: UResNet) -> None:

@@ -14,7 +14,7 @@ from lartpc_ray.networks.batchnorm import Norm, SynchronisedNorm
 from lartpc_ray.networks.uresnet import UResNet
 from lartpc_ray.predict.inference import predict
 from lartpc_ray.runtime.resources import Meter
-from lartpc_ray.train.shared_validation import gather_parts, own_parts, share
+from lartpc_ray.train.shared_validation import gather_parts, own_parts
 from lartpc_ray.trials.event_scores import EventScores
 from lartpc_ray.trials.trial import Trial
 
@@ -75,6 +75,7 @@ def validated(
     events: Sequence[Event],
     device: str,
     place: tuple[int, int] = (0, 1),
+    own: Sequence[int] | None = None,
 ) -> tuple[dict[str, float], EventScores]:
     """Return the objective, each class's best score and thresholds; and the events' scores.
 
@@ -84,9 +85,10 @@ def validated(
         device: where the network is.
         place: rank, and number of ranks; the ranks share the events, and all but rank 0 return
             nothing.
+        own: numbers of the events of this rank, see `share`; all by default.
     """
+    own = range(len(events)) if own is None else own
     with Meter(device) as meter:
-        own = share(len(events), *place, device)
         parts = own_parts(network, trial.task, events, own, device)
     every = gather_parts(parts, *place)
     if place[0]:
