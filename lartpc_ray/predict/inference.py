@@ -18,7 +18,7 @@ from lartpc_ray.trials.checkpoint import Checkpoint
 Precision = Literal["float32", "bfloat16", "float16"]
 BATCH_VOXELS = {"cpu": 20_000, "cuda": 200_000}
 """Voxels of a batch: enough to keep the cores or the GPU busy, few enough for the memory."""
-CHUNK_EVENTS = {"cpu": 16, "cuda": 128}
+CHUNK_EVENTS = {"cpu": 8, "cuda": 128}
 """Events of a chunk, the work that a worker receives. No batch holds events of two chunks.
 
 The last bits of an output depend on the other events of its batch. Chunks are counted from the
