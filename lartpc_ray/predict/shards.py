@@ -127,6 +127,7 @@ def digests(
         "input": files,
         "device": job.device,
         "precision": job.precision,
+        "chunk_events": CHUNK_EVENTS[job.device],
     }
 
 

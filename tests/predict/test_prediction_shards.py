@@ -159,6 +159,7 @@ def test_shards_hold_the_events_of_one_file(inputs: Path, tmp_path: Path) -> Non
         ("precision", ["--precision", "bfloat16"]),
         ("events", ["--events", "0:256"]),
         ("input", []),
+        ("chunk_events", []),
     ],
 )
 def test_shards_of_another_prediction_are_refused(
@@ -177,11 +178,13 @@ def test_shards_of_another_prediction_are_refused(
     output = tmp_path / "out"
     assert run(inputs, output, "--events", "0:130") == 0
     events = ["--events", "0:130"] * (name != "events")
+    manifest = output / "prediction.json"
+    content = json.loads(manifest.read_text())
     if name == "input":
-        manifest = output / "prediction.json"
-        content = json.loads(manifest.read_text())
         content["input"][0][2] = "0" * 64
-        manifest.write_text(json.dumps(content))
+    if name == "chunk_events":  # of a version with other chunks, so other batches
+        content[name] = 16
+    manifest.write_text(json.dumps(content))
     before = shards(output)
     assert run(inputs, output, *events, *more) == 2
     line = capsys.readouterr().err.splitlines()[-1]
