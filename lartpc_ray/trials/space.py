@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import chain, product
+from math import prod
 from typing import Any
 
 from optuna.distributions import (
@@ -23,6 +26,8 @@ from lartpc_ray.trials.trial import Trial
 
 FEW_TRIALS = 4
 """Fewer trials are not raced by default: each trains to its end."""
+FEW_POINTS = 1000
+"""A space of at most so many points has no point twice, while there is an untried one."""
 STEP_ERROR = 1e-8
 """Rounding error of a number of steps; Optuna allows as much."""
 
@@ -163,9 +168,10 @@ class Space:
         first = [(key, self.first[key]) for key in point]
         singly = ({**point, key: value} for key, value in first)
         further = ({**point, **dict(first[:count])} for count in range(2, len(first) + 1))
-        return next(filter(self._takes, map(self.active, chain([point], singly, further))), point)
+        return next(filter(self.takes, map(self.active, chain([point], singly, further))), point)
 
-    def _takes(self, point: dict[str, Any]) -> bool:
+    def takes(self, point: dict[str, Any]) -> bool:
+        """Return whether a trial can have these settings together."""
         try:
             self.trial(point)
         except ValueError:
@@ -185,8 +191,28 @@ class Space:
 
     @property
     def trials(self) -> int:
-        """Return the number of trials: of the budget, or of the points of a grid."""
-        return len(self.points) or (self.budget.trials if self.search else 1)
+        """Return the number of trials: of the budget, of a grid, or of a space of fewer points."""
+        most = self.budget.trials if self.search else 1
+        return len(self.points) or min(most, self._few_points or most)
+
+    @cached_property
+    def every_point(self) -> list[dict[str, Any]]:
+        """Return the points of a space of at most `FEW_POINTS`, trial 0 first; else none."""
+        options = [values_of(distribution) for distribution in self.search.values()]
+        if not options or not 0 < prod(map(len, options)) <= FEW_POINTS:
+            return []
+        points = (dict(zip(self.search, values, strict=True)) for values in product(*options))
+        active = map(self.active, chain([self.first], points))
+        return list({json.dumps(point): point for point in active}.values())
+
+    @cached_property
+    def _few_points(self) -> int:
+        """Return the number of points that a trial takes, if the budget has a trial for each.
+
+        Else, and for a study that has begun, return 0.
+        """
+        few = self.every_point if not self.kept else []
+        return sum(map(self.takes, few)) if len(few) <= self.budget.trials else 0
 
     @property
     def sampler(self) -> SamplerName:
@@ -236,6 +262,23 @@ def nearest_value(distribution: BaseDistribution, value: float) -> float:
     steps = round((value - distribution.low) / distribution.step)
     value = min(distribution.low + steps * distribution.step, distribution.high)
     return int(value) if isinstance(distribution, IntDistribution) else value
+
+
+def values_of(distribution: BaseDistribution) -> list[Any]:
+    """Return all values of a distribution; none of a continuous one, or of one of too many.
+
+    Example:
+        >>> values_of(IntDistribution(4, 10, step=3)), values_of(FloatDistribution(0.1, 1.0))
+        ([4, 7, 10], [])
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if not step or (high - low) / step > FEW_POINTS:
+        return []
+    count = 1 + int((high - low) / step + STEP_ERROR)
+    return [nearest_value(distribution, low + number * step) for number in range(count)]
 
 
 def values_text(values: BaseDistribution) -> str:

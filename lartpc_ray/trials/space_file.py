@@ -105,7 +105,11 @@ def read_space(
         text=content.decode("utf-8-sig"),
     )
     file.check_points(space)
-    return file.with_starts(space, entries)
+    space = file.with_starts(space, entries)
+    if search and not grid and space.trials < chosen.trials:
+        few = f"the search has {space.trials} different points: {space.trials} trials, not the "
+        space = replace(space, remarks=(*space.remarks, f"{few}{chosen.trials} of the budget"))
+    return space
 
 
 def _present_overrides(overrides: dict[str, Any], task: str) -> dict[str, Any]:

@@ -192,9 +192,9 @@ def fitting_size(space: Space, speed: Speed, at_once: int, seconds: float) -> St
         return trials(full, number)
 
     fixed = STEPS in space.overrides
-    most = MOST if fixed and not keeps_trials else full.trials
+    most = len(space.every_point) or MOST if fixed and not keeps_trials else full.trials
     if fixed and (number := largest(full.trials, max(most, full.trials), fits(more))):
-        return more(number)
+        return more(more(number).applied(space).trials)
     shortest, longest = (full.steps, full.steps) if fixed else (full.min_steps, MOST_STEPS)
     if steps := largest(shortest, max(longest, full.steps), fits(scaled)):
         return scaled(steps)

@@ -405,3 +405,17 @@ def test_the_nearest_value_is_on_a_step_and_in_the_range() -> None:
     assert nearest_value(IntDistribution(8, 32, step=4), 99) == 32
     assert nearest_value(FloatDistribution(0.5, 2.0, step=0.5), 1.2) == 1.0
     assert nearest_value(FloatDistribution(0.5, 2.0), 1.2) == 1.2
+
+
+def test_a_search_of_fewer_points_than_trials_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "few.yaml"
+    path.write_text(
+        "task: clustering\nsearch: {network.depth: {int: [4, 5]}}\n"
+        "first: {network.depth: 4}\nbudgets: {smoke: {trials: 5, steps: 10, min_steps: 5}}\n"
+    )
+    space = read_space(path, "smoke")
+    assert space.trials == 2
+    (remark,) = space.remarks
+    assert remark == "the search has 2 different points: 2 trials, not the 5 of the budget"
+    begun = read_space(path, "smoke", kept=True)
+    assert (begun.trials, begun.remarks) == (5, ()), "a study that has begun keeps its number"

@@ -224,6 +224,34 @@ def test_a_sampler_proposes_no_settings_that_do_not_fit_together(name: Any) -> N
     ]
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(("trials", "expected"), [(30, 12), (12, 12), (9, 9)])
+def test_a_space_of_few_points_has_none_twice(name: Any, trials: int, expected: int) -> None:
+    """Copies of trial 0 took the places of others at the rungs of a race."""
+    masks = CategoricalDistribution(["bce", "focal", "soft_dice"])
+    small: dict[str, BaseDistribution] = {FILTERS: SEARCH[FILTERS], MASK: masks}
+    first = {FILTERS: 8, MASK: "bce"}
+    whole = space(sampler=name, trials=trials)
+    asked = replace(whole, search=small, first=first, starts=(), priors={}, conditions={})
+    assert asked.trials == expected
+    decisions = Decisions.of(asked)
+    searched(decisions)
+    points = [trial.settings for trial in decisions.history.trials]
+    assert points[0] == first
+    assert len(points) == len({str(point) for point in points}) == expected
+
+
+def test_points_that_no_trial_takes_do_not_count() -> None:
+    pairs: dict[str, BaseDistribution] = {
+        EVENTS: IntDistribution(1, 2),
+        PARTS: IntDistribution(1, 2),
+    }
+    first = {EVENTS: 2, PARTS: 1}
+    asked = replace(space(), search=pairs, first=first, starts=(), priors={}, conditions={})
+    assert asked.trials == 3, "one event has no two parts"
+    assert replace(asked, kept=True).trials == 16, "a study that has begun keeps its number"
+
+
 def test_settings_that_do_not_fit_together_become_those_of_trial_0() -> None:
     """The fewest of them, and the settings under a condition follow."""
     asked = replace(

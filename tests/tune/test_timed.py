@@ -44,7 +44,7 @@ def space(**changes: Any) -> Space:
             "optimizer.steps": 3000,
             "optimizer.evaluate_every": 500,
         },
-        search={FILTERS: IntDistribution(4, 12)},
+        search={FILTERS: IntDistribution(4, 128)},
         first={FILTERS: 8},
         budget=Budget(trials=12, steps=3000, min_steps=500, concurrent=2, minutes=20),
         budget_name="laptop",
@@ -123,6 +123,12 @@ def test_a_long_time_adds_trials_where_the_steps_are_fixed() -> None:
     assert size.trials > 12
     more = size.model_copy(update={"trials": size.trials + 1})
     assert spare(size, FAST, 600, made) >= 0 > spare(more, FAST, 600, made)
+
+
+def test_a_long_time_adds_no_trials_beyond_the_points_of_the_space() -> None:
+    few = {FILTERS: IntDistribution(4, 23)}
+    made = space(overrides={"optimizer.steps": 3000}, search=few)
+    assert fitting_size(made, FAST, 2, 600).trials == 20
 
 
 def test_the_planned_steps_scale_with_the_minutes() -> None:

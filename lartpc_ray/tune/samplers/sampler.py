@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, final
 
+import numpy as np
+
 from lartpc_ray.trials.space import Space
 from lartpc_ray.tune.history import History, TrialHistory
 
@@ -30,6 +32,7 @@ class Sampler(ABC):
 
         No slot stays free while the starts train, so that no core waits for the default. A trial
         takes each of them (`Space.allowed`): else the search would end there, also when resumed.
+        None is tried already, if a space of few points (`Space.every_point`) has another one.
 
         Args:
             history: of all trials so far.
@@ -46,7 +49,21 @@ class Sampler(ABC):
             points += self._sample(begun, left - len(points), free)
         if self.space.points:
             return [self.space.active(point) for point in points[:left]]
-        return [self.space.allowed(point) for point in points[:left]]
+        points = [self.space.allowed(point) for point in points[:left]]
+        return self._untried([trial.settings for trial in history.trials], points)
+
+    def _untried(self, known: list[Point], points: list[Point]) -> list[Point]:
+        """Replace points that are tried already, while a space of few points has another one."""
+        chosen: list[Point] = []
+        for point in points:
+            if point in [*known, *chosen]:
+                tried = [*known, *chosen, *points]
+                left = [one for one in self.space.every_point if one not in tried]
+                left = [one for one in left if self.space.takes(one)]
+                rng = np.random.default_rng((self.seed, len(known) + len(chosen)))
+                point = left[rng.integers(len(left))] if left else point
+            chosen.append(point)
+        return chosen
 
     def _start(self, left: int) -> list[Point]:
         """Return the points that need no results, to begin together with the starts."""
