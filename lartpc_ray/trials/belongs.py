@@ -46,6 +46,8 @@ GRID_ONLY = {
 
 A grid may vary them: it shows its points side by side.
 """
+JUDGED = ("task.method", *(path for path in NOT_SEARCHED if path.startswith("task.")), *GRID_ONLY)
+"""Paths (or groups) of the settings on which the meaning of an objective depends."""
 BEGIN_ANEW = (
     "this study, which an earlier version began, cannot go on: write one value under `fixed` of "
     "the search space, and begin a new search with it and with --from STUDY"

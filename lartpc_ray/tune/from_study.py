@@ -13,6 +13,7 @@ from lartpc_ray.terminal.text import counted
 from lartpc_ray.train.inputs import data_digests
 from lartpc_ray.train.workers import FAILED
 from lartpc_ray.trials import checkpoint as checkpoints
+from lartpc_ray.trials.belongs import JUDGED
 from lartpc_ray.trials.checkpoint import Checkpoint
 from lartpc_ray.trials.earlier import EarlierResults, EarlierTrial
 from lartpc_ray.trials.paths import flatten_settings
@@ -43,7 +44,7 @@ def with_earlier(space: Space, source: str, runs: Path) -> Space:
         runs: folder of the runs.
 
     Raises:
-        ValueError: if there is no study of this space, or no room for its settings.
+        ValueError: if there is no study of this space and task, or no room for its settings.
     """
     folder = (Path(source) if Path(source).exists() else runs / source).resolve()
     if not any(path.is_file() for path in (folder / PLAN, copy_of(folder / PLAN))):
@@ -63,6 +64,7 @@ def with_earlier(space: Space, source: str, runs: Path) -> Space:
     states = _finished(folder)
     if not states:
         raise ValueError(f"--from {source}: no trial has reported an objective")
+    _compare_judging(space, states, source)
     wanted = min(room, MOST, max(space.trials // SHARE, 1))
     starts = _starts(space, folder, states, wanted)
     if starts:
@@ -115,6 +117,30 @@ def _compare_data(space: Space, plan: StudyPlan, folder: Path) -> None:
         log.info(
             f"{folder.name} used other events ({', '.join(differ)}): its best settings are tried, "
             "its objectives are compared with each other only"
+        )
+
+
+def _compare_judging(space: Space, states: dict[int, Checkpoint], source: str) -> None:
+    """Log the settings by which the earlier study judged its trials otherwise.
+
+    Raises:
+        ValueError: for a study of another task.
+    """
+    now = flatten_settings(space.first_trial())
+    earlier = flatten_settings(states[min(states)].trial)
+    if earlier["task.name"] != now["task.name"]:
+        kinds = f"the task {earlier['task.name']}, not {now['task.name']}"
+        raise ValueError(f"--from {source}: a study of {kinds}; give one of the same task")
+    differ = [
+        f"{key} {option_text(earlier.get(key))}, now {option_text(now.get(key))}"
+        for key in now
+        if any(f"{key}.".startswith(f"{judged.removesuffix('.')}.") for judged in JUDGED)
+        and earlier.get(key) != now[key]
+    ]
+    if differ:
+        log.info(
+            f"the earlier study has another objective ({'; '.join(differ)}): its best settings are "
+            "tried, its objectives are compared with each other only"
         )
 
 

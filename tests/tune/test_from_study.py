@@ -44,6 +44,12 @@ budgets:
   laptop: {trials: 1, steps: 20, min_steps: 10}
   overnight: {trials: 4, steps: 20, min_steps: 10}
 """
+OTHER_TASK = """\
+search:
+  network.filters: {int: [2, 80]}
+budgets:
+  smoke: {trials: 16, steps: 20, min_steps: 10}
+"""
 FILTERS, RATE = "network.filters", "optimizer.learning_rate"
 
 
@@ -209,6 +215,26 @@ def test_other_events_are_said(
     write_json(earlier.folder / PLAN, plan | {"inputs": {}})
     with_earlier(read(tmp_path, other), str(earlier.folder), tmp_path)
     assert "other events" not in caplog.text, "a plan of an earlier version has no digests"
+
+
+def test_another_objective_is_said(
+    earlier: Study, tmp_path: Path, few_events: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lartpc_ray")
+    text = SPACE.replace("fixed: {", "fixed: {task.metric: ami, task.method: dbscan, ")
+    space = with_earlier(read(tmp_path, few_events, text=text), str(earlier.folder), tmp_path)
+    (line,) = (one for one in caplog.messages if "another objective" in one)
+    assert "task.metric ari, now ami" in line
+    assert "task.method seeds, now dbscan" in line
+    assert len(space.starts) == 3, "its best settings are tried all the same"
+
+
+def test_a_study_of_another_task_is_refused(
+    earlier: Study, tmp_path: Path, few_events: Path
+) -> None:
+    today = read(tmp_path, few_events, text=f"task: infill\n{OTHER_TASK}")
+    with pytest.raises(ValueError, match="a study of the task clustering, not infill"):
+        with_earlier(today, str(earlier.folder), tmp_path)
 
 
 def test_the_weights_of_an_earlier_study_are_not_all_in_memory(earlier: Study) -> None:
