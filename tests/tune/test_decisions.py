@@ -297,6 +297,20 @@ def test_a_scheduler_keeps_its_promises(name: Any) -> None:
     assert searched(again, failing=(5,)) == assignments
 
 
+@pytest.mark.parametrize("trials", [2, 3, 4, 6])
+def test_halving_trains_the_best_of_few_trials_to_the_end(trials: int) -> None:
+    """A third of two trials is none: trial 1 never trained on, however good it was."""
+    few = replace(space(scheduler="halving", trials=trials), starts=({**FIRST, FILTERS: 16},))
+    decisions = Decisions.of(few)
+    found = decisions.history
+    while work := decisions.next(2):
+        for trial, until in work:
+            worse = 0.0 if trial == 1 else 0.2
+            decisions.record(trial, until, Measurement(0.8 - worse - 10 / until))
+    assert [number for number, one in enumerate(found.trials) if one.step == 900] == [0, 1]
+    assert decisions.scheduler.passing(1) >= 2, "the plan counts both"
+
+
 @pytest.mark.parametrize("name", ["racing", "halving", "none"])
 def test_a_search_whose_trials_all_fail_ends(name: Any) -> None:
     decisions = Decisions.of(space(scheduler=name, sampler="random", trials=6))

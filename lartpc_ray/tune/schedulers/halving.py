@@ -11,7 +11,8 @@ class SuccessiveHalving(Scheduler):
 
     A trial that does not pass waits with its checkpoint: it passes later if it is then among the
     best 1/r of more trials. A free slot takes the highest rung with such a trial, and a new trial
-    if there is none. The default always passes.
+    if there is none. The default always passes. Once no further trial comes to a rung, the best one
+    there passes, also of fewer than r.
     """
 
     def next(self, history: History, slots: int) -> Work:
@@ -22,14 +23,19 @@ class SuccessiveHalving(Scheduler):
 
     def passing(self, level: int) -> int:
         """Return the best 1/r of the trials at each rung, and the default."""
-        return int(self.trials / self.reduction**level) + 1
+        return max(int(self.trials / self.reduction**level), 1) + 1
 
     def _passing(self, history: History) -> list[int]:
-        found = []
-        for rung in reversed(self.rungs[:-1]):
+        """Return the trials that pass a rung, those at the highest one first."""
+        found: list[int] = []
+        more = self.left(history) > 0
+        for rung in self.rungs[:-1]:
+            more = more or any(one.running and one.until == rung for one in history.trials)
             results = history.at(rung)
             ranked = sorted(results, key=lambda trial: -results[trial].objective)
-            best = ranked[: int(len(ranked) / self.reduction)]
+            best = ranked[: max(int(len(ranked) / self.reduction), int(not more))]
             at_rung = [trial for trial in (*best, DEFAULT) if trial in results]
-            found += [t for t in dict.fromkeys(at_rung) if history.trials[t].until == rung]
+            waiting = [t for t in dict.fromkeys(at_rung) if history.trials[t].until == rung]
+            found = waiting + found
+            more = more or bool(waiting)
         return found
