@@ -95,6 +95,8 @@ def _verdict(page: Page, subject: Subject, of_search: Sequence[str]) -> None:
     if result is None:
         return
     changed = "" if subject.data else changed_since(subject.tracking, subject.run, result)
+    if subject.data:  # the result is of other events than the search's
+        of_search = [f"On the events of the search: {text}" for text in of_search]
     sentences = [*verdict(result), *([changed] if changed else []), *of_search]
     first, *further = summaries(result)
     body: list[Block] = [Text("sentence", text) for text in sentences[1:]]

@@ -10,8 +10,9 @@ import pytest
 from lartpc_ray.predict.evaluate import THIS, EvaluationResult
 from lartpc_ray.predict.evaluation import Evaluation
 from lartpc_ray.report import __main__ as report
+from lartpc_ray.report.document import Page
 from lartpc_ray.report.effects import log_effects
-from lartpc_ray.report.page import MOST_CURVES
+from lartpc_ray.report.page import MOST_CURVES, _verdict
 from lartpc_ray.report.record import log_report_page, record_result
 from lartpc_ray.report.search_sections import EFFECTS
 from lartpc_ray.report.subject import Subject
@@ -215,6 +216,10 @@ def test_a_search_keeps_the_page_of_its_own_trials_or_says_that_there_is_none(
     verdict = text[text.index("<h2>Verdict") : text.index("<h2>The search")]
     assert sentence in verdict
     assert EFFECTS not in heads(text), "the model had too few trials"
+    page = Page()
+    other = Subject("clustering", tracking, best, [], result, data="other.h5")
+    _verdict(page, other, [sentence])
+    assert f"On the events of the search: {sentence}" in str(page.sections)
 
 
 @pytest.mark.slow
