@@ -105,11 +105,16 @@ def read_space(
         text=content.decode("utf-8-sig"),
     )
     file.check_points(space)
-    space = file.with_starts(space, entries)
-    if search and not grid and space.trials < chosen.trials:
-        few = f"the search has {space.trials} different points: {space.trials} trials, not the "
-        space = replace(space, remarks=(*space.remarks, f"{few}{chosen.trials} of the budget"))
-    return space
+    return _with_remark(file.with_starts(space, entries))
+
+
+def _with_remark(space: Space) -> Space:
+    """Return a space with a remark if it has fewer points than the budget has trials."""
+    most = space.budget.trials
+    if not space.search or space.points or space.trials >= most:
+        return space
+    few = f"the search has {space.trials} different points: {space.trials} trials, not the {most}"
+    return replace(space, remarks=(*space.remarks, f"{few} of the budget"))
 
 
 def _present_overrides(overrides: dict[str, Any], task: str) -> dict[str, Any]:
