@@ -207,11 +207,8 @@ class Space:
 
     @cached_property
     def _few_points(self) -> int:
-        """Return the number of points that a trial takes, if the budget has a trial for each.
-
-        Else, and for a study that has begun, return 0.
-        """
-        few = self.every_point if not self.kept else []
+        """Return how many points a trial takes, if the budget has a trial for each; else 0."""
+        few = self.every_point
         return sum(map(self.takes, few)) if len(few) <= self.budget.trials else 0
 
     @property

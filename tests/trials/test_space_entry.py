@@ -417,5 +417,4 @@ def test_a_search_of_fewer_points_than_trials_says_so(tmp_path: Path) -> None:
     assert space.trials == 2
     (remark,) = space.remarks
     assert remark == "the search has 2 different points: 2 trials, not the 5 of the budget"
-    begun = read_space(path, "smoke", kept=True)
-    assert (begun.trials, begun.remarks) == (5, ()), "a study that has begun keeps its number"
+    assert read_space(path, "smoke", kept=True).trials == 2, "resumed to as many trials"

@@ -58,7 +58,7 @@ class Scheduler(ABC):
 
     def left(self, history: History) -> int:
         """Return the number of trials that have not started."""
-        return self.trials - len(history.trials)
+        return max(self.trials - len(history.trials), 0)
 
     def passing(self, level: int) -> int:
         """Return the number of trials that pass rung `level` (from 1): all, by default."""
