@@ -11,6 +11,8 @@ from lartpc_ray.data.event import Event, Events
 from lartpc_ray.data.formats.pilarnet import EventFile
 from lartpc_ray.data.loader import DataSettings, batches
 from lartpc_ray.data.splits import sample
+from lartpc_ray.predict.inference import CHUNK_EVENTS
+from lartpc_ray.train.shared_validation import share
 
 
 class Listed(Events):
@@ -24,6 +26,20 @@ class Listed(Events):
 
     def __getitem__(self, index: Any) -> Any:
         return self._events[index]
+
+
+def test_the_ranks_of_a_validation_have_nearly_the_same_number_of_voxels(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By turns, one rank had all the large events."""
+    monkeypatch.setitem(CHUNK_EVENTS, "cpu", 2)
+    sizes = [90, 60, 10, 20] * 3
+    events = Listed([make_event(rng, voxels) for voxels in sizes])
+    shares = [share(events, rank, 2, "cpu") for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == list(range(12))
+    loads = [sum(sizes[number] for number in own) for own in shares]
+    assert sorted(loads) == [240, 300], "three chunks of 150 and three of 30"
+    assert share(events, 0, 1, "cpu") == list(range(12))
 
 
 def test_overlaid_steps_hold_the_same_voxels(rng: np.random.Generator) -> None:
