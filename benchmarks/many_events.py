@@ -144,21 +144,22 @@ class Kept(Events):
 
 
 def _validate(rank: int, workers: int, events: int) -> float:
-    """Validate the kept network as one of some workers; return the seconds."""
+    """Validate the kept network as one of some workers; return the median seconds of three."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
     distributed.init_process_group("gloo", rank=rank, world_size=workers)
     state = checkpoints.load(MODEL)
     network = state.restored()
     known = Kept(list(many(events)))
-    for _ in range(2):  # the first one compiles the kernels
+    times = []
+    for _ in range(4):
         distributed.barrier()
         began = time.perf_counter()
         own = share(known, rank, workers, "cpu")
         validated(network, state.trial, known, "cpu", (rank, workers), own)
-        seconds = time.perf_counter() - began
+        times.append(time.perf_counter() - began)
     distributed.destroy_process_group()
-    return seconds
+    return statistics.median(times[1:])  # the first one compiles the kernels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
