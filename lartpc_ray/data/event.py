@@ -109,20 +109,25 @@ class Event:
         semantic = unknown if semantic is None else _whole(semantic, "class")
         cluster = unknown if cluster is None else _whole(cluster, "cluster")
         value = np.asarray(energy, np.float32)
+        given = None
         if merge and count:
             _refuse_energies(value, "energy")  # a sum would hide a negative one
-            main, value = _merge(coords, value)
-            coords, semantic, cluster = coords[main], semantic[main], cluster[main]
-        return Event(
-            coords=np.ascontiguousarray(coords),
-            energy=value,
-            truth=value,
-            semantic=semantic,
-            cluster=cluster,
-            weight=np.ones(len(value), np.float32),
-            dead=np.zeros(len(value), bool),
-            shape=tuple(int(side) for side in shape),
-        )
+            given, value = _merge(coords, value)
+            coords, semantic, cluster = coords[given], semantic[given], cluster[given]
+        try:
+            return Event(
+                coords=np.ascontiguousarray(coords),
+                energy=value,
+                truth=value,
+                semantic=semantic,
+                cluster=cluster,
+                weight=np.ones(len(value), np.float32),
+                dead=np.zeros(len(value), bool),
+                shape=tuple(int(side) for side in shape),
+            )
+        except VoxelError as error:
+            voxel = error.voxel if given is None else int(given[error.voxel])
+            raise VoxelError(voxel, error.reason) from None
 
     def __len__(self) -> int:
         return len(self.coords)

@@ -59,7 +59,8 @@ class Metrics:
     def errors(self, classes: Sequence[str], draws: int = 1000) -> dict[str, dict[str, float]]:
         """Return the half width of the central 68 % of every mean, over bootstrap samples.
 
-        Each of the `draws` samples holds as many events, drawn with replacement (Efron 1979).
+        Each of the `draws` samples holds as many events, drawn with replacement (Efron 1979). The
+        mean of a single event has no error, and `MEAN` over a class with such a mean has none.
 
         Args:
             classes: the classes that `MEAN` averages.
@@ -76,9 +77,13 @@ class Metrics:
         equal = np.full(len(event), 1 / len(event))
         drawn = np.random.default_rng(0).multinomial(len(event), equal, draws)
         samples = _ratio(drawn @ sums, drawn @ counts).T
-        means = {key: samples[index] for key, index in column.items()}
+        known_of = dict(zip(column, (counts > 0).sum(axis=0) > 1, strict=True))
+        means = {key: samples[index] for key, index in column.items() if known_of[key]}
         for metric in {metric for name, metric in column if name in classes}:
-            rows = np.array([means[name, metric] for name in classes if (name, metric) in means])
+            keys = [(name, metric) for name in classes if (name, metric) in column]
+            if not all(known_of[key] for key in keys):
+                continue
+            rows = np.array([means[key] for key in keys])
             known = np.isfinite(rows)
             means[MEAN, metric] = _ratio(np.where(known, rows, 0).sum(axis=0), known.sum(axis=0))
         errors: dict[str, dict[str, float]] = {}

@@ -24,7 +24,9 @@ THIS = "this network"
 UNTRAINED = "untrained network"
 Differences = dict[str, PairedDifference]
 """Class, or `MEAN`, to a paired difference."""
-ERRORS = "± 68 %, bootstrap over events"
+OF_ERRORS = "± 68 %"
+"""Begins the label of a row of errors."""
+ERRORS = f"{OF_ERRORS}, bootstrap over events"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class EvaluationResult:
             rows[method] = means
             if method in self.errors:
                 first = method == next(iter(self.means))
-                rows[ERRORS if first else f"± 68 %, {short_method(method)}"] = self.errors[method]
+                label = ERRORS if first else f"{OF_ERRORS}, {short_method(method)}"
+                rows[label] = self.errors[method]
         return rows
 
 

@@ -73,7 +73,7 @@ def learning_curve(points: Mapping[str, tuple[int, float, float | None]]) -> Cha
     """
     events, objectives, errors = zip(*points.values(), strict=True)
     trace = _scatter("markers", events, objectives, text=[escape(name) for name in points])
-    trace |= {"error_y": {"type": "data", "array": [error or 0.0 for error in errors]}}
+    trace |= {"error_y": {"type": "data", "array": list(errors)}}
     trace |= {"marker": {"color": ACCENT, "size": 8}, "showlegend": False}
     trace |= {"hovertemplate": "%{text}: %{x} events, %{y:.3f}<extra></extra>"}
     ticks = sorted(set(events))
@@ -181,7 +181,9 @@ def _by_clusters(name: str, counts: np.ndarray, values: np.ndarray) -> Chart:
     bins = np.minimum(counts, MAX_CLUSTERS)
     groups = [values[bins == count] for count in np.unique(bins)]
     sizes = np.array([len(group) for group in groups])
-    errors = [group.std(ddof=1) if len(group) > 1 else 0.0 for group in groups] / np.sqrt(sizes)
+    errors = [
+        group.std(ddof=1) / np.sqrt(len(group)) if len(group) > 1 else None for group in groups
+    ]
     trace = _scatter("lines+markers", np.unique(bins), [group.mean() for group in groups])
     trace |= {"error_y": {"type": "data", "array": errors, "thickness": 1, "width": 3}}
     trace |= {"name": name, "line": {"color": COLOURS[name]}, "customdata": sizes}

@@ -12,7 +12,7 @@ import yaml
 
 from lartpc_ray.metrics.costs import COSTS
 from lartpc_ray.metrics.table import MEAN
-from lartpc_ray.predict.evaluate import EvaluationResult
+from lartpc_ray.predict.evaluate import OF_ERRORS, EvaluationResult
 from lartpc_ray.report.published import resolved
 from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.task import Means, Thresholds
@@ -67,7 +67,8 @@ def _row(
     """Return the row of a method, or none for a method without values."""
     row = [means.get(name, {}).get(metric) for name in part["columns"]]
     known = [value for value in row if value is not None]
-    mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if known else None)
+    has_mean = known and not method.startswith(OF_ERRORS)
+    mean = means.get(MEAN, {}).get(metric, sum(known) / len(known) if has_mean else None)
     return [(method, [*row, *[mean] * part.get("mean", False)])] if known else []
 
 

@@ -317,3 +317,16 @@ def test_a_sum_of_energies_hides_no_negative_one() -> None:
     twice = np.array([[1, 2, 3], [1, 2, 3]])
     with pytest.raises(ValueError, match=r"voxel 1: energy -1.0: energies are finite"):
         Event.of(twice, np.array([2.0, -1.0]), (8, 8, 8), merge=True)
+
+
+def test_an_invalid_voxel_has_its_number_in_the_file_also_beside_merged_ones(
+    tmp_path: Path,
+) -> None:
+    twice = np.array([[1, 2, 3], [1, 2, 3], [0, 0, 9]])
+    with pytest.raises(ValueError, match=r"voxel 2: position \[0, 0, 9\]"):
+        Event.of(twice, np.ones(3), (8, 8, 8), merge=True)
+    points = [point(1, 1, 1, 0.0), point(2, 2, 2), point(2, 2, 2), point(99, 1, 1)]
+    rows = [[4, 0, 3, 0, 0, 1]]
+    path = write_raw(tmp_path / "a.h5", [points], [rows], 6)
+    with pytest.raises(ValueError, match=r"event 0: voxel 3: position \[99, 1, 1\]"):
+        list(read_events(path, layout=Layout(side=16, duplicates="merge")))

@@ -111,8 +111,6 @@ class EventSource(Events, ABC):
         try:
             return Event.of(coords[kept], energy[kept], shape, **truth, merge=merge)
         except VoxelError as error:
-            if merge:  # sums of voxels
-                raise
             raise VoxelError(int(np.flatnonzero(kept)[error.voxel]), error.reason) from None
 
 
