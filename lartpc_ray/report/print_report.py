@@ -86,12 +86,15 @@ def _report(options: argparse.Namespace, ray: LazyRay) -> int:
         subject = Subject(name, tracking, run, rows, result, options.data, evaluation, ray)
         write_page(options.html, subject)
         log.info(f"{options.html}: {options.html.stat().st_size / 1e6:.1f} MB")
-    elif options.json:
+        return 0
+    changed = changed_since(tracking, run, result) if result and not options.data else ""
+    if options.json:
         content = result_content(result) if result else {}
+        if changed:
+            content["verdict"].insert(1, changed)
         content |= {"trials": [asdict(row) for row in rows]} if rows else {}
         print(json.dumps(content, indent=1))
     else:
-        changed = changed_since(tracking, run, result) if result and not options.data else ""
         parts = _texts(options, rows, result) or _thresholds(tracking, run)
         parts[1:1] = [wrapped([changed])] * bool(changed)
         print("\n\n".join(parts))

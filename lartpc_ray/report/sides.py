@@ -18,6 +18,7 @@ from lartpc_ray.predict.registry import SCHEME, load_checkpoint, resolve_run
 from lartpc_ray.predict.tables import has_tables
 from lartpc_ray.predict.thresholds_file import fetch_thresholds, read_thresholds_file
 from lartpc_ray.report.tables import TrialRow, trial_rows
+from lartpc_ray.tasks import TASKS
 from lartpc_ray.tasks.clustering import LABELS
 from lartpc_ray.tasks.task import Thresholds
 from lartpc_ray.terminal.text import error_text
@@ -109,8 +110,7 @@ def are_measured(classes: Mapping[str, Mapping[str, Any]], measured: Thresholds)
 
 def changed_since(tracking: Tracking, run: str | None, result: EvaluationResult) -> str:
     """Return a sentence if `predict` uses other thresholds than a result has; empty otherwise."""
-    methods = {label: name for name, label in LABELS.items()}
-    method = methods.get(short_method(next(iter(result.means), "")))
+    method = _method(result)
     if run is None or method is None:
         return ""
     try:
@@ -125,6 +125,16 @@ def changed_since(tracking: Tracking, run: str | None, result: EvaluationResult)
         "All numbers are of the thresholds that were tuned first; since a command with --keep "
         "predict uses others."
     )
+
+
+def _method(result: EvaluationResult) -> str | None:
+    """Return the name of the reconstruction in use; None for a task without thresholds."""
+    if result.task == "clustering":
+        label = short_method(next(iter(result.means), ""))
+        methods = {label: name for name, label in LABELS.items()}
+        return "dbscan" if label.startswith("DBSCAN") else methods.get(label)
+    task = TASKS[result.task].model_validate({})
+    return next(iter(task.methods), None)
 
 
 class DamagedResultError(ValueError):

@@ -161,3 +161,22 @@ def test_thresholds_that_were_kept_since_are_named(tmp_path: Path) -> None:
         said = changed_since(tracking, str(tmp_path), found)
         assert said.startswith("All numbers are of the thresholds that were tuned first") == changed
         assert bool(said) == changed
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "file", "axis"),
+    [
+        ("clustering", "this network, DBSCAN, tuned", "dbscan", "eps"),
+        ("infill", "this network", "infill", "p0"),
+        ("michel", "this network", "michel", "attach"),
+    ],
+)
+def test_thresholds_of_every_task_and_method_that_were_kept_since_are_named(
+    tmp_path: Path, task: str, first: str, file: str, axis: str
+) -> None:
+    found = EvaluationResult(task, {"MIP": {axis: 0.5}}, {}, {first: {}}, {"tune": 1, "test": 1})
+    for value in (0.5, 0.25):
+        content = {"method": file, "classes": {"MIP": {axis: value}}}
+        (tmp_path / f"thresholds-{file}.yaml").write_text(yaml.safe_dump(content))
+        said = changed_since(Tracking(tmp_path, None), str(tmp_path), found)
+        assert bool(said) == (value == 0.25)
