@@ -6,6 +6,7 @@ python benchmarks/search.py simulate [--searches N]          mean true gain over
 python benchmarks/search.py simulate --earlier               the same after an earlier search
 python benchmarks/search.py choice [--shrink S]              the winner's gain, estimated and true
 python benchmarks/search.py drift                            how far a difference at a rung lasts
+python benchmarks/search.py schedules --data DIR --rows DIR  the same of other schedules; resumable
 
 `simulate` needs no data. It fits the surrogate to the table, draws landscapes that the trainings
 allow, and runs each search on them with the measured noise of seeds and events.
@@ -22,6 +23,7 @@ from search_study.choice import choice, summary
 from search_study.drift import drifts
 from search_study.ours import Plan, WarmPlan
 from search_study.rivals import RIVALS
+from search_study.schedules import lasting, record_schedules
 from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel, split
 from search_study.surrogate import Surrogate, fit
 from search_study.trainings import SPACE, TABLE, Training, class_means, gather, load, record
@@ -92,6 +94,18 @@ def print_drift() -> None:
         )
 
 
+def print_schedules(data: Path, rows: Path, points: int) -> None:
+    """Train with other schedules of the learning rate; print how well the rung tells the end."""
+    record_schedules(data, rows, points)
+    print("schedule    correlation   change   mean score: rung, end   above cosine at the end")
+    for form, found in lasting(rows).items():
+        rung, end = found.level
+        print(
+            f"{form:<12}{found.correlation:.2f} ± {found.error:.2f}   {found.change:.4f}   "
+            f"{rung:.4f}        {end:.4f}   {found.ahead[0]:+.4f} ± {found.ahead[1]:.4f}"
+        )
+
+
 def print_searcher(
     name: str,
     searcher: Searcher,
@@ -135,7 +149,10 @@ def main() -> None:
     recording.add_argument("--data", type=Path, required=True, help="with train, tune and test .h5")
     recording.add_argument("--until", type=int, default=200, help="trainings of the plan")
     table = commands.add_parser("table", help="gather the rows into the table of this repository")
-    for command in (recording, table):
+    schedules = commands.add_parser("schedules", help="how far a difference lasts with others")
+    schedules.add_argument("--data", type=Path, required=True, help="with train, tune and test .h5")
+    schedules.add_argument("--points", type=int, default=16, help="of the plan")
+    for command in (recording, table, schedules):
         command.add_argument("--rows", type=Path, required=True, help="folder of the rows")
     simulation = commands.add_parser("simulate", help="simulate searches on the table")
     simulation.add_argument("--searches", type=int, default=200, help="of each kind")
@@ -171,6 +188,8 @@ def main() -> None:
         )
     elif options.command == "drift":
         print_drift()
+    elif options.command == "schedules":
+        print_schedules(options.data, options.rows, options.points)
     elif options.command == "record":
         record(options.data, options.rows, options.until)
     else:

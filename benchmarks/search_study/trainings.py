@@ -71,7 +71,7 @@ def record(data: Path, rows: Path, until: int) -> None:
         until: number of trainings of the plan.
     """
     rows.mkdir(parents=True, exist_ok=True)
-    cut = _cut_events(data, rows / "data")
+    cut = cut_events(data, rows / "data")
     space = read_space(SPACE, "laptop", {"data.splits.path": str(cut)})
     events = [list(open_events(data / f"{split}.h5")[:count]) for split, count in EVENTS.items()]
     for index in range(until):
@@ -86,7 +86,7 @@ def record(data: Path, rows: Path, until: int) -> None:
             print(f"{index} {planned.kind}: {score:.3f}, {passed:.0f} s", flush=True)
 
 
-def _cut_events(data: Path, cut: Path) -> Path:
+def cut_events(data: Path, cut: Path) -> Path:
     """Make a folder with all training events and the tune events of the training's validation."""
     cut.mkdir(exist_ok=True)
     train_file = cut / "train.h5"
@@ -101,7 +101,7 @@ def run_training(
     space: Space, planned: Planned, index: int, events: Sequence[Sequence[Event]]
 ) -> Training:
     """Train one point and score it at each validation on the tune and the test events."""
-    trial = _trial(space, planned)
+    trial = make_trial(space, planned)
     with TemporaryDirectory() as folder:
         scorer = _Scorer(trial, Path(folder), events)
         train(trial, Path(folder), scorer.report, watch=scorer.watch)
@@ -116,7 +116,7 @@ def run_training(
     )
 
 
-def _trial(space: Space, planned: Planned) -> Trial:
+def make_trial(space: Space, planned: Planned) -> Trial:
     trial = space.trial(planned.settings)
     optimizer, data = trial.optimizer, trial.data.model_copy(update={"seed": planned.seed})
     steps, every = (planned.factor * n for n in (optimizer.steps, optimizer.evaluate_every))
