@@ -23,7 +23,7 @@ from search_study.choice import choice, summary
 from search_study.drift import drifts
 from search_study.ours import Plan, WarmPlan
 from search_study.rivals import RIVALS
-from search_study.schedules import lasting, record_schedules
+from search_study.schedules import FORMS, lasting, record_schedules
 from search_study.simulate import COSTS, Job, Outcome, longer, simulate_parallel, split
 from search_study.surrogate import Surrogate, fit
 from search_study.trainings import SPACE, TABLE, Training, class_means, gather, load, record
@@ -94,9 +94,9 @@ def print_drift() -> None:
         )
 
 
-def print_schedules(data: Path, rows: Path, points: int) -> None:
-    """Train with other schedules of the learning rate; print how well the rung tells the end."""
-    record_schedules(data, rows, points)
+def print_schedules(data: Path, rows: Path, points: int, factor: int, kinds: list[str]) -> None:
+    """Train with several schedules of the learning rate; print how well the rung tells the end."""
+    record_schedules(data, rows, points, factor, kinds)
     print("schedule    correlation   change   mean score: rung, end   above cosine at the end")
     for form, found in lasting(rows).items():
         rung, end = found.level
@@ -152,6 +152,8 @@ def main() -> None:
     schedules = commands.add_parser("schedules", help="how far a difference lasts with others")
     schedules.add_argument("--data", type=Path, required=True, help="with train, tune and test .h5")
     schedules.add_argument("--points", type=int, default=16, help="of the plan")
+    schedules.add_argument("--factor", type=int, default=1, help="on the steps of the plan")
+    schedules.add_argument("--schedules", nargs="+", choices=FORMS, default=list(FORMS))
     for command in (recording, table, schedules):
         command.add_argument("--rows", type=Path, required=True, help="folder of the rows")
     simulation = commands.add_parser("simulate", help="simulate searches on the table")
@@ -189,7 +191,9 @@ def main() -> None:
     elif options.command == "drift":
         print_drift()
     elif options.command == "schedules":
-        print_schedules(options.data, options.rows, options.points)
+        print_schedules(
+            options.data, options.rows, options.points, options.factor, options.schedules
+        )
     elif options.command == "record":
         record(options.data, options.rows, options.until)
     else:

@@ -41,10 +41,10 @@ from search_study.trainings import (
     tuned_scores,
 )
 
-RUNG = 160
-"""Steps of the rung, of 400."""
-SPACING, WINDOW = 20, 80
-"""Steps between the weights that are averaged, and steps over which they are."""
+RUNG = 0.4
+"""The rung, as a share of the steps."""
+SPACING, WINDOW = 0.05, 0.2
+"""Shares of the steps between the weights that are averaged, and over which they are."""
 FORMS: Mapping[str, tuple[str, ...]] = {
     "cosine": ("cosine",),
     "constant": ("constant", "averaged"),
@@ -53,26 +53,31 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 """A training to the forms that it gives."""
 
 
-def record_schedules(data: Path, rows: Path, points: int) -> None:
-    """Train the first points of the plan with the other schedules; go on after a stop.
+def record_schedules(
+    data: Path, rows: Path, points: int, factor: int, kinds: Sequence[str]
+) -> None:
+    """Train the first points of the plan with several schedules; go on after a stop.
 
     Args:
         data: folder with train.h5, tune.h5 and test.h5.
         rows: folder of the rows.
         points: number of points.
+        factor: on the steps of the plan.
+        kinds: of `FORMS`.
     """
     rows.mkdir(parents=True, exist_ok=True)
     space = read_space(SPACE, "laptop", {"data.splits.path": str(cut_events(data, rows / "data"))})
     parts = [list(open_events(data / f"{split}.h5")[:count]) for split, count in EVENTS.items()]
     for index in range(points):
         planned = plan(space.search, space.first, index)
-        trial = make_trial(space, replace(planned, factor=1))
-        for kind, forms in FORMS.items():
+        trial = make_trial(space, replace(planned, factor=factor))
+        for kind in kinds:
+            forms = FORMS[kind]
             if all((rows / f"{form}-{index:04d}.npz").exists() for form in forms):
                 continue
             scorer = _Scorer(trained_by(trial, kind), forms, parts)
-            factor = restarts if kind == "restarts" else OptimizerSettings.factor
-            with patch.object(OptimizerSettings, "factor", factor):
+            schedule = restarts if kind == "restarts" else OptimizerSettings.factor
+            with patch.object(OptimizerSettings, "factor", schedule):
                 scorer.train()
             for form, scores in scorer.scores.items():
                 training = Training(
@@ -90,7 +95,7 @@ def record_schedules(data: Path, rows: Path, points: int) -> None:
 
 def trained_by(trial: Trial, kind: str) -> Trial:
     """Return a trial of another schedule, validated where its weights are needed."""
-    every = SPACING if kind == "constant" else RUNG
+    every = round((SPACING if kind == "constant" else RUNG) * trial.optimizer.steps)
     update = {"schedule": "constant" if kind == "constant" else "cosine", "evaluate_every": every}
     return trial.model_copy(update={"optimizer": trial.optimizer.model_copy(update=update)})
 
@@ -98,7 +103,8 @@ def trained_by(trial: Trial, kind: str) -> Trial:
 def restarts(settings: OptimizerSettings, step: int) -> float:
     """Return the factor of a cosine that falls to 0 at the rung, begins anew and falls again."""
     rise = min(1.0, (step + 1) / (settings.warmup + 1))
-    low, high = (0, RUNG) if step < RUNG else (RUNG, settings.steps)
+    rung = round(RUNG * settings.steps)
+    low, high = (0, rung) if step < rung else (rung, settings.steps)
     return rise * float(0.5 + 0.5 * np.cos(np.pi * (step - low) / (high - low)))
 
 
@@ -113,7 +119,7 @@ class _Scorer:
 
     def train(self) -> None:
         """Train to the end."""
-        self._weights: deque[dict[str, torch.Tensor]] = deque(maxlen=WINDOW // SPACING)
+        self._weights: deque[dict[str, torch.Tensor]] = deque(maxlen=round(WINDOW / SPACING))
         with TemporaryDirectory() as folder:
             self._folder = Path(folder)
             train(self.trial, self._folder, self._report)
@@ -122,7 +128,8 @@ class _Scorer:
         state = checkpoints.newest(self._folder, self.trial)
         assert state is not None
         self._weights.append(state.network)
-        if state.step not in (RUNG, self.trial.optimizer.steps):
+        last = self.trial.optimizer.steps
+        if state.step not in (round(RUNG * last), last):
             return
         network = state.restored()
         self._add(self.forms[0], state.step, network)
@@ -179,6 +186,7 @@ def lasting(rows: Path) -> dict[str, Lasting]:
     """Return form to how well the rung tells the end, on the points that all forms have."""
     forms = [form for several in FORMS.values() for form in several]
     of_form = {form: {one.index: one for one in _rows(rows, form)} for form in forms}
+    of_form = {form: of for form, of in of_form.items() if of}
     shared = sorted(set.intersection(*(set(of) for of in of_form.values())))
     cosine = [_at_rung_and_end(of_form["cosine"][index])[1] for index in shared]
     return {form: _lasting([of[i] for i in shared], cosine) for form, of in of_form.items()}
@@ -207,4 +215,4 @@ def _at_rung_and_end(training: Training) -> tuple[float, float]:
     steps = training.steps.tolist()
     scores = np.delete(training.scores.astype(float), ParticleClass.MICHEL, axis=-1)
     means = np.nanmean(np.nanmean(scores, axis=1), axis=1)
-    return float(means[steps.index(RUNG)]), float(means[-1])
+    return float(means[steps.index(round(RUNG * steps[-1]))]), float(means[-1])
