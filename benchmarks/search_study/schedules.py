@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan, sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -45,6 +46,8 @@ RUNG = 0.4
 """The rung, as a share of the steps."""
 SPACING, WINDOW = 0.05, 0.2
 """Shares of the steps between the weights that are averaged, and over which they are."""
+FEWEST = 3
+"""Points that a correlation needs."""
 FORMS: Mapping[str, tuple[str, ...]] = {
     "cosine": ("cosine",),
     "constant": ("constant", "averaged"),
@@ -163,7 +166,8 @@ class Lasting:
 
     Attributes:
         points: number of points beside the default.
-        correlation: of the differences to the default at the rung with those at the end.
+        correlation: of the differences to the default at the rung with those at the end; with fewer
+            than `FEWEST` points it is no number, and `change` is none.
         change: standard deviation of the change of a difference.
         level: mean score of all points at the rung and at the end.
         ahead: mean difference at the end to the cosine of the same point, and its standard error
@@ -179,7 +183,7 @@ class Lasting:
     @property
     def error(self) -> float:
         """Return the standard error of the correlation, of normal differences."""
-        return float((1 - self.correlation**2) / (self.points - 1) ** 0.5)
+        return (1 - self.correlation**2) / sqrt(max(self.points - 1, 1))
 
 
 def lasting(rows: Path) -> dict[str, Lasting]:
@@ -201,10 +205,11 @@ def _lasting(trainings: Sequence[Training], cosine: Sequence[float]) -> Lasting:
     default = np.array([one.kind == "default" for one in trainings])
     rung, end = (values[~default] - values[default].mean(axis=0)).T
     ahead = values[:, 1] - np.array(cosine)
+    enough = len(rung) >= FEWEST
     return Lasting(
         len(rung),
-        float(np.corrcoef(rung, end)[0, 1]),
-        float((end - rung).std(ddof=1)),
+        float(np.corrcoef(rung, end)[0, 1]) if enough else nan,
+        float((end - rung).std(ddof=1)) if enough else nan,
         (float(values[:, 0].mean()), float(values[:, 1].mean())),
         (float(ahead.mean()), float(ahead.std(ddof=1) / len(ahead) ** 0.5)),
     )
